@@ -1,0 +1,53 @@
+# Everything that a person does with bigwae; `make help` lists it.
+# Variables of `make sweep`: ALG BUDGET STUDY SPACE RESULTS SEARCH ARGS, e.g. make sweep ALG=wae-mmd BUDGET=1000
+
+RESULTS ?= results
+PYTHON ?= python3
+BIN := .venv/bin
+# A word that is not given falls back to sweep/conf/config.yaml.
+WORDS = $(if $(ALG),alg=$(ALG)) $(if $(BUDGET),budget=$(BUDGET)) $(if $(STUDY),study=$(STUDY)) \
+        $(if $(SPACE),"space=$(SPACE)") $(if $(SEARCH),search=$(SEARCH)) "results=$(RESULTS)" $(ARGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup sweep status ui mlflow-rebuild notebooks test lint
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-15s %s\n", $$1, $$2}'
+	@echo
+	@echo '  make sweep ALG=wae-mmd|wae-gan|vae|all BUDGET=30 STUDY=digits SPACE=digits RESULTS=results SEARCH=random'
+	@echo '             ARGS="any.key=value"; every key is listed by: .venv/bin/python -m sweep --help'
+
+setup: .venv/ready ## make .venv with the pinned versions (every target that needs it does so once)
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || (echo 'bigwae needs Python 3.11 or newer: make setup PYTHON=python3.12' >&2; exit 2)
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,notebooks]'
+	@touch $@
+
+sweep: .venv/ready ## train the models of a budget; the same words again continue it
+	@$(BIN)/python -m sweep $(WORDS)
+
+status: .venv/ready ## planned = completed + diverged + failed + missing, for each study of RESULTS
+	@$(BIN)/python -m sweep.status --results "$(RESULTS)"
+
+ui: .venv/ready ## browse the runs of RESULTS in MLflow on 127.0.0.1
+	@$(BIN)/python -m sweep.tracking ui --results "$(RESULTS)"
+
+mlflow-rebuild: .venv/ready ## write the MLflow mirror of RESULTS again from the Parquet
+	@$(BIN)/python -m sweep.tracking rebuild --results "$(RESULTS)"
+
+notebooks: .venv/ready ## run analysis/notebooks on RESULTS and write them as HTML to RESULTS/notebooks
+	@RESULTS="$(abspath $(RESULTS))" $(BIN)/jupyter nbconvert --execute --to html \
+	    --output-dir "$(RESULTS)/notebooks" analysis/notebooks/*.ipynb
+
+test: .venv/ready ## lint, types and all tests (what CI runs)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+lint: .venv/ready ## format and check the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/mypy

@@ -1,0 +1,76 @@
+"""Reads a study's two tables and answers what they are mostly asked: the best runs, and fair comparisons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from sweep.schema import DIVERGED, FAILED
+
+
+def load_runs(results: str | Path, study: str) -> pd.DataFrame:
+    """One row per ended run, also while the sweep goes on; the columns are those of `sweep.schema.RunRow`.
+
+    Raises:
+        FileNotFoundError: there is no such study; the sentence names those that there are.
+    """
+    return _read(results, study, "runs")
+
+
+def load_evaluations(results: str | Path, study: str) -> pd.DataFrame:
+    """One row per (ended run, evaluation step); the columns are those of `sweep.schema.EvaluationRow`.
+
+    Raises:
+        FileNotFoundError: there is no such study; the sentence names those that there are.
+    """
+    return _read(results, study, "evaluations")
+
+
+def best_runs(runs: pd.DataFrame, n: int) -> pd.DataFrame:
+    """The `n` runs with the lowest `best_fid` of each algorithm, best first; a run without an FID is none of them."""
+    ranked = runs[np.isfinite(runs["best_fid"])].sort_values(["algorithm", "best_fid", "run_id"])
+    best: pd.DataFrame = ranked.groupby("algorithm").head(n).reset_index(drop=True)
+    return best
+
+
+def common_configurations(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs of those configurations that have ended for all algorithms and all seeds of the frame.
+
+    Algorithms share the tensor shapes and learning rates of configuration i (equal computation), so these are the
+    runs on which they can be compared, also while a sweep is under way.
+    """
+    ended = runs.groupby("config_index")["run_id"].transform("nunique")
+    return runs[ended == runs["algorithm"].nunique() * runs["seed"].nunique()].reset_index(drop=True)
+
+
+def per_configuration(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row per (algorithm, config_index): its seeds' `best_fid`, and how many of them went wrong.
+
+    Columns: algorithm, config_index, runs (that ended), fid_runs (that have an FID), and over these fid_mean,
+    fid_std (sample standard deviation, n − 1) and fid_min; diverged and failed (numbers of runs).
+    """
+    flagged = runs.assign(diverged=runs["status"] == DIVERGED, failed=runs["status"] == FAILED)
+    return (
+        flagged.groupby(["algorithm", "config_index"])
+        .agg(
+            runs=("run_id", "size"),
+            fid_runs=("best_fid", "count"),
+            fid_mean=("best_fid", "mean"),
+            fid_std=("best_fid", "std"),
+            fid_min=("best_fid", "min"),
+            diverged=("diverged", "sum"),
+            failed=("failed", "sum"),
+        )
+        .reset_index()
+    )
+
+
+def _read(results: str | Path, study: str, table: str) -> pd.DataFrame:
+    folder = Path(results) / study / table
+    if not folder.is_dir():
+        studies = ", ".join(sorted(path.parent.name for path in Path(results).glob("*/runs")))
+        there_are = f"there are {studies}" if studies else "there is no study at all: run 'make sweep' first"
+        raise FileNotFoundError(f"no study {study!r} in the results folder '{results}': {there_are}")
+    return pd.read_parquet(folder)

@@ -1,0 +1,1 @@
+"""Many models: plan, driver, worker, results, tracking."""

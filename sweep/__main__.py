@@ -1,0 +1,45 @@
+"""`python -m sweep key=value …`: one sweep. Bad input is one sentence and exit code 2."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from search_spaces import SpaceError
+from sweep.launch import launch
+from sweep.settings import CONF, SettingsError, load_settings, studies
+
+HELP = """usage: python -m sweep [key=value ...]
+
+{keys}
+
+studies: {studies}. Any value of the study's and the cluster's file can be given too, e.g. study.steps=100,
+cluster.workers=4; see sweep/conf/. To launch again with the same words continues what is missing."""
+
+
+def _console() -> Console:
+    """The terminal at its own width; a file or a pipe, which has none, wide enough for the tables."""
+    console = Console(soft_wrap=True)
+    return console if console.is_terminal else Console(width=140, soft_wrap=True)
+
+
+def main(words: Sequence[str]) -> int:
+    """Run one launch; returns the exit code: 0 done, 2 bad input, 130 interrupted."""
+    if {"-h", "--help"} & set(words):
+        print(HELP.format(keys=(CONF / "config.yaml").read_text().strip(), studies=", ".join(studies())))
+        return 0
+    try:
+        launch(load_settings(words), _console())
+    except (SettingsError, SpaceError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: what was finished is kept; the same command continues", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,179 @@
+"""Ray Tune: the one module that imports Ray. It trains packs on workers and hands on what they report."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+# Read by Ray and Tune when they are imported.
+os.environ.update(
+    RAY_USAGE_STATS_ENABLED="0",
+    RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
+    TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",  # our records take the place of Tune's four files per trial
+    TUNE_GLOBAL_CHECKPOINT_S="1000000",  # a killed driver resumes from our records, not from Tune's snapshots
+    RAY_AIR_NEW_OUTPUT="0",  # the newer console output prints a table even when verbose is 0
+)
+
+import ray
+import torch
+from ray import tune
+from ray.tune.search import ConcurrencyLimiter, Searcher
+
+from sweep.plan import Pack
+from sweep.settings import Cluster
+from sweep.worker import Progress, WorkerContext, train_pack
+
+DEATHS_ALLOWED = 5  # of a pack's worker (a segmentation fault, the kernel's out-of-memory killer)
+OBJECT_STORE_BYTES = 200 * 2**20  # packs and results are small
+
+
+class _NotPickled:
+    """Tuner pickles what it is given, for a restore that is never made here; closures cannot be pickled."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class PackSearcher(_NotPickled, Searcher):
+    """Hands Tune the packs in order; a pack whose worker died comes again, until it has died too often."""
+
+    def __init__(self, packs: Sequence[Pack], on_lost: Callable[[Pack], None]) -> None:
+        super().__init__()
+        self._waiting = deque(packs)
+        self._running: dict[str, Pack] = {}
+        self._deaths: Counter[Pack] = Counter()
+        self._on_lost = on_lost
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next pack; None while the last ones run, since one of them may come back."""
+        if not self._waiting:
+            return None if self._running else Searcher.FINISHED
+        pack = self._running[trial_id] = self._waiting.popleft()
+        return {"pack": pack}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        pack = self._running.pop(trial_id)
+        if not error:
+            return
+        self._deaths[pack] += 1
+        if self._deaths[pack] < DEATHS_ALLOWED:
+            self._waiting.appendleft(pack)
+        else:
+            self._on_lost(pack)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether packs wait or run."""
+        return bool(self._waiting or self._running)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the plan and the records say what is missing."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Never called: to launch again is to continue."""
+
+
+class PackTrainable(tune.Trainable):
+    """One worker process; it is reused for pack after pack, and each step ends with the next thing to report."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        torch.set_num_threads(1)
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._runs_left = len(new_config["pack"].runs)
+        self._progress = train_pack(new_config["pack"], new_config["context"])
+        return True
+
+    def step(self) -> dict[str, Any]:
+        progress = next(self._progress)
+        self._runs_left -= progress.row is not None
+        return {"progress": progress, "done": self._runs_left == 0}
+
+
+class _Listener(_NotPickled, tune.Callback):
+    def __init__(self, on_progress: Callable[[Progress], None]) -> None:
+        self._on_progress = on_progress
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        self._on_progress(result["progress"])
+
+
+@contextlib.contextmanager
+def ray_session(cluster: Cluster) -> Iterator[int]:
+    """Ray, on the cluster of RAY_ADDRESS or started here; yields how many workers it can hold."""
+    address = os.environ.get("RAY_ADDRESS")
+    ray.init(
+        address=address or "local",
+        num_cpus=None if address else cluster.workers,
+        object_store_memory=None if address else OBJECT_STORE_BYTES,
+        include_dashboard=None if address else False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    try:
+        yield cluster.workers or _capacity(cluster)
+    finally:
+        ray.shutdown()
+
+
+def _capacity(cluster: Cluster) -> int:
+    available: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    wanted = _resources(cluster)
+    return max(1, int(min(available.get(name, 0) // amount for name, amount in wanted.items())))
+
+
+def _resources(cluster: Cluster) -> dict[str, float]:
+    wanted = {"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker, "TPU": cluster.tpus_per_worker}
+    return {name: amount for name, amount in wanted.items() if amount}
+
+
+def train_packs(
+    packs: Sequence[Pack],
+    context: WorkerContext,
+    cluster: Cluster,
+    workers: int,
+    on_progress: Callable[[Progress], None],
+    on_lost: Callable[[Pack], None],
+) -> None:
+    """Train all packs as the trials of one Tune experiment, `workers` at a time, inside a Ray session.
+
+    `on_progress` is called here, in the driver, for each evaluation and each ended run; `on_lost` for a pack
+    whose worker died too often.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; Tune takes the signal for itself, and ends with packs left over.
+    """
+    searcher = PackSearcher(packs, on_lost)
+    storage = tempfile.mkdtemp(prefix="bigwae-tune-")
+    try:
+        tune.Tuner(
+            tune.with_resources(PackTrainable, _resources(cluster)),
+            param_space={"context": context},
+            tune_config=tune.TuneConfig(
+                search_alg=ConcurrencyLimiter(searcher, max_concurrent=workers),
+                num_samples=-1,
+                reuse_actors=True,
+                trial_name_creator=lambda trial: trial.trial_id,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=tune.RunConfig(
+                storage_path=storage,
+                name="packs",
+                callbacks=[_Listener(on_progress)],
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                verbose=0,
+            ),
+        ).fit()
+    finally:
+        shutil.rmtree(storage, ignore_errors=True)
+    if searcher.has_more:
+        raise KeyboardInterrupt

@@ -1,0 +1,212 @@
+"""One launch, from settings to a summary: claim the folder, plan, train what is missing, keep the tables current."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from rich.console import Console
+
+from sweep import study_file
+from sweep.lock import results_lock
+from sweep.plan import PLAN, Pack, check_trainable, pack_runs, plan_runs, plan_table
+from sweep.progress import ProgressDisplay
+from sweep.results import StudyFolder, Tables
+from sweep.schema import RunRow
+from sweep.settings import Settings, SettingsError
+from sweep.status import print_status
+from sweep.tracking import Mirror, default_uri
+from sweep.worker import ATTEMPT, Progress, WorkerContext, publish_failure
+from wae_core.checkpoint import write_atomically
+from wae_core.run import Run
+
+SECONDS_BETWEEN_TABLES = 5.0
+SECONDS_FOR_MIRROR = 60.0
+STAND_IN = (
+    "'digits' is a laptop-sized stand-in for the paper's study; "
+    "that one: make sweep STUDY=bigwae ARGS=dry_run=true prints its plan"
+)
+
+
+def launch(settings: Settings, console: Console) -> None:
+    """Do what is missing of the budget; a launch after a crash, or with a larger budget, goes on.
+
+    Raises:
+        SettingsError: the launch cannot be made; nothing was written.
+    """
+    study = settings.study
+    runs = [run for algorithm in settings.algorithms for run in plan_runs(study, algorithm, settings.budget)]
+    is_stand_in = study.protocol.dataset == "digits"
+    if is_stand_in:
+        console.print(STAND_IN)
+    _announce(settings, runs, console)
+    if settings.dry_run:
+        return
+    check_trainable(study)
+    folder = _open(settings)
+    with results_lock(folder.root / "lock"):
+        study_file.claim(folder.study_file, study)
+        _extend_plan(folder, runs)
+        tables = Tables(folder)
+        _delete_attempts(folder, tables.run_ids())
+        packs = pack_runs(runs, done=tables.run_ids())
+        problems: list[str] = []
+        mirror = Mirror(
+            default_uri(folder.root.parent),
+            folder.root.parent / "mlartifacts",
+            folder,
+            study.name,
+            problems.append,
+        )
+        mirror.start()
+        mirror.catch_up()
+        try:
+            if packs:
+                console.print(f"starting Ray and the workers; results go to {folder.root}")
+                _Sweep(settings, folder, tables, mirror, console).train(runs, packs)
+            else:
+                console.print("every run of this budget has its row: nothing to train")
+        finally:
+            behind = mirror.close(SECONDS_FOR_MIRROR)
+    for problem in [*problems, *([behind] if behind else [])]:
+        console.print(problem, style="yellow")
+    print_status(folder, console)
+    _say_what_next(settings, folder, console)
+    if is_stand_in:
+        console.print(STAND_IN)
+
+
+@dataclass(frozen=True)
+class _Sweep:
+    """The training part of a launch, and what its callbacks need."""
+
+    settings: Settings
+    folder: StudyFolder
+    tables: Tables
+    mirror: Mirror
+    console: Console
+
+    def train(self, runs: Sequence[Run], packs: Sequence[Pack]) -> None:
+        # Imported here: bad input, and a launch with nothing to do, need not wait for Ray.
+        from sweep.driver import ray_session, train_packs
+
+        planned = {run.run_id for run in runs}
+        ended = [RunRow(**row) for row in self.folder.read_table("runs").to_pylist()]
+        display = ProgressDisplay(self.console, runs, [row for row in ended if row.run_id in planned])
+        cluster = self.settings.cluster
+        context = WorkerContext(self.folder.root.parent, cluster.device, study_file.git_commit())
+
+        def on_progress(progress: Progress) -> None:
+            display.update(progress)
+            if progress.evaluation is not None:
+                self.mirror.evaluation(progress.run, progress.evaluation)
+            if progress.row is not None:
+                self.mirror.ended(progress.run, progress.row)
+
+        def on_lost(pack: Pack) -> None:
+            for run in pack.runs:
+                row = publish_failure(run, len(pack.runs), context, "its worker process died again and again")
+                on_progress(Progress(run, row=row))
+
+        with ray_session(cluster) as workers:
+            self.mirror.wait_ready(SECONDS_FOR_MIRROR)
+            with _TableKeeper(self.folder, self.tables), display:
+                train_packs(packs, context, cluster, workers, on_progress, on_lost)
+
+
+class _TableKeeper:
+    """A thread that, every few seconds, absorbs records into the tables and deletes the attempts of ended runs."""
+
+    def __init__(self, folder: StudyFolder, tables: Tables) -> None:
+        self._folder, self._tables = folder, tables
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="tables", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._absorb()
+
+    def _run(self) -> None:
+        while not self._stop.wait(SECONDS_BETWEEN_TABLES):
+            try:
+                self._absorb()
+            except OSError:
+                continue  # a full disk, say: the records stay, and the last call in __exit__ raises
+
+    def _absorb(self) -> None:
+        _delete_attempts(self._folder, self._tables.absorb())
+
+
+def _announce(settings: Settings, runs: Sequence[Run], console: Console) -> None:
+    study, budget = settings.study, settings.budget
+    configurations = budget // study.seeds
+    models = configurations * study.seeds
+    console.print(
+        f"study {study.name}: {', '.join(settings.algorithms)}; "
+        f"{configurations} configuration{'s' * (configurations > 1)} × {study.seeds} seeds = {models} models each, "
+        f"{study.protocol.steps:,} steps and {len(study.protocol.evaluation_steps)} evaluations"
+    )
+    if models < budget:
+        console.print(f"BUDGET={budget} is never exceeded; BUDGET={models + study.seeds} would complete one more")
+    if settings.dry_run:
+        for algorithm in settings.algorithms:
+            batches = [run.hyperparameters.batch_size for run in runs if run.algorithm == algorithm]
+            steps, images = len(batches) * study.protocol.steps, sum(batches) * study.protocol.steps
+            console.print(f"  {algorithm}: {len(batches)} models, {steps:,} steps, {images:,} images")
+        plan = plan_table(runs).to_pandas().drop_duplicates("config_id")
+        console.print(plan.drop(columns=["run_id", "seed", "config_index"]).to_string(index=False, na_rep="–"))
+
+
+def _open(settings: Settings) -> StudyFolder:
+    folder = StudyFolder(settings.results.absolute(), settings.study.name)
+    try:
+        folder.records.mkdir(parents=True, exist_ok=True)
+        (folder.root / "lock").touch()
+    except OSError as error:
+        raise SettingsError(f"results folder {settings.results} cannot be written: {error.strerror}") from error
+    return folder
+
+
+def _extend_plan(folder: StudyFolder, runs: Sequence[Run]) -> None:
+    """Add this launch's runs to plan.parquet; what an earlier launch planned stays."""
+    table = plan_table(runs)
+    if folder.plan_file.exists():
+        earlier = pq.read_table(io.BytesIO(folder.plan_file.read_bytes()), schema=PLAN)
+        is_new = pc.invert(pc.is_in(table["run_id"], value_set=earlier["run_id"].combine_chunks()))
+        table = pa.concat_tables([earlier, table.filter(is_new)])
+        if len(table) == len(earlier):
+            return
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    write_atomically(folder.plan_file, buffer.getvalue())
+
+
+def _delete_attempts(folder: StudyFolder, run_ids: Iterable[str]) -> None:
+    """Ended runs need their training checkpoints no more."""
+    for run_id in run_ids:
+        for attempt in folder.work(run_id).glob(f"{ATTEMPT}*"):
+            shutil.rmtree(attempt, ignore_errors=True)
+
+
+def _say_what_next(settings: Settings, folder: StudyFolder, console: Console) -> None:
+    results = "" if str(settings.results) == "results" else f" RESULTS={settings.results}"
+    study = settings.study
+    algorithm = "" if len(settings.algorithms) > 1 else f" ALG={settings.algorithms[0]}"
+    larger = 10 * study.seeds if settings.budget < 10 * study.seeds else 2 * settings.budget
+    console.print("What next:", style="bold")
+    console.print(f"  make ui{results}                        browse every run in MLflow", highlight=False)
+    console.print(f"  make sweep{algorithm} BUDGET={larger}{results}          continue with more", highlight=False)
+    console.print(
+        f"  python -c \"import pandas as pd; print(pd.read_parquet('{folder.root / 'runs'}'))\"",
+        highlight=False,
+    )

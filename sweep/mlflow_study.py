@@ -1,0 +1,249 @@
+"""One study in MLflow: an experiment per algorithm, an MLflow run per run. The only file that imports MLflow."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sqlite3
+import time
+from collections.abc import Collection, Sequence
+from contextlib import closing
+from dataclasses import dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+# Read by MLflow when it is imported; a value that the user has set stays.
+os.environ.update(
+    {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # what it logs as an error, it raises too
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the mirror tries again
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds
+    }
+    | dict(os.environ)
+)
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import sqlalchemy
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+from sweep.results import StudyFolder
+from sweep.schema import FAILED, RunRow
+from wae_core.run import Hyperparameters, Run
+from wae_core.selection import Evaluation
+
+HYPERPARAMETERS = [column.name for column in fields(Hyperparameters)]
+FIGURES = [column.name for column in fields(Evaluation) if column.name != "step"]
+BEST_FIGURES = ["best_fid", "confirmed_fid", "best_sharpness", "best_reconstruction_error"]
+# What MLflow's pages show of an experiment's runs, best run first; by themselves they show no figure.
+COLUMNS = ["tags.`status`", "metrics.`fid`", "metrics.`best_fid`", "metrics.`confirmed_fid`"]
+COLUMNS += [f"params.`{name}`" for name in HYPERPARAMETERS]
+VIEW = {"orderByKey": "metrics.`best_fid`", "orderByAsc": True, "selectedColumns": COLUMNS}
+EXPERIMENT_TAGS = {"mlflow.sharedViewState.best_fid": json.dumps(VIEW)}
+
+
+@dataclass
+class _Mirrored:
+    """What a run's MLflow run has. Times are milliseconds since 1970, as everywhere in MLflow."""
+
+    id: str
+    start_time: int
+    end_time: int | None  # None while it is running
+    params: dict[str, str]
+    tags: dict[str, str]
+    steps: set[int] | None  # of its evaluations; None if not asked yet
+
+
+@dataclass(frozen=True)
+class _Experiment:
+    id: str
+    runs: dict[str, _Mirrored]  # by our run_id
+
+
+class MlflowStudy:
+    """The study's experiments. Every method may raise what MLflow raises; the next try needs a new MlflowStudy."""
+
+    def __init__(self, tracking_uri: str, artifact_root: Path, folder: StudyFolder, study: str) -> None:
+        """Open a tracking server, or a SQLite database, which is created where there is none."""
+        is_sqlite = tracking_uri.startswith("sqlite:")
+        self._database = _Database(tracking_uri, artifact_root) if is_sqlite else None
+        self._client = MlflowClient(tracking_uri)
+        self._client.search_experiments(max_results=1)  # raises if the server cannot be reached
+        self._artifact_root = artifact_root.absolute() if is_sqlite else None  # a server has its own
+        self._folder, self._study = folder, study
+        self._experiments: dict[str, _Experiment] = {}
+
+    def is_current(self) -> bool:
+        """Whether the database is still the file that was opened: SQLite itself would write on into a deleted one."""
+        return self._database is None or self._database.is_current()
+
+    def close(self) -> None:
+        """Close the connections to the database."""
+        if self._database is not None:
+            self._database.engine.dispose()
+
+    def missing(self, run_ids: Collection[str]) -> list[tuple[RunRow, list[Evaluation]]]:
+        """What the study's tables have of these runs, row and evaluations, where MLflow lacks any of it."""
+        runs = [RunRow(**row) for row in _only(self._folder.read_table("runs"), run_ids).to_pylist()]
+        rows = {row.run_id: row for row in runs if not self._has(row)}
+        evaluations: dict[str, list[Evaluation]] = {run_id: [] for run_id in rows}
+        for figures in _only(self._folder.read_table("evaluations"), rows).to_pylist():
+            evaluation = Evaluation(**{name: figures[name] for name in ("step", *FIGURES)})
+            evaluations[figures["run_id"]].append(evaluation)
+        return [(row, evaluations[run_id]) for run_id, row in rows.items()]
+
+    def write(self, run: Run | RunRow, evaluations: Sequence[Evaluation]) -> None:
+        """Write what MLflow lacks of a run and these evaluations; a RunRow that is `missing` ends it as well."""
+        mirrored = self._find_or_create(run, evaluations)
+        if mirrored.steps is None:
+            history = self._client.get_metric_history(mirrored.id, "train_seconds")
+            mirrored.steps = {metric.step for metric in history}
+        new = {evaluation.step: evaluation for evaluation in evaluations if evaluation.step not in mirrored.steps}
+        metrics = []
+        for evaluation in new.values():
+            timestamp = mirrored.start_time + round(1000 * evaluation.train_seconds)
+            metrics += _metrics(evaluation, FIGURES, timestamp, evaluation.step)
+        if isinstance(run, RunRow):
+            metrics += _metrics(run, BEST_FIGURES, _milliseconds(run.ended_at), run.best_step or 0)
+        params, tags = _params(run), _tags(run)
+        self._client.log_batch(
+            mirrored.id,
+            metrics,
+            [Param(key, value) for key, value in params.items() if key not in mirrored.params],
+            [RunTag(key, value) for key, value in tags.items() if mirrored.tags.get(key) != value],
+        )
+        mirrored.params, mirrored.tags = params, tags
+        mirrored.steps.update(new)
+        if isinstance(run, RunRow):
+            samples = self._folder.work(run.run_id) / "samples.png"
+            if samples.exists():
+                self._client.log_artifact(mirrored.id, str(samples))
+            # Last of all: an MLflow run that has ended is taken to be whole.
+            status = "FAILED" if run.status == FAILED else "FINISHED"
+            self._client.set_terminated(mirrored.id, status, _milliseconds(run.ended_at))
+            mirrored.end_time = _milliseconds(run.ended_at)
+
+    def _has(self, row: RunRow) -> bool:
+        mirrored = self._experiment(row.algorithm).runs.get(row.run_id)
+        return mirrored is not None and mirrored.end_time == _milliseconds(row.ended_at)
+
+    def _find_or_create(self, run: Run | RunRow, evaluations: Sequence[Evaluation]) -> _Mirrored:
+        experiment = self._experiment(run.algorithm)
+        mirrored = experiment.runs.get(run.run_id)
+        if mirrored is not None:
+            if mirrored.end_time is None and mirrored.params in ({}, _params(run)):
+                return mirrored
+            self._client.delete_run(mirrored.id)  # of an earlier study of this name, whose folder is gone
+        start_time, tags = _start_time(run, evaluations), _tags(run)
+        info = self._client.create_run(experiment.id, start_time, tags, run.run_id).info
+        experiment.runs[run.run_id] = _Mirrored(info.run_id, start_time, None, {}, tags, set())
+        return experiment.runs[run.run_id]
+
+    def _experiment(self, algorithm: str) -> _Experiment:
+        if algorithm not in self._experiments:
+            self._experiments[algorithm] = self._open_experiment(algorithm)
+        return self._experiments[algorithm]
+
+    def _open_experiment(self, algorithm: str) -> _Experiment:
+        """Find the experiment and the runs that it has, or create it."""
+        name = f"{self._study}/{algorithm}"
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            root = self._artifact_root
+            location = None if root is None else (root / f"{self._study}-{algorithm}").as_uri()
+            return _Experiment(self._client.create_experiment(name, location, EXPERIMENT_TAGS), {})
+        if found.lifecycle_stage == "deleted":
+            self._client.restore_experiment(found.experiment_id)
+        mlflow_runs = {}
+        token: str | None = None
+        while token != "":
+            page = self._client.search_runs([found.experiment_id], page_token=token)
+            mlflow_runs.update({run.info.run_id: run for run in page})
+            token = page.token or ""
+        runs: dict[str, _Mirrored] = {}
+        for mlflow_id, mlflow_run in mlflow_runs.items():
+            info, data = mlflow_run.info, mlflow_run.data
+            run_id = data.tags.get("run_id")
+            if run_id in runs:  # created by two processes at once
+                self._client.delete_run(mlflow_id)
+            elif run_id is not None:
+                runs[run_id] = _Mirrored(mlflow_id, info.start_time, info.end_time, data.params, data.tags, None)
+        return _Experiment(found.experiment_id, runs)
+
+
+class _Database:
+    """A SQLite database of MLflow, with its tables."""
+
+    def __init__(self, tracking_uri: str, artifact_root: Path) -> None:
+        self._path = Path(tracking_uri.removeprefix("sqlite:///"))
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        # The write-ahead log stays switched on in the file: commits are cheaper, and readers never wait.
+        with closing(sqlite3.connect(self._path)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+        store = SqlAlchemyStore(tracking_uri, str(artifact_root))  # type: ignore[no-untyped-call]
+        self.engine: sqlalchemy.Engine = store.engine
+        sqlalchemy.event.listen(self.engine, "connect", _relax)
+        self.engine.dispose()
+        self._file = self._identity()
+
+    def is_current(self) -> bool:
+        return self._identity() == self._file
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            return None
+        return status.st_dev, status.st_ino
+
+
+def _relax(connection: Any, _record: object) -> None:
+    """Let a commit not wait for the disk: a power cut may cost the mirror its last seconds, never its consistency."""
+    connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def _only(table: pa.Table, run_ids: Collection[str]) -> pa.Table:
+    return table.filter(pc.is_in(table["run_id"], value_set=pa.array(run_ids, pa.string())))
+
+
+def _milliseconds(moment: datetime) -> int:
+    return round(1000 * moment.timestamp())
+
+
+def _start_time(run: Run | RunRow, evaluations: Sequence[Evaluation]) -> int:
+    if isinstance(run, RunRow):
+        return _milliseconds(run.started_at)
+    trained = max(evaluation.train_seconds for evaluation in evaluations)
+    return round(1000 * (time.time() - trained))
+
+
+def _params(run: Run | RunRow) -> dict[str, str]:
+    hyperparameters = run.hyperparameters if isinstance(run, Run) else run
+    values = {name: getattr(hyperparameters, name) for name in HYPERPARAMETERS}
+    values |= {"seed": run.seed, "config_index": run.config_index}
+    # A whole number that was drawn as an int comes back from a float column of Parquet as a float.
+    return {name: str(value).removesuffix(".0") for name, value in values.items() if value is not None}
+
+
+def _tags(run: Run | RunRow) -> dict[str, str]:
+    names = ["run_id", "config_id", "config_index", "seed", "study", "algorithm"]
+    values = {name: getattr(run, name) for name in names} | {"status": "running"}
+    if isinstance(run, RunRow):
+        values |= {name: getattr(run, name) for name in ("status", "status_reason", "best_step")}
+    return {name: str(value) for name, value in values.items() if value is not None}
+
+
+def _metrics(figures: Evaluation | RunRow, names: Sequence[str], timestamp: int, step: int) -> list[Metric]:
+    """The finite figures: MLflow stores an infinity as 1.8e308 and hides a metric whose last value is NaN."""
+    values = {name: getattr(figures, name) for name in names}
+    return [
+        Metric(name, value, timestamp, step)
+        for name, value in values.items()
+        if value is not None and math.isfinite(value)
+    ]

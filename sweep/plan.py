@@ -1,0 +1,113 @@
+"""From settings to the runs of a budget, and from the missing ones to packs in the order in which they start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from dataclasses import asdict, dataclass
+
+import pyarrow as pa
+
+from sweep.settings import SettingsError, Study
+from wae_core.data import load_dataset
+from wae_core.networks import ARCHITECTURES
+from wae_core.run import Hyperparameters, Run
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Runs of equal tensor shapes that one worker trains together."""
+
+    runs: tuple[Run, ...]
+
+
+def plan_runs(study: Study, algorithm: str, budget: int) -> list[Run]:
+    """All runs of `algorithm` within `budget` models: whole configurations, in order, with all their seeds.
+
+    A pure function: a larger budget gives the same runs and then more.
+    """
+    return [
+        Run(
+            study=study.name,
+            study_seed=study.seed,
+            algorithm=algorithm,
+            config_index=index,
+            seed=seed,
+            hyperparameters=Hyperparameters(**study.space.sample(algorithm, index, study.seed)),  # type: ignore[arg-type]
+            protocol=study.protocol,
+        )
+        for index in range(budget // study.seeds)
+        for seed in range(study.seeds)
+    ]
+
+
+def pack_runs(runs: Sequence[Run], done: Set[str]) -> list[Pack]:
+    """The runs without a row, the longest first, so that no worker is left alone with a long one at the end."""
+    missing = [run for run in runs if run.run_id not in done]
+    return [Pack((run,)) for run in sorted(missing, key=lambda run: -run.hyperparameters.batch_size)]
+
+
+def check_trainable(study: Study) -> None:
+    """Refuse, before anything is written, a study whose runs could not start.
+
+    Raises:
+        SettingsError: an architecture that does not exist, or more images asked for than the data set has.
+    """
+    try:
+        data = load_dataset(study.protocol.dataset)
+    except ValueError as error:
+        raise SettingsError(f"study.dataset: {error}") from error
+    support = {h.name: h.distribution.support for h in study.space.hyperparameters}
+    for architecture in support["architecture"]:
+        if architecture not in ARCHITECTURES:
+            raise SettingsError(
+                f"space {study.space.name}: architecture {architecture!r} is none of {', '.join(ARCHITECTURES)}"
+            )
+    largest_batch = max(int(size) for size in support["batch_size"])
+    if largest_batch > len(data.train):
+        raise SettingsError(
+            f"space {study.space.name}: batch_size goes up to {largest_batch}, "
+            f"but {data.name} has {len(data.train)} training images"
+        )
+    for key, limit in (("evaluation_images", len(data.held_out)), ("pretraining_images", len(data.train))):
+        if getattr(study.protocol, key) > limit:
+            raise SettingsError(
+                f"study.{key} is {getattr(study.protocol, key)}, but {data.name} has {limit} such images"
+            )
+
+
+def plan_table(runs: Sequence[Run]) -> pa.Table:
+    """plan.parquet: one row per planned run, with its coordinates and hyperparameters."""
+    rows = [
+        {
+            "run_id": run.run_id,
+            "algorithm": run.algorithm,
+            "config_index": run.config_index,
+            "config_id": run.config_id,
+            "seed": run.seed,
+            "steps_planned": run.protocol.steps,
+            **asdict(run.hyperparameters),
+        }
+        for run in runs
+    ]
+    return pa.Table.from_pylist(rows, schema=PLAN)
+
+
+PLAN = pa.schema(
+    [
+        ("run_id", pa.string()),
+        ("algorithm", pa.string()),
+        ("config_index", pa.int64()),
+        ("config_id", pa.string()),
+        ("seed", pa.int64()),
+        ("steps_planned", pa.int64()),
+        ("latent_dim", pa.int64()),
+        ("batch_size", pa.int64()),
+        ("learning_rate", pa.float64()),
+        ("architecture", pa.string()),
+        ("encoder", pa.string()),
+        ("adversary_learning_rate", pa.float64()),
+        ("kernel_scale", pa.float64()),
+        ("wae_lambda", pa.float64()),
+        ("decoder_variance", pa.float64()),
+    ]
+)

@@ -1,0 +1,101 @@
+"""What a person sees while a sweep runs: a live table in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from sweep.schema import STATUSES, RunRow
+from sweep.worker import Progress
+from wae_core.run import Run
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class ProgressDisplay:
+    """Counts what workers report and shows it, with models an hour and an estimate of the time left."""
+
+    def __init__(self, console: Console, planned: Sequence[Run], ended: Sequence[RunRow]) -> None:
+        self._console = console
+        self._algorithms = list(dict.fromkeys(run.algorithm for run in planned))
+        self._planned = Counter(run.algorithm for run in planned)
+        self._statuses = Counter((row.algorithm, row.status) for row in ended)
+        self._best: dict[str, float] = {}
+        for row in ended:
+            self._note_fid(row.algorithm, row.best_fid)
+        self._running: dict[str, tuple[str, float]] = {}  # run_id: algorithm, fraction done
+        self._missing = len(planned) - len(ended)
+        self._ended_here = 0
+        self._began = self._last_line = time.monotonic()
+        self._live = Live(console=console, get_renderable=self._table, refresh_per_second=2)
+
+    def __enter__(self) -> ProgressDisplay:
+        self._began = self._last_line = time.monotonic()
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def update(self, progress: Progress) -> None:
+        """Take in one report of a worker."""
+        run = progress.run
+        if progress.evaluation is not None:
+            self._running[run.run_id] = (run.algorithm, progress.evaluation.step / run.protocol.steps)
+            self._note_fid(run.algorithm, progress.evaluation.fid)
+        if progress.row is not None:
+            self._running.pop(run.run_id, None)
+            self._statuses[run.algorithm, progress.row.status] += 1
+            self._ended_here += 1
+        is_last = self._ended_here == self._missing
+        if not self._console.is_terminal and (is_last or time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES):
+            self._last_line = time.monotonic()
+            self._console.print(self._line())
+
+    def _note_fid(self, algorithm: str, fid: float | None) -> None:
+        if fid is not None and not fid >= self._best.get(algorithm, float("inf")):
+            self._best[algorithm] = min(fid, self._best.get(algorithm, fid))
+
+    def _done(self) -> float:
+        """Models' worth of work done since `__enter__`, the running ones by their steps."""
+        return self._ended_here + sum(fraction for _, fraction in self._running.values())
+
+    def _rate(self) -> str:
+        elapsed, done = time.monotonic() - self._began, self._done()
+        if done == 0:
+            return "no model scored yet"
+        left = timedelta(seconds=round(elapsed / done * (self._missing - done)))
+        return f"{done / elapsed * 3600:,.0f} models/hour, {left} left"
+
+    def _line(self) -> str:
+        counts = Counter(status for (_, status), n in self._statuses.items() for _ in range(n))
+        words = [f"{counts[status]} {status}" for status in STATUSES if counts[status] or status == "completed"]
+        best = ", ".join(f"{algorithm} {fid:.1f}" for algorithm, fid in sorted(self._best.items()))
+        return (
+            f"{', '.join(words)} of {sum(self._planned.values())}; {len(self._running)} running; "
+            f"{self._rate()}; best FID: {best or '–'}"
+        )
+
+    def _table(self) -> Table:
+        table = Table(caption=self._rate(), caption_justify="left")
+        for name in ("algorithm", "planned", *STATUSES, "running", "best FID"):
+            table.add_column(name, justify="left" if name == "algorithm" else "right")
+        for algorithm in self._algorithms:
+            running = sum(1 for name, _ in self._running.values() if name == algorithm)
+            best = self._best.get(algorithm)
+            table.add_row(
+                algorithm,
+                str(self._planned[algorithm]),
+                *(str(self._statuses[algorithm, status]) for status in STATUSES),
+                str(running),
+                "–" if best is None else f"{best:.2f}",
+            )
+        return table

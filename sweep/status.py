@@ -1,0 +1,88 @@
+"""`python -m sweep.status`: how far the studies are; planned = completed + diverged + failed + missing."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+
+from sweep.results import StudyFolder
+from sweep.schema import STATUSES
+from wae_core.run import ALGORITHMS
+
+
+def status_frame(folder: StudyFolder) -> pd.DataFrame:
+    """One row per planned algorithm: planned, each status, missing, and the best, confirmed and median FID.
+
+    Raises:
+        FileNotFoundError: the folder holds no plan.
+    """
+    plan = pq.read_table(folder.plan_file, columns=["run_id", "algorithm"]).to_pandas()
+    runs = folder.read_table("runs").to_pandas().drop(columns="algorithm").merge(plan, on="run_id")
+    rows = []
+    for algorithm in (name for name in ALGORITHMS if name in set(plan["algorithm"])):
+        mine = runs[runs["algorithm"] == algorithm]
+        planned = int((plan["algorithm"] == algorithm).sum())
+        best = mine.nsmallest(1, "best_fid")
+        rows.append(
+            {
+                "algorithm": algorithm,
+                "planned": planned,
+                **{status: int((mine["status"] == status).sum()) for status in STATUSES},
+                "missing": planned - len(mine),
+                "best_fid": best["best_fid"].max(),
+                "confirmed_fid": best["confirmed_fid"].max(),
+                "median_fid": mine["best_fid"].median(),
+                "best_run": best["run_id"].iloc[0] if len(best) else None,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def print_status(folder: StudyFolder, console: Console) -> None:
+    """Print the status table of one study, and why runs diverged or failed, if some did."""
+    table = Table(title=f"study {folder.root.name} in {folder.root.parent}", title_justify="left")
+    for name in ("algorithm", "planned", *STATUSES, "missing", "best FID", "confirmed", "median", "best run"):
+        table.add_column(name, justify="left" if name in ("algorithm", "best run") else "right")
+    for row in status_frame(folder).to_dict("records"):
+        figures = [row[name] for name in ("best_fid", "confirmed_fid", "median_fid")]
+        table.add_row(
+            row["algorithm"],
+            *(str(row[name]) for name in ("planned", *STATUSES, "missing")),
+            *("–" if pd.isna(figure) else f"{figure:.2f}" for figure in figures),
+            row["best_run"] or "–",
+        )
+    console.print(table)
+    runs = folder.read_table("runs").to_pandas()
+    for status, same in runs[runs["status_reason"].notna()].groupby("status"):
+        first = same.iloc[0]
+        console.print(f"{len(same)} {status}, e.g. {first['run_id']}: {first['status_reason']}")
+
+
+def main(words: list[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m sweep.status", description=__doc__)
+    parser.add_argument("--results", default="results", help="the results folder (default: results)")
+    parser.add_argument("--study", help="one study; all of the folder if left out")
+    arguments = parser.parse_args(words)
+    results = Path(arguments.results).absolute()
+    names = (
+        [arguments.study] if arguments.study else sorted(path.parent.name for path in results.glob("*/plan.parquet"))
+    )
+    folders = [StudyFolder(results, name) for name in names]
+    if not folders or not all(folder.plan_file.exists() for folder in folders):
+        wanted = f"study {arguments.study!r}" if arguments.study else "a study"
+        print(f"there is no plan of {wanted} in {results}: run make sweep first", file=sys.stderr)
+        return 2
+    for folder in folders:
+        print_status(folder, Console())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

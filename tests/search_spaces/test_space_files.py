@@ -1,0 +1,233 @@
+"""Search-space files: every mistake in one is named in one sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search_spaces import SearchSpace, SpaceError, load
+
+VALID = """\
+latent_dim: {algorithms: all, distribution: choice, values: [8, 16], source: O}
+batch_size: {algorithms: all, distribution: choice, values: [32, 64], source: O}
+learning_rate: {algorithms: all, distribution: log_uniform, low: 1.0e-5, high: 1.0e-2, source: O}
+adversary_learning_rate: {algorithms: [wae-gan], distribution: fixed, value: 0.1, source: O}
+kernel_scale: {algorithms: [wae-mmd], distribution: uniform, low: 1, high: 16, source: O}
+wae_lambda: {algorithms: [wae-mmd, wae-gan], distribution: uniform, low: 1, high: 16, source: O}
+decoder_variance: {algorithms: [vae], distribution: uniform, low: 0.1, high: 1, source: O}
+architecture: {algorithms: all, distribution: fixed, value: plain, source: O}
+encoder: {algorithms: [wae-mmd, wae-gan], distribution: fixed, value: stochastic, source: O}
+"""
+
+
+def edited(replacement: str) -> str:
+    """VALID with the line of the replacement's key replaced; latent_dim's where it is no such key."""
+    key = replacement.split(":")[0]
+    replaced = key if f"{key}:" in VALID else "latent_dim"
+    rows = VALID.splitlines(keepends=True)
+    return "".join(f"{replacement}\n" if row.startswith(f"{replaced}:") else row for row in rows)
+
+
+def refusal(name_or_path: Any) -> str:
+    with pytest.raises(SpaceError) as caught:
+        load(name_or_path)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def assert_says(message: str, expected: str) -> None:
+    """The fragments between the … stand in the message, in this order."""
+    rest = message
+    for fragment in expected.split(" … "):
+        before, found, rest = rest.partition(fragment)
+        assert found, f"{fragment!r} is missing in {message!r} after {before!r}"
+
+
+# A line put into the file, and below it what the sentence must say.
+REFUSED = """
+latent_dims: {algorithms: all, distribution: choice, values: [8], source: O}
+    'latent_dims' is no hyperparameter … did you mean latent_dim … latent_dim, batch_size
+8: {algorithms: all, distribution: choice, values: [8], source: O}
+    8 is no hyperparameter … allowed are latent_dim
+latent_dim: 8
+    latent_dim is 8 … mapping
+learning_rate: {algorithms: all, distribution: uniform, lo: 1, high: 2, source: O}
+    learning_rate … 'lo' … did you mean low … low, high
+learning_rate: {algorithms: all, distribution: uniform, low: 1, high: 2, values: [1], source: O}
+    learning_rate … 'values' is no key of distribution uniform … low, high
+learning_rate: {algorithms: all, distribution: uniform, high: 2, source: O}
+    learning_rate lacks low … low, high
+learning_rate: {algorithms: all, distribution: fixed, value: 1}
+    learning_rate lacks source
+learning_rate: {algorithms: all, distribution: fixed, value: 1, source: ' '}
+    learning_rate … source is ' ' … text
+learning_rate: {algorithms: all, distribution: fixed, value: 1, source: 3}
+    learning_rate … source is 3 … text
+learning_rate: {algorithms: all, distribtion: fixed, value: 1, source: O}
+    learning_rate … distribtion … lacks distribution … choice, uniform, log_uniform, fixed
+learning_rate: {algorithms: all, distribution: loguniform, low: 1, high: 2, source: O}
+    learning_rate … 'loguniform' … choice, uniform, log_uniform, fixed … did you mean log_uniform
+learning_rate: {algorithms: all, distribution: [uniform], low: 1, high: 2, source: O}
+    learning_rate … ['uniform'] … choice, uniform, log_uniform, fixed
+learning_rate: {algorithms: all, distribution: uniform, low: 2, high: 1, source: O}
+    learning_rate … low is 2.0 and high is 1.0 … below
+learning_rate: {algorithms: all, distribution: log_uniform, low: 2, high: 2.0, source: O}
+    learning_rate … 2.0 … a range of zero width: write distribution: fixed
+learning_rate: {algorithms: all, distribution: log_uniform, low: 0, high: 1, source: O}
+    learning_rate … low (of log_uniform) is 0 … above 0
+learning_rate: {algorithms: all, distribution: log_uniform, low: -0.5, high: 1, source: O}
+    learning_rate … low (of log_uniform) is -0.5 … above 0
+kernel_scale: {algorithms: [wae-mmd], distribution: uniform, low: -1, high: 1, source: O}
+    kernel_scale … low (of uniform) is -1 … above 0
+learning_rate: {algorithms: all, distribution: uniform, low: .nan, high: 1, source: O}
+    learning_rate … low (of uniform) is nan … finite
+learning_rate: {algorithms: all, distribution: uniform, low: 1, high: .inf, source: O}
+    learning_rate … high (of uniform) is inf … finite
+learning_rate: {algorithms: all, distribution: log_uniform, low: 1e-5, high: 1, source: O}
+    learning_rate … low (of log_uniform) is '1e-5' … number … reads it as text: write 1.0e-05)
+learning_rate: {algorithms: all, distribution: log_uniform, low: 1, high: 1.0e5, source: O}
+    learning_rate … high (of log_uniform) is '1.0e5' … number … reads it as text: write 100000)
+learning_rate: {algorithms: all, distribution: fixed, value: small, source: O}
+    learning_rate … value is 'small' … number
+learning_rate: {algorithms: all, distribution: fixed, value: yes, source: O}
+    learning_rate … value is True … number
+learning_rate: {algorithms: all, distribution: fixed, value: , source: O}
+    learning_rate … value is None … number
+wae_lambda: {algorithms: [wae-gan, wae-mmd], distribution: choice, values: [1, -1], source: O}
+    wae_lambda … values … -1 … above 0
+latent_dim: {algorithms: all, distribution: choice, values: [], source: O}
+    latent_dim … values is [] … at least one
+latent_dim: {algorithms: all, distribution: choice, values: 8, source: O}
+    latent_dim … values is 8 … list
+latent_dim: {algorithms: all, distribution: choice, values: [8, 16, 8], source: O}
+    latent_dim … values has 8 twice … once
+wae_lambda: {algorithms: [wae-gan, wae-mmd], distribution: choice, values: [1, 1.0], source: O}
+    wae_lambda … values has 1.0 twice … once
+latent_dim: {algorithms: all, distribution: choice, values: [8.0], source: O}
+    latent_dim … 8.0 … whole number
+latent_dim: {algorithms: all, distribution: fixed, value: '8', source: O}
+    latent_dim … value is '8' … whole number … write 8)
+latent_dim: {algorithms: all, distribution: choice, values: [true], source: O}
+    latent_dim … True … whole number
+latent_dim: {algorithms: all, distribution: choice, values: [0, 1], source: O}
+    latent_dim … 0 … at least 1
+batch_size: {algorithms: all, distribution: choice, values: [1, 2], source: O}
+    batch_size … 1 … at least 2
+latent_dim: {algorithms: all, distribution: uniform, low: 1, high: 9, source: O}
+    latent_dim … uniform … whole number … choice or fixed
+architecture: {algorithms: all, distribution: log_uniform, low: 1, high: 9, source: O}
+    architecture … log_uniform … text … choice or fixed
+architecture: {algorithms: all, distribution: choice, values: [50], source: O}
+    architecture … 50 … text
+encoder: {algorithms: [wae-gan, wae-mmd], distribution: choice, values: [random], source: O}
+    encoder … 'random' … deterministic or stochastic
+encoder: {algorithms: [wae-gan, wae-mdm], distribution: fixed, value: stochastic, source: O}
+    encoder … 'wae-mdm' … [wae-mmd, wae-gan] … did you mean wae-mmd
+encoder: {algorithms: wae-gan, distribution: fixed, value: stochastic, source: O}
+    encoder … algorithms is 'wae-gan' … [wae-mmd, wae-gan]
+encoder: {algorithms: [vae], distribution: fixed, value: stochastic, source: O}
+    encoder … algorithms is ['vae'] … vae does not have … [wae-mmd, wae-gan]
+encoder: {algorithms: all, distribution: fixed, value: stochastic, source: O}
+    encoder … algorithms is 'all' … vae does not have … [wae-mmd, wae-gan]
+latent_dim: {algorithms: [vae, wae-gan], distribution: fixed, value: 8, source: O}
+    latent_dim … algorithms is ['vae', 'wae-gan'] … must be all
+latent_dim: {algorithms: [], distribution: fixed, value: 8, source: O}
+    latent_dim … algorithms is [] … must be all
+kernel_scale: {algorithms: [wae-mmd, wae-mmd], distribution: fixed, value: 8, source: O}
+    kernel_scale … algorithms is ['wae-mmd', 'wae-mmd'] … [wae-mmd] … once
+latent_dim: {algorithms: all, distribution: fixed, value: 8, value: 9, source: O}
+    line 1 … 'value' stands twice
+latent_dim: {algorithms: all, distribution: fixed, value: !!python/object/apply:os.getcwd [], source: O}
+    line 1 … python/object/apply:os.getcwd … refused … plain
+latent_dim: {algorithms: all, distribution: fixed, value: !dim 8, source: O}
+    line 1 … '!dim' is refused … plain
+latent_dim: !!bool maybe
+    not plain YAML … 'maybe'
+latent_dim: {algorithms: [all
+    line 2 … not plain YAML … expected
+latent_dim: 2018-02-30
+    not plain YAML … day is out of range
+? [8]
+    line 1 … not plain YAML … unhashable key
+"""
+CASES = REFUSED.strip().split("\n")
+
+
+@pytest.mark.parametrize(("line", "expected"), list(zip(CASES[::2], CASES[1::2], strict=True)))
+def test_a_mistake_in_a_line_is_named(line: str, expected: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(edited(line))
+    assert_says(refusal(path), f"{path} … {expected.strip()}")
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x], " + ", ".join(
+    f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+)  # 10⁹ words once its aliases are spelt out
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "holds None … mapping … latent_dim"),
+        ("- 1", "holds [1] … mapping"),
+        ("bigwae", "holds 'bigwae' … mapping"),
+        (VALID[: VALID.index("encoder")], "lacks encoder … latent_dim"),
+        (VALID + "latent_dim: 8", "line 10 … 'latent_dim' stands twice"),
+        (VALID + "---\n{}", "line 10 … another document"),
+        (edited(f"latent_dim: 1{'0' * 5000}"), "not plain YAML … 4300 digits"),
+        (VALID.replace("1.0e-5", f"1{'0' * 400}"), "learning_rate: low (of log_uniform) is 1000 … finite"),
+        (edited("latent_dim: " + "[" * 1000), "not plain YAML … recursion"),
+        (edited("latent_dim: \0"), "not plain YAML … #x0000"),
+        (edited("latent_dim: {distribution: {" + BOMB + "}}"), "latent_dim: distribution is {'a': ['x', 'x'"),
+    ],
+    ids=lambda text: text[-20:],
+)
+def test_a_file_that_is_no_search_space(text: str, expected: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    message = refusal(path)
+    assert_says(message, f"{path} … {expected}")
+    assert len(message) < len(str(path)) + 1000
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("bigwea", "'bigwea' … did you mean bigwae … bigwae, digits"),
+        ("configs/digit.yaml", "'configs/digit.yaml' … did you mean digits … bigwae, digits"),
+        ("configs/digits", "'configs/digits' … bigwae, digits"),
+        ("/", "'/' … directory"),
+        ("", "'' … bigwae, digits"),
+        ("BIGWAEX", "'BIGWAEX' … bigwae, digits"),
+        ("..", "'..' … bigwae, digits"),
+        ("a" * 300, "aaa … too long … bigwae, digits"),
+        (3, "3 … name or the path"),
+    ],
+)
+def test_a_space_that_is_not_there(asked: object, expected: str) -> None:
+    assert_says(refusal(asked), expected)
+
+
+@pytest.mark.parametrize("stem", ["My space", "-a", "_a", "a.b", "ä", "a\n"])
+def test_a_name_that_cannot_be_a_folders(stem: str, tmp_path: Path) -> None:
+    (tmp_path / f"{stem}.yaml").write_text(VALID)
+    with pytest.raises(SpaceError, match=r"a-z, 0-9, _ and -"):
+        load(tmp_path / f"{stem}.yaml")
+    with pytest.raises(SpaceError, match=r"a-z, 0-9, _ and -"):
+        SearchSpace.from_dict(stem, load("digits").as_dict())
+
+
+def test_the_file_before_the_mistakes_is_valid(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(VALID)
+    assert load(path).name == "mine"
+
+
+def test_from_dict_names_the_space() -> None:
+    data = load("digits").as_dict()
+    data["latent_dim"]["values"] = [0]
+    with pytest.raises(SpaceError, match=r"'mine'.*latent_dim.*0.*at least 1"):
+        SearchSpace.from_dict("mine", data)

@@ -1,0 +1,215 @@
+"""The main job through its front door, with real Ray, real MLflow and real (small) training."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+import search_spaces
+from sweep.results import read_evaluations, read_runs
+
+SMALL = (
+    "study.steps=24",
+    "study.evaluation_steps=[6,12,18,24]",
+    "study.fid_samples=200",
+    "study.evaluation_images=50",
+    "study.pretraining_steps=2",
+    "study.width=4",
+)
+HYPERPARAMETERS = ["latent_dim", "batch_size", "learning_rate", "architecture"]
+TIMINGS = ["train_seconds", "eval_seconds", "cpu_seconds", "started_at", "ended_at"]
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def sweep_process(results: Path, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "sweep", f"results={results}", *SMALL, *words]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def sweep(results: Path, *words: str, exit_code: int = 0) -> str:
+    process = sweep_process(results, *words)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == exit_code, output
+    return output
+
+
+def fingerprints(folder: Path) -> dict[str, tuple[str, int]]:
+    return {
+        str(path.relative_to(folder)): (
+            hashlib.sha256(path.read_bytes()).hexdigest(),
+            path.stat().st_mtime_ns,
+        )
+        for name in ("runs", "evaluations")
+        for path in sorted((folder / name).iterdir())
+    }
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Results and output of the smallest whole sweep: three algorithms, one configuration, three seeds."""
+    results = tmp_path_factory.mktemp("first")
+    return results, sweep(results, "alg=all", "budget=3")
+
+
+def test_one_row_per_run_with_its_evaluations(first: tuple[Path, str]) -> None:
+    runs, evaluations = read_runs(first[0], "digits"), read_evaluations(first[0], "digits")
+    assert len(runs) == 9
+    assert runs["run_id"].is_unique
+    assert set(runs["status"]) == {"completed"}
+    assert (runs.groupby("config_id").size() == 3).all()
+    assert (runs.groupby("config_id")[[*HYPERPARAMETERS, "wae_lambda"]].nunique(dropna=False) == 1).all(axis=None)
+    assert (runs.groupby("config_index")[HYPERPARAMETERS].nunique() == 1).all(axis=None)
+    assert list(pd.read_parquet(first[0] / "digits" / "runs")["run_id"].sort_values()) == list(
+        runs["run_id"].sort_values()
+    )
+    for row in runs.itertuples():
+        own = evaluations[evaluations["run_id"] == row.run_id]
+        assert list(own["step"]) == [6, 12, 18, 24]
+        best = own.loc[own["fid"].idxmin()]
+        assert (row.best_step, row.best_fid, row.best_sharpness) == (
+            best["step"],
+            best["fid"],
+            best["sharpness"],
+        )
+        assert np.isfinite(row.confirmed_fid)
+        assert row.confirmed_fid != row.best_fid
+        assert (first[0] / "digits" / row.checkpoint_path).exists()
+        assert (first[0] / "digits" / "work" / row.run_id / "samples.png").exists()
+        assert not list((first[0] / "digits" / "work" / row.run_id).glob("attempt-*"))
+
+
+def test_seeds_train_different_models(first: tuple[Path, str]) -> None:
+    assert read_runs(first[0], "digits")["best_fid"].is_unique
+
+
+def test_output_says_what_it_is_and_what_comes_next(first: tuple[Path, str]) -> None:
+    lines = first[1].strip().splitlines()
+    assert "stand-in" in lines[0]
+    assert "stand-in" in lines[-1]
+    assert "STUDY=bigwae" in lines[0]
+    assert "make ui" in first[1]
+    assert "models/hour" in first[1]
+    assert "Traceback" not in first[1]
+
+
+def test_mlflow_mirrors_every_run(first: tuple[Path, str]) -> None:
+    client = mlflow.MlflowClient(f"sqlite:///{first[0]}/mlflow.db")
+    runs = read_runs(first[0], "digits").set_index("run_id")
+    evaluations = read_evaluations(first[0], "digits")
+    mirrored = {}
+    for algorithm in ("wae-mmd", "wae-gan", "vae"):
+        experiment = client.get_experiment_by_name(f"digits/{algorithm}")
+        assert experiment is not None
+        for run in client.search_runs([experiment.experiment_id]):
+            mirrored[run.data.tags["run_id"]] = run
+    assert set(mirrored) == set(runs.index)
+    for run_id, run in mirrored.items():
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["status"] == "completed"
+        assert float(run.data.params["learning_rate"]) == runs.loc[run_id, "learning_rate"]
+        history = client.get_metric_history(run.info.run_id, "fid")
+        own = evaluations[evaluations["run_id"] == run_id]
+        assert [(point.step, point.value) for point in history] == list(zip(own["step"], own["fid"], strict=True))
+        assert "samples.png" in [artifact.path for artifact in client.list_artifacts(run.info.run_id)]
+
+
+def test_same_command_again_changes_nothing(first: tuple[Path, str]) -> None:
+    before = fingerprints(first[0] / "digits")
+    output = sweep(first[0], "alg=all", "budget=3")
+    assert "nothing to train" in output
+    assert fingerprints(first[0] / "digits") == before
+
+
+def test_another_version_of_the_study_is_refused(first: tuple[Path, str]) -> None:
+    before = fingerprints(first[0] / "digits")
+    output = sweep(first[0], "study.fid_samples=201", exit_code=2)
+    assert "fid_samples is 200 there and 201 in this launch" in output
+    assert fingerprints(first[0] / "digits") == before
+
+
+@pytest.mark.parametrize(
+    "word", ["alg=wea-mmd", "budget=2", "study=nosuch", "space=nosuch", "hidden=3", "search=grid"]
+)
+def test_bad_input_is_one_sentence_and_writes_nothing(tmp_path: Path, word: str) -> None:
+    output = sweep(tmp_path / "results", word, exit_code=2)
+    assert output.startswith("error: ")
+    assert len(output.strip().splitlines()) == 1
+    assert word.partition("=")[2] in output or word.partition("=")[0] in output
+    assert not (tmp_path / "results").exists()
+
+
+def test_results_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    output = sweep(tmp_path / "file", exit_code=2)
+    assert output.strip().splitlines()[-1].startswith("error: results folder")
+
+
+def test_dry_run_writes_nothing(tmp_path: Path) -> None:
+    output = sweep(tmp_path / "results", "alg=wae-mmd", "budget=10", "dry_run=true")
+    assert "3 configurations × 3 seeds = 9 models" in output
+    assert "BUDGET=12 would complete one more" in output
+    assert not (tmp_path / "results").exists()
+
+
+def test_diverging_and_failing_runs_are_rows_and_the_others_go_on(tmp_path: Path) -> None:
+    """Learning rates that diverge at once; one run cannot write its attempts' folders and so raises."""
+    space = search_spaces.load("digits").as_dict()
+    space["learning_rate"] = {"algorithms": "all", "distribution": "fixed", "value": 1e20, "source": "a test"}
+    path = tmp_path / "diverging.yaml"
+    path.write_text(yaml.safe_dump(space))
+    study = tmp_path / "results" / "digits-diverging"
+    (study / "work").mkdir(parents=True)
+    (study / "work" / "vae-00000-s1").write_text("a file where the run's folder should be")
+    sweep(tmp_path / "results", "alg=vae", "budget=3", f"space={path}")
+    runs = read_runs(tmp_path / "results", "digits-diverging").set_index("run_id")
+    assert runs.loc["vae-00000-s0", "status"] == "diverged"
+    assert "at step" in runs.loc["vae-00000-s0", "status_reason"]
+    assert runs.loc["vae-00000-s2", "status"] == "diverged"
+    assert runs.loc["vae-00000-s1", "status"] == "failed"
+    assert "FileExistsError" in runs.loc["vae-00000-s1", "status_reason"]
+
+
+def test_killed_driver_loses_and_doubles_nothing(tmp_path: Path, first: tuple[Path, str]) -> None:
+    """SIGKILL to the whole driver session in mid-run; the relaunch ends with the rows of an undisturbed sweep."""
+    process = sweep_process(tmp_path, "alg=all", "budget=3")
+    work = tmp_path / "digits" / "work"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        ended = {path.stem for path in (tmp_path / "digits" / "records").glob("*.parquet")}
+        begun = {path.parent.parent.name for path in work.glob("*/attempt-001/step-*.json")}
+        if len(ended) >= 2 and begun - ended:
+            break
+        time.sleep(0.02)
+    else:
+        pytest.fail("the sweep did not get under way")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    time.sleep(3)  # workers of a killed driver write on for about two seconds
+    unfinished = {path.parent.parent.name for path in work.glob("*/attempt-001/step-*.json")}
+    unfinished -= set(read_runs(tmp_path, "digits")["run_id"])
+    sweep(tmp_path, "alg=all", "budget=3")
+
+    quiet = read_runs(first[0], "digits").set_index("run_id").sort_index()
+    killed = read_runs(tmp_path, "digits").set_index("run_id").sort_index()
+    assert killed.index.is_unique
+    not_compared = [*TIMINGS, "attempts"]
+    pd.testing.assert_frame_equal(killed.drop(columns=not_compared), quiet.drop(columns=not_compared))
+    keys = ["run_id", "step"]
+    pd.testing.assert_frame_equal(
+        read_evaluations(tmp_path, "digits").sort_values(keys, ignore_index=True).drop(columns="train_seconds"),
+        read_evaluations(first[0], "digits").sort_values(keys, ignore_index=True).drop(columns="train_seconds"),
+    )
+    for run_id in unfinished:
+        assert killed.loc[run_id, "attempts"] == 2

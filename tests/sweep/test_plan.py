@@ -1,0 +1,199 @@
+"""The plan: whole configurations within the budget, the same for every algorithm, and nothing that cannot train."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+import search_spaces
+from sweep.plan import PLAN, Pack, check_trainable, pack_runs, plan_runs, plan_table
+from sweep.settings import SettingsError, Study
+from wae_core.data import ImageData
+from wae_core.run import ALGORITHMS, Hyperparameters
+
+SHARED = ("latent_dim", "batch_size", "learning_rate", "architecture")
+
+
+def with_line(study: Study, name: str, tmp_path: Path, **changes: object) -> Study:
+    """The study with another line for one hyperparameter, read from a file as a user's is."""
+    path = tmp_path / "other.yaml"
+    data = study.space.as_dict()
+    data[name] = {"algorithms": data[name]["algorithms"], "source": "O"} | changes
+    path.write_text(yaml.safe_dump(data))
+    return replace(study, space=search_spaces.load(path))
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_plan_is_whole_configurations_with_all_their_seeds(study: Study, algorithm: str) -> None:
+    runs = plan_runs(study, algorithm, 12)
+    assert [(run.config_index, run.seed) for run in runs] == [(i, s) for i in range(4) for s in range(3)]
+    assert len({run.run_id for run in runs}) == 12
+    for run in runs:
+        assert (run.study, run.study_seed, run.algorithm, run.protocol) == (
+            "test",
+            5,
+            algorithm,
+            study.protocol,
+        )
+        assert run.hyperparameters == Hyperparameters(**study.space.sample(algorithm, run.config_index, 5))  # type: ignore[arg-type]
+        assert run.hyperparameters == runs[3 * run.config_index].hyperparameters
+    assert len({run.hyperparameters for run in runs}) == 4
+    assert runs[5].run_id == f"{algorithm}-00001-s2"
+
+
+def test_a_budget_of_1000_is_333_configurations_and_999_runs(study: Study) -> None:
+    runs = plan_runs(study, "wae-mmd", 1000)
+    assert (len(runs), runs[-1].config_index) == (999, 332)
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3, 7])
+def test_no_budget_is_exceeded_and_a_larger_one_begins_with_the_smaller(study: Study, seeds: int) -> None:
+    study = replace(study, seeds=seeds)
+    largest = plan_runs(study, "vae", 40)
+    for budget in range(1, 41):
+        runs = plan_runs(study, "vae", budget)
+        assert budget - seeds < len(runs) <= budget
+        assert len(runs) % seeds == 0
+        assert runs == largest[: len(runs)]
+
+
+def test_a_plan_is_a_pure_function_of_the_study(study: Study) -> None:
+    runs = plan_runs(study, "vae", 9)
+    assert plan_runs(study, "vae", 9) == runs
+    assert plan_runs(replace(study, seed=6), "vae", 9)[0].hyperparameters != runs[0].hyperparameters
+
+
+def test_what_algorithms_share_is_equal_for_all_of_them(study: Study) -> None:
+    plans = [plan_runs(study, algorithm, 30) for algorithm in ALGORITHMS]
+    for same in zip(*plans, strict=True):
+        assert len({tuple(getattr(run.hyperparameters, name) for name in SHARED) for run in same}) == 1
+    mmd, gan, vae = (plan[0].hyperparameters for plan in plans)
+    assert (mmd.encoder, mmd.wae_lambda) == (gan.encoder, gan.wae_lambda)
+    assert (vae.encoder, vae.wae_lambda, vae.kernel_scale, vae.adversary_learning_rate) == (None,) * 4
+    assert (mmd.decoder_variance, gan.kernel_scale, mmd.adversary_learning_rate) == (None,) * 3
+
+
+# --- packs
+
+
+def test_packs_hold_each_missing_run_once_and_no_other(study: Study) -> None:
+    runs = [run for algorithm in ALGORITHMS for run in plan_runs(study, algorithm, 30)]
+    done = {run.run_id for run in runs[::3]} | {"vae-99999-s0"}
+    packs = pack_runs(runs, done)
+    packed = Counter(run.run_id for pack in packs for run in pack.runs)
+    assert packed == Counter(run.run_id for run in runs if run.run_id not in done)
+    assert {type(pack) for pack in packs} == {Pack}
+    assert pack_runs(runs, {run.run_id for run in runs}) == []
+    assert pack_runs([], set()) == []
+
+
+def test_packs_start_with_the_longest_and_keep_the_order_of_equals(study: Study) -> None:
+    runs = plan_runs(study, "vae", 30)
+    packs = pack_runs(runs, set())
+    sizes = [pack.runs[0].hyperparameters.batch_size for pack in packs]
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(set(sizes)) > 1
+    largest = [pack.runs[0] for pack in packs if pack.runs[0].hyperparameters.batch_size == sizes[0]]
+    assert largest == [run for run in runs if run.hyperparameters.batch_size == sizes[0]]
+
+
+# --- what cannot train
+
+
+@pytest.fixture(autouse=True)
+def _data_once(digits: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The digits take a second to read; unknown names are refused by the real function."""
+    from sweep import plan
+
+    load = plan.load_dataset
+    monkeypatch.setattr(plan, "load_dataset", lambda name: digits if name == "digits" else load(name))
+
+
+def refusal(study: Study) -> str:
+    with pytest.raises(SettingsError) as caught:
+        check_trainable(study)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_study_that_can_train_passes(study: Study, tmp_path: Path) -> None:
+    check_trainable(study)
+    largest = with_line(study, "batch_size", tmp_path, distribution="fixed", value=4000)
+    limits = replace(study.protocol, evaluation_images=1000, pretraining_images=4000)
+    check_trainable(replace(largest, protocol=limits))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"distribution": "choice", "values": ["dcgan_small", "dcgan_smal"]},
+        {"distribution": "fixed", "value": "dcgan_smal"},
+    ],
+    ids=["choice", "fixed"],
+)
+def test_an_unknown_architecture_is_refused(study: Study, tmp_path: Path, line: dict[str, object]) -> None:
+    sentence = refusal(with_line(study, "architecture", tmp_path, **line))
+    for part in ("architecture", "'dcgan_smal'", "dcgan_small", "resnet50v2", "other"):
+        assert part in sentence
+
+
+@pytest.mark.parametrize(
+    "line",
+    [{"distribution": "choice", "values": [4001, 64]}, {"distribution": "fixed", "value": 4001}],
+    ids=["choice", "fixed"],
+)
+def test_a_batch_larger_than_the_data_is_refused(study: Study, tmp_path: Path, line: dict[str, object]) -> None:
+    sentence = refusal(with_line(study, "batch_size", tmp_path, **line))
+    for part in ("batch_size", "4001", "digits", "4000"):
+        assert part in sentence
+
+
+@pytest.mark.parametrize(("key", "limit"), [("evaluation_images", 1000), ("pretraining_images", 4000)])
+def test_more_images_than_there_are_is_refused(study: Study, key: str, limit: int) -> None:
+    sentence = refusal(replace(study, protocol=replace(study.protocol, **{key: limit + 1})))
+    for part in (f"study.{key}", str(limit + 1), str(limit)):
+        assert part in sentence
+
+
+def test_an_unknown_data_set_is_refused(study: Study) -> None:
+    sentence = refusal(replace(study, protocol=replace(study.protocol, dataset="cifar")))
+    for part in ("study.dataset", "'cifar'", "digits"):
+        assert part in sentence
+
+
+def test_an_unknown_feature_network_is_refused(study: Study) -> None:
+    sentence = refusal(replace(study, protocol=replace(study.protocol, fid_features="nosuch")))
+    for part in ("study.fid_features", "'nosuch'", "digits"):
+        assert part in sentence
+
+
+# --- plan.parquet
+
+
+def test_the_plan_round_trips_through_parquet_with_typed_nulls(study: Study, tmp_path: Path) -> None:
+    runs = [run for algorithm in ALGORITHMS for run in plan_runs(study, algorithm, 6)]
+    path = tmp_path / "plan.parquet"
+    for planned in (runs, plan_runs(study, "vae", 3), []):  # the last two have columns without any value
+        pq.write_table(plan_table(planned), path)
+        table = pq.read_table(path)
+        assert table.schema.equals(PLAN)
+        assert table.num_rows == len(planned)
+        for row, run in zip(table.to_pylist(), planned, strict=True):
+            hyperparameters = {name: row.pop(name) for name in asdict(run.hyperparameters)}
+            assert Hyperparameters(**hyperparameters) == run.hyperparameters
+            assert row == {
+                "run_id": run.run_id,
+                "algorithm": run.algorithm,
+                "config_index": run.config_index,
+                "config_id": run.config_id,
+                "seed": run.seed,
+                "steps_planned": run.protocol.steps,
+            }
+    assert PLAN.field("decoder_variance").type == pa.float64()
+    assert PLAN.field("encoder").type == pa.string()

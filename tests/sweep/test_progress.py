@@ -1,0 +1,150 @@
+"""What a person sees while a sweep runs: counts that add up, a rate, the time left and the best FID."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from sweep import progress
+from sweep.plan import plan_runs
+from sweep.progress import ProgressDisplay
+from sweep.settings import Study
+from sweep.worker import Progress
+from wae_core.run import Run
+from wae_core.selection import Evaluation
+
+NAN = float("nan")
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time in seconds, which a test moves."""
+    now = [1000.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+@pytest.fixture
+def runs(study: Study) -> list[Run]:
+    """Six runs of two algorithms, 4 steps each."""
+    return [*plan_runs(study, "wae-mmd", 3), *plan_runs(study, "vae", 3)]
+
+
+@pytest.fixture
+def output() -> io.StringIO:
+    return io.StringIO()
+
+
+def plain(output: io.StringIO) -> Console:
+    return Console(file=output, width=300, force_terminal=False)
+
+
+def test_lines_have_counts_rate_time_left_and_the_best_fids(
+    clock: list[float],
+    runs: list[Run],
+    output: io.StringIO,
+    make_result: Callable[..., Any],
+    make_evaluation: Callable[[int, float], Evaluation],
+) -> None:
+    earlier, _ = make_result(runs[0], fids=(70.0,))
+    with ProgressDisplay(plain(output), runs, [earlier]) as display:
+        clock[0] += 60
+        display.update(Progress(runs[1], row=make_result(runs[1], fids=(50.0,))[0]))
+        clock[0] += 60
+        display.update(Progress(runs[3], row=make_result(runs[3], "diverged", fids=())[0]))
+        clock[0] += 60
+        display.update(Progress(runs[4], evaluation=make_evaluation(2, 33.333)))
+    lines = output.getvalue().splitlines()
+    assert len(lines) == 3
+    # 5 models were missing; 1, 2 and 2½ of them are done after 1, 2 and 3 minutes.
+    assert lines[0].startswith("2 completed of 6; 0 running; 60 models/hour, 0:04:00 left; ")
+    assert lines[1].startswith("2 completed, 1 diverged of 6; 0 running; 60 models/hour, 0:03:00 left; ")
+    assert lines[2].startswith("2 completed, 1 diverged of 6; 1 running; 50 models/hour, 0:03:00 left; ")
+    assert re.search(r"best FID: .*33\.3", lines[2])
+    for line in lines:
+        assert "nan" not in line
+
+
+def test_best_fids_are_the_lowest_of_rows_and_evaluations(
+    clock: list[float],
+    runs: list[Run],
+    output: io.StringIO,
+    make_evaluation: Callable[[int, float], Evaluation],
+) -> None:
+    with ProgressDisplay(plain(output), runs, []) as display:
+        for fid in (40.0, 30.0, 35.0):
+            clock[0] += 60
+            display.update(Progress(runs[0], evaluation=make_evaluation(2, fid)))
+    assert [line.rpartition(": ")[2] for line in output.getvalue().splitlines()] == [
+        "wae-mmd 40.0",
+        "wae-mmd 30.0",
+        "wae-mmd 30.0",
+    ]
+
+
+@pytest.mark.parametrize("fids", [(NAN, 40.0), (40.0, NAN), (NAN, 40.0, NAN), (NAN,)])
+def test_a_fid_that_is_no_number_is_never_the_best(
+    clock: list[float],
+    runs: list[Run],
+    output: io.StringIO,
+    fids: tuple[float, ...],
+    make_evaluation: Callable[[int, float], Evaluation],
+) -> None:
+    with ProgressDisplay(plain(output), runs, []) as display:
+        for fid in fids:
+            clock[0] += 60
+            display.update(Progress(runs[0], evaluation=make_evaluation(2, fid)))
+    last = output.getvalue().splitlines()[-1]
+    assert "nan" not in last
+    assert last.endswith("best FID: wae-mmd 40.0" if 40.0 in fids else "best FID: –")
+
+
+def test_lines_are_rare_but_the_last_model_has_one(
+    clock: list[float], runs: list[Run], output: io.StringIO, make_result: Callable[..., Any]
+) -> None:
+    with ProgressDisplay(plain(output), runs, []) as display:
+        for run in runs:
+            clock[0] += 1
+            display.update(Progress(run, row=make_result(run)[0]))
+    (line,) = output.getvalue().splitlines()
+    assert line.startswith("6 completed of 6; 0 running; 3,600 models/hour, 0:00:00 left; ")
+
+
+def test_before_the_first_score_no_rate_is_made_up(
+    clock: list[float], runs: list[Run], output: io.StringIO, make_result: Callable[..., Any]
+) -> None:
+    ended = [make_result(run)[0] for run in runs[:5]]
+    console = Console(file=output, width=300, force_terminal=True)
+    with ProgressDisplay(console, runs, ended):
+        clock[0] += 60
+    assert "no model scored yet" in output.getvalue()
+
+
+def test_a_terminal_shows_a_table_with_a_row_for_each_algorithm(
+    clock: list[float],
+    runs: list[Run],
+    output: io.StringIO,
+    make_result: Callable[..., Any],
+    make_evaluation: Callable[[int, float], Evaluation],
+) -> None:
+    console = Console(file=output, width=160, force_terminal=True, no_color=True)
+    with ProgressDisplay(console, runs, [make_result(runs[0], fids=(70.0,))[0]]) as display:
+        clock[0] += 3600
+        display.update(Progress(runs[1], evaluation=make_evaluation(1, 60.0)))
+        display.update(Progress(runs[3], row=make_result(runs[3], "failed", ())[0]))
+        display.update(Progress(runs[4], row=make_result(runs[4], "diverged", ())[0]))
+        display.update(Progress(runs[5], row=make_result(runs[5], fids=(20.0,))[0]))
+    shown = output.getvalue()
+    cells = [
+        [cell.strip() for cell in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", line).split("│")[1:-1]]
+        for line in shown.splitlines()
+        if "│" in line
+    ][-2:]
+    # algorithm, planned, completed, diverged, failed, running, best FID
+    assert cells == [["wae-mmd", "3", "1", "0", "0", "1", "60.00"], ["vae", "3", "1", "1", "1", "0", "20.00"]]
+    assert "models/hour" in shown

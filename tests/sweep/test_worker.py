@@ -1,0 +1,376 @@
+"""One run in one worker: whatever happens on the way, it ends as one row that agrees with its evaluations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sweep import worker
+from sweep.plan import Pack
+from sweep.results import StudyFolder
+from sweep.schema import RunRow
+from sweep.worker import Progress, WorkerContext, publish_failure, train_pack
+from wae_core.checkpoint import load_checkpoint
+from wae_core.evaluation import Evaluator
+from wae_core.model_file import load_model
+from wae_core.run import ALGORITHMS, Run
+from wae_core.selection import Evaluation
+from wae_core.train import Checkpoint
+
+# What may differ between an undisturbed run and a resumed one.
+TIMINGS = {"train_seconds", "eval_seconds", "cpu_seconds", "attempts", "started_at", "ended_at", "host"}
+TINY = {"width": 4, "steps": 6, "evaluation_steps": (2, 4, 6), "fid_samples": 100}
+
+
+class Place:
+    """A results folder, and what is in it."""
+
+    def __init__(self, results: Path) -> None:
+        self.context = WorkerContext(results, "cpu", "a commit")
+        self.folder = StudyFolder(results, "test")
+        self.folder.records.mkdir(parents=True)
+
+    def train(self, *runs: Run) -> list[Progress]:
+        return list(train_pack(Pack(runs), self.context))
+
+    def train_until(self, evaluations: int, run: Run) -> None:
+        """Train up to so many evaluations; then the worker is gone."""
+        progress = train_pack(Pack((run,)), self.context)
+        for _ in range(evaluations):
+            assert next(progress).evaluation is not None
+        progress.close()  # type: ignore[attr-defined]
+
+    def row(self, run: Run) -> dict[str, Any]:
+        (row,) = [row for row in self.folder.read_table("runs").to_pylist() if row["run_id"] == run.run_id]
+        return dict(row)
+
+    def evaluations(self, run: Run) -> list[dict[str, Any]]:
+        rows = self.folder.read_table("evaluations").to_pylist()
+        return [dict(row) for row in rows if row["run_id"] == run.run_id]
+
+    def outcome(self, run: Run) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Row and evaluations without the timings."""
+        return (
+            {name: value for name, value in self.row(run).items() if name not in TIMINGS},
+            [{name: value for name, value in row.items() if name not in TIMINGS} for row in self.evaluations(run)],
+        )
+
+    def work(self, run: Run) -> Path:
+        return self.folder.work(run.run_id)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path / "results")
+
+
+@pytest.fixture(scope="module", params=ALGORITHMS)
+def undisturbed(
+    request: pytest.FixtureRequest, make_run: Callable[..., Run], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Run, Place, list[Progress]]:
+    """A run of each algorithm, trained without a disturbance."""
+    run, place = make_run(request.param, **TINY), Place(tmp_path_factory.mktemp("undisturbed"))
+    return run, place, place.train(run)
+
+
+@pytest.fixture(scope="module")
+def vae(
+    make_run: Callable[..., Run], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Run, tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """A VAE, and how it ends undisturbed."""
+    run, place = make_run("vae", **TINY), Place(tmp_path_factory.mktemp("vae"))
+    place.train(run)
+    return run, place.outcome(run)
+
+
+# --- an undisturbed run
+
+
+def test_a_run_reports_each_evaluation_and_then_its_row(undisturbed: tuple[Run, Place, list[Progress]]) -> None:
+    run, place, progress = undisturbed
+    assert [p.evaluation.step if p.evaluation else None for p in progress] == [2, 4, 6, None]
+    assert {p.run for p in progress} == {run}
+    assert [p.row is not None for p in progress] == [False, False, False, True]
+    published = place.row(run)
+    assert progress[-1].row == RunRow(**published)
+    keys = {"run_id": run.run_id, "algorithm": run.algorithm, "config_index": 0, "seed": 0}
+    assert place.evaluations(run) == [keys | asdict(p.evaluation) for p in progress if p.evaluation]
+
+
+def test_the_row_agrees_with_the_evaluations(undisturbed: tuple[Run, Place, list[Progress]]) -> None:
+    run, place, _ = undisturbed
+    row, evaluations = place.row(run), place.evaluations(run)
+    best = evaluations[int(np.argmin([evaluation["fid"] for evaluation in evaluations]))]
+    assert row["status"] == "completed"
+    assert row["status_reason"] is None
+    assert row["best_step"] == best["step"]
+    for column in ("fid", "sharpness", "reconstruction_error"):
+        assert row[f"best_{column}"] == best[column]
+        assert math.isfinite(best[column])
+    assert math.isfinite(row["confirmed_fid"])
+    assert row["confirmed_fid"] != row["best_fid"], "on fresh samples"
+    assert (row["steps_done"], row["steps_planned"], row["attempts"], row["pack_size"]) == (6, 6, 1, 1)
+    assert row["images_seen"] == 6 * run.hyperparameters.batch_size
+    assert row["fid_samples"] == 100
+    assert row["fid_features"]
+    assert row["fid_reference"] == "digits/held_out/1000"
+    for name, value in asdict(run.hyperparameters).items():
+        assert row[name] == value
+    assert row["train_seconds"] == pytest.approx(evaluations[-1]["train_seconds"])
+    assert 0 < row["train_seconds"] < (row["ended_at"] - row["started_at"]).total_seconds()
+    assert row["cpu_seconds"] > 0
+    assert row["eval_seconds"] > 0
+
+
+def test_the_kept_checkpoint_is_the_best_one_and_its_samples_can_be_seen(
+    undisturbed: tuple[Run, Place, list[Progress]],
+) -> None:
+    run, place, _ = undisturbed
+    row = place.row(run)
+    model, stored_run, step = load_model(place.folder.root / row["checkpoint_path"])
+    assert (stored_run, step) == (run, row["best_step"])
+    _, evaluator = worker._evaluator("digits", run.protocol.fid_features, torch.device("cpu"))
+    again = evaluator.evaluate(run, Checkpoint(step, model, 0.0, 0.0, None), 0.0)
+    assert again.fid == pytest.approx(row["best_fid"], rel=1e-6)  # the memory layout may differ from the training's
+    confirmed_fid, _ = evaluator.confirm(run, model, step)
+    assert confirmed_fid == pytest.approx(row["confirmed_fid"], rel=1e-6)
+    with Image.open(place.work(run) / "samples.png") as picture:
+        picture.load()
+        assert picture.format == "PNG"
+        assert min(picture.size) > 8 * 28
+    files = {path.name for path in place.work(run).iterdir()}
+    assert files == {"attempt-001", "best.json", "best.safetensors", "samples.png"}
+
+
+# --- a worker that died
+
+
+@pytest.mark.parametrize("evaluations", [1, 3])
+def test_a_resumed_run_ends_as_the_undisturbed_one(
+    undisturbed: tuple[Run, Place, list[Progress]], place: Place, evaluations: int
+) -> None:
+    run, quiet, _ = undisturbed
+    place.train_until(evaluations, run)
+    (saved,) = place.work(run).iterdir()
+    before = {path: path.read_bytes() for path in saved.iterdir()}
+    progress = place.train(run)
+    assert [p.evaluation.step for p in progress if p.evaluation] == [2, 4, 6][evaluations:], "it went on"
+    assert place.outcome(run) == quiet.outcome(run)
+    assert place.row(run)["attempts"] == 2
+    assert before.items() <= {path: path.read_bytes() for path in saved.iterdir()}.items(), "a folder of its own"
+    seconds = [evaluation["train_seconds"] for evaluation in place.evaluations(run)]
+    assert seconds == sorted(set(seconds)), "the time of the first attempt counts"
+
+
+def test_a_resumed_run_counts_the_time_of_the_attempt_that_died(vae: tuple[Run, Any], place: Place) -> None:
+    run, _ = vae
+    place.train_until(2, run)
+    _, content = load_checkpoint(place.work(run) / "attempt-001" / "step-000000004.safetensors")
+    place.train(run)
+    row = place.row(run)
+    for name in ("train_seconds", "eval_seconds", "cpu_seconds"):
+        assert row[name] > content[name] > 0
+    assert row["started_at"].isoformat() == content["started_at"]
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "damage"),
+    [(".safetensors", _cut), (".safetensors", _flip), (".json", _cut), (".json", Path.unlink)],
+    ids=["cut tensors", "flipped tensors", "cut manifest", "no manifest"],
+)
+def test_after_a_damaged_checkpoint_the_one_before_is_used(
+    vae: tuple[Run, Any], place: Place, suffix: str, damage: Callable[[Path], None]
+) -> None:
+    run, undisturbed = vae
+    place.train_until(3, run)
+    for step in (4, 6):
+        damage(place.work(run) / "attempt-001" / f"step-{step:09d}{suffix}")
+    progress = place.train(run)
+    assert [p.evaluation.step for p in progress if p.evaluation] == [4, 6]
+    assert place.outcome(run) == undisturbed
+
+
+def test_without_any_valid_checkpoint_a_run_begins_anew(vae: tuple[Run, Any], place: Place) -> None:
+    run, undisturbed = vae
+    place.train_until(2, run)
+    for path in (place.work(run) / "attempt-001").glob("*.json"):
+        path.write_text("{}")
+    assert [p.evaluation.step for p in place.train(run) if p.evaluation] == [2, 4, 6]
+    assert place.outcome(run) == undisturbed
+
+
+# --- a run that diverges
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_loss_that_is_not_finite_ends_the_run_as_diverged_and_says_where(
+    place: Place, make_run: Callable[..., Run], algorithm: str
+) -> None:
+    run = make_run(algorithm, learning_rate=1e25, **TINY)
+    (progress,) = place.train(run)
+    row = place.row(run)
+    assert progress.row == RunRow(**row)
+    assert row["status"] == "diverged"
+    assert row["attempts"] == 1
+    step = int(row["status_reason"].rpartition("step ")[2])
+    assert 1 <= step <= row["steps_done"] == 2
+    assert row["images_seen"] == 2 * run.hyperparameters.batch_size
+    assert [row[name] for name in ("best_step", "best_fid", "confirmed_fid", "checkpoint_path")] == [None] * 4
+    assert place.evaluations(run) == []
+
+
+def disturbed(monkeypatch: pytest.MonkeyPatch, change: Callable[[Run, Evaluation], Evaluation]) -> None:
+    """Let each evaluation pass through `change`, which may raise."""
+    evaluate = Evaluator.evaluate
+    monkeypatch.setattr(Evaluator, "evaluate", lambda self, run, *args: change(run, evaluate(self, run, *args)))
+
+
+def test_a_fid_that_is_not_finite_ends_the_run_and_the_best_before_is_kept(
+    vae: tuple[Run, Any], place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, (_, evaluations) = vae
+    disturbed(monkeypatch, lambda run, e: replace(e, fid=math.nan) if e.step == 4 else e)
+    place.train(run)
+    row = place.row(run)
+    assert row["status"] == "diverged"
+    assert "step 4" in row["status_reason"]
+    assert (row["best_step"], row["best_fid"], row["steps_done"]) == (2, evaluations[0]["fid"], 4)
+    assert math.isfinite(row["confirmed_fid"])
+    assert load_model(place.folder.root / row["checkpoint_path"])[2] == 2
+    assert [e["step"] for e in place.evaluations(run)] == [2, 4]
+    assert math.isnan(place.evaluations(run)[1]["fid"]), "it stays not a number"
+
+
+# --- exceptions
+
+
+def test_an_exception_once_costs_an_attempt_and_nothing_else(
+    vae: tuple[Run, Any], place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, undisturbed = vae
+    left = [RuntimeError("once")]
+
+    def fail_once(run: Run, evaluation: Evaluation) -> Evaluation:
+        if evaluation.step == 4 and left:
+            raise left.pop()
+        return evaluation
+
+    disturbed(monkeypatch, fail_once)
+    progress = place.train(run)
+    assert [p.evaluation.step for p in progress if p.evaluation] == [2, 4, 6], "step 2 is not done twice"
+    assert place.outcome(run) == undisturbed
+    assert place.row(run)["attempts"] == 2
+
+
+def test_three_exceptions_are_a_failed_row_and_the_rest_of_the_pack_goes_on(
+    vae: tuple[Run, Any], place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, (good_row, good_evaluations) = vae
+    bad = replace(good, seed=1)
+
+    def fail(run: Run, evaluation: Evaluation) -> Evaluation:
+        if run == bad:
+            raise RuntimeError("the disk\n  is gone")
+        return evaluation
+
+    disturbed(monkeypatch, fail)
+    progress = place.train(bad, good)
+    assert [(p.run.seed, p.row is not None) for p in progress] == [(1, True)] + [(0, False)] * 3 + [(0, True)]
+    row = place.row(bad)
+    assert progress[0].row == RunRow(**row)
+    assert (row["status"], row["attempts"], row["steps_done"], row["pack_size"]) == ("failed", 3, 0, 2)
+    assert row["status_reason"] == "RuntimeError: the disk is gone"
+    assert [row[name] for name in ("best_step", "best_fid", "confirmed_fid", "checkpoint_path")] == [None] * 4
+    traceback = (place.work(bad) / "traceback.txt").read_text()
+    assert "Traceback" in traceback
+    assert "the disk\n  is gone" in traceback
+    assert place.evaluations(bad) == []
+    assert place.outcome(good) == (good_row | {"pack_size": 2}, good_evaluations)
+
+
+def test_a_failed_run_keeps_what_it_had_reached(
+    vae: tuple[Run, Any], place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, (undisturbed, evaluations) = vae
+
+    def fail(run: Run, evaluation: Evaluation) -> Evaluation:
+        if evaluation.step == 4:
+            raise RuntimeError("no")
+        return evaluation
+
+    disturbed(monkeypatch, fail)
+    place.train(run)
+    row = place.row(run)
+    assert (row["status"], row["attempts"], row["steps_done"]) == ("failed", 3, 2)
+    assert (row["best_step"], row["best_fid"]) == (2, evaluations[0]["fid"])
+    for column in ("fid_features", "fid_reference", "fid_samples"):
+        assert row[column] == undisturbed[column], "every FID names what it was measured with"
+    assert [e["fid"] for e in place.evaluations(run)] == [evaluations[0]["fid"]]
+    path = row["checkpoint_path"]
+    assert path is None or (place.folder.root / path).exists(), "a row names no file that is not there"
+
+
+def test_a_run_that_cannot_even_begin_is_a_failed_row(place: Place, make_run: Callable[..., Run]) -> None:
+    """Nothing may be raised into Tune: it would lose the worker."""
+    run = make_run("vae", fid_features="nosuch", **TINY)
+    place.train(run)
+    row = place.row(run)
+    assert row["status"] == "failed"
+    assert "'nosuch'" in row["status_reason"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_run_on_a_machine_without_the_device_is_a_failed_row(vae: tuple[Run, Any], place: Place) -> None:
+    run, _ = vae
+    place.context = replace(place.context, device="cuda")
+    place.train(run)
+    row = place.row(run)
+    assert row["status"] == "failed"
+    assert "cuda" in row["status_reason"]
+
+
+def test_a_run_whose_folder_is_in_the_way_is_a_failed_row(vae: tuple[Run, Any], place: Place) -> None:
+    run, _ = vae
+    place.work(run).parent.mkdir()
+    place.work(run).write_text("a file where the run's folder should be")
+    place.train(run)
+    assert place.row(run)["status"] == "failed"
+
+
+def test_a_run_given_up_by_the_driver_is_a_failed_row_with_its_evaluations(
+    vae: tuple[Run, Any], place: Place
+) -> None:
+    run, (_, evaluations) = vae
+    place.train_until(2, run)
+    returned = publish_failure(run, 1, place.context, "its worker died")
+    row = place.row(run)
+    assert returned == RunRow(**row)
+    assert (row["status"], row["status_reason"], row["steps_done"]) == ("failed", "its worker died", 4)
+    assert [e["fid"] for e in place.evaluations(run)] == [e["fid"] for e in evaluations[:2]]
+
+
+def test_a_result_that_is_there_already_stays(vae: tuple[Run, Any], place: Place) -> None:
+    """Its worker was thought dead, and the run was given up; then it comes to its end after all."""
+    run, _ = vae
+    publish_failure(run, 1, place.context, "its worker died")
+    place.train(run)
+    assert place.row(run)["status"] == "failed"
+    assert place.evaluations(run) == []

@@ -1,0 +1,101 @@
+"""Checkpoints on a local disk: safetensors beside a JSON manifest with hashes; a kill leaves no half of one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+FORMAT = 1
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is missing, damaged, or of another format."""
+
+
+def save_checkpoint(path: Path, tensors: dict[str, Tensor], content: dict[str, Any]) -> None:
+    """Write `path` (.safetensors) and its manifest (.json); the manifest comes last and makes the checkpoint valid.
+
+    Args:
+        tensors: contiguous CPU tensors.
+        content: JSON data stored in the manifest.
+    """
+    data = safetensors.torch.save(tensors)
+    body = {"format": FORMAT, "tensors_sha256": hashlib.sha256(data).hexdigest(), "content": content}
+    write_atomically(path, data)
+    write_atomically(
+        path.with_suffix(".json"), json.dumps({"sha256": _digest(body), "body": body}, indent=1).encode()
+    )
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The content of the manifest of `path`, without reading the tensors.
+
+    Raises:
+        CheckpointError: there is no valid manifest.
+    """
+    content: dict[str, Any] = _read_body(path)["content"]
+    return content
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a checkpoint: (tensors on the CPU, content).
+
+    Raises:
+        CheckpointError: a file is missing, or a byte differs from what was written.
+    """
+    body = _read_body(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {path} cannot be read: {error}") from error
+    if hashlib.sha256(data).hexdigest() != body["tensors_sha256"]:
+        raise CheckpointError(f"checkpoint {path} is damaged: its sha256 is not the manifest's")
+    try:
+        return safetensors.torch.load(data), body["content"]
+    except SafetensorError as error:
+        raise CheckpointError(f"checkpoint {path} is not a safetensors file: {error}") from error
+
+
+def newest_checkpoint(paths: Iterable[Path]) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """The first valid checkpoint among `paths` in descending order of their file names; None if there is none."""
+    for path in sorted(paths, key=lambda path: path.name, reverse=True):
+        try:
+            return load_checkpoint(path)
+        except CheckpointError:
+            continue
+    return None
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace `path` by `data`: a reader, or a crash at any moment, sees the old file or the new one, whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _read_body(path: Path) -> dict[str, Any]:
+    manifest = path.with_suffix(".json")
+    try:
+        document = json.loads(manifest.read_bytes())
+        body: dict[str, Any] = document["body"]
+        valid = document["sha256"] == _digest(body) and body["format"] == FORMAT
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"manifest {manifest} cannot be read: {error}") from error
+    if not valid:
+        raise CheckpointError(f"manifest {manifest} is damaged, or of another format than {FORMAT}")
+    return body
+
+
+def _digest(body: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

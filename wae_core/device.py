@@ -1,0 +1,63 @@
+"""Where tensors live: the one module that knows the cpu, CUDA and XLA devices apart."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+
+import torch
+
+DEVICES = ("cpu", "cuda", "xla")
+
+
+def select_device(name: str) -> torch.device:
+    """Return the device called `name`.
+
+    Raises:
+        ValueError: the name is unknown, or this machine has no such device.
+    """
+    if name == "cpu":
+        return torch.device("cpu")
+    if name == "cuda":
+        if not torch.cuda.is_available():
+            raise ValueError("device 'cuda' is asked for, but this machine has no CUDA device that torch can use")
+        return torch.device("cuda")
+    if name == "xla":
+        try:
+            return torch.device(importlib.import_module("torch_xla").device())
+        except ImportError as error:
+            raise ValueError("device 'xla' is asked for, but the package torch_xla is not installed") from error
+    raise ValueError(f"unknown device {name!r}: it is one of {', '.join(DEVICES)}")
+
+
+def describe(device: torch.device) -> str:
+    """Name the hardware behind `device`, as the column `device` of a result row shows it."""
+    if device.type == "cuda":
+        return f"cuda: {torch.cuda.get_device_name(device)}"
+    if device.type == "xla":
+        return "xla"
+    return f"cpu: {platform.machine()}, {torch.get_num_threads()} thread" + "s" * (torch.get_num_threads() > 1)
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """The layout in which convolutions run fastest: channels last, where the device has the choice."""
+    return torch.contiguous_format if device.type == "xla" else torch.channels_last
+
+
+def generator_device(device: torch.device) -> torch.device:
+    """Where random numbers are drawn: on the device itself, or on the host for XLA, which has no generators."""
+    return torch.device("cpu") if device.type == "xla" else device
+
+
+def end_step(device: torch.device) -> None:
+    """Mark the end of a training step; XLA compiles and launches what was recorded since the last one."""
+    if device.type == "xla":
+        importlib.import_module("torch_xla").sync()
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "xla":
+        importlib.import_module("torch_xla").sync(wait=True)

@@ -1,0 +1,109 @@
+"""What a checkpoint is worth: FID, sharpness, reconstruction error and latent mismatch, measured."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from wae_core import objectives
+from wae_core.data import ImageData, to_float, to_uint8
+from wae_core.features import FeatureNetwork
+from wae_core.frechet import FrechetReference
+from wae_core.mmd import mmd_squared
+from wae_core.networks import AutoEncoder
+from wae_core.randomness import Streams
+from wae_core.run import Run
+from wae_core.selection import Evaluation
+from wae_core.sharpness import sharpness
+from wae_core.statistics import GaussianStatistics
+from wae_core.train import Checkpoint
+
+BATCH = 500  # images per forward pass; changes speed and memory, not the result beyond rounding
+SHARPNESS_SAMPLES = 1000  # paper, Section 4
+MMD_SAMPLES = 1000  # codes and prior draws of the latent mismatch
+
+
+class Evaluator:
+    """Scores checkpoints of one data set; the statistics of the reference images are computed once.
+
+    The reference of the Fréchet distance are the held-out images.
+    """
+
+    def __init__(self, data: ImageData, features: FeatureNetwork, device: torch.device) -> None:
+        self._data, self._features, self._device = data, features, device
+        self.reference_name = f"{data.name}/held_out/{len(data.held_out)}"
+        statistics = GaussianStatistics(features.dim)
+        for batch in torch.split(data.held_out, BATCH):
+            statistics.update(features(batch.to(device)))
+        self._reference = FrechetReference(statistics.mean, statistics.covariance)
+
+    @property
+    def features_name(self) -> str:
+        return self._features.name
+
+    @torch.no_grad()
+    def evaluate(self, run: Run, checkpoint: Checkpoint, train_seconds: float) -> Evaluation:
+        """Score a checkpoint; its networks are left in evaluation mode."""
+        model, streams = checkpoint.autoencoder.eval(), Streams(run, self._device)
+        samples, finite = self._sample(run, model, streams, "evaluation", checkpoint.step)
+        count = run.protocol.evaluation_images
+        return Evaluation(
+            step=checkpoint.step,
+            fid=self._distance(samples) if finite else math.nan,
+            sharpness=sharpness(to_float(samples[:SHARPNESS_SAMPLES], (0.0, 1.0))),
+            reconstruction_error=self._reconstruction_error(model, self._data.held_out[:count]),
+            train_reconstruction_error=self._reconstruction_error(model, self._data.train[:count]),
+            latent_mmd=self._latent_mmd(run, model, streams, checkpoint.step),
+            loss=checkpoint.loss,
+            penalty=checkpoint.penalty,
+            train_seconds=train_seconds,
+        )
+
+    @torch.no_grad()
+    def confirm(self, run: Run, model: AutoEncoder, step: int) -> tuple[float, Tensor]:
+        """FID on fresh samples, and these samples: the lowest of several FIDs is biased low, this one is not."""
+        samples, finite = self._sample(run, model.eval(), Streams(run, self._device), "confirm", step)
+        return self._distance(samples) if finite else math.nan, samples
+
+    def _sample(self, run: Run, model: AutoEncoder, streams: Streams, phase: str, step: int) -> tuple[Tensor, bool]:
+        """`fid_samples` images G(z), z ~ P_Z, rounded to 8 bits, and whether all were finite before.
+
+        Returns uint8 [n, C, H, W] on the device.
+        """
+        shape = (run.protocol.fid_samples, run.hyperparameters.latent_dim)
+        codes = streams.normal(shape, phase, step, "samples") * run.protocol.prior_variance**0.5
+        batches, finite = [], torch.ones((), dtype=torch.bool, device=self._device)
+        for z in torch.split(codes, BATCH):
+            images = model.images(z)
+            finite = finite & images.isfinite().all()
+            batches.append(to_uint8(images, self._data.pixel_range))
+        return torch.cat(batches), bool(finite)
+
+    def _distance(self, images: Tensor) -> float:
+        statistics = GaussianStatistics(self._features.dim)
+        for batch in torch.split(images, BATCH):
+            statistics.update(self._features(batch))
+        return self._reference.distance(statistics.mean, statistics.covariance)
+
+    def _reconstruction_error(self, model: AutoEncoder, images: Tensor) -> float:
+        low, high = self._data.pixel_range
+        total = torch.zeros((), dtype=torch.float64, device=self._device)
+        for batch in torch.split(images, BATCH):
+            x = to_float(batch.to(self._device), self._data.pixel_range)
+            mean, _ = model.encoder(x)
+            total += (model.images(mean) - x).square().sum(dtype=torch.float64)
+        return float(total) / (images.numel() * (high - low) ** 2)
+
+    def _latent_mmd(self, run: Run, model: AutoEncoder, streams: Streams, step: int) -> float:
+        images = self._data.held_out[:MMD_SAMPLES]
+        shape = (len(images), run.hyperparameters.latent_dim)
+        noise = streams.normal(shape, "evaluation", step, "encoder")
+        prior = streams.normal(shape, "evaluation", step, "prior") * run.protocol.prior_variance**0.5
+        codes = []
+        for x, encoder_noise in zip(torch.split(images, BATCH), torch.split(noise, BATCH), strict=True):
+            mean, log_variance = model.encoder(to_float(x.to(self._device), self._data.pixel_range))
+            codes.append(objectives.reparameterise(mean, log_variance, encoder_noise))
+        scale = 2.0 * run.hyperparameters.latent_dim * run.protocol.prior_variance
+        return float(mmd_squared(prior, torch.cat(codes), kernel="imq_sum", scale=scale))

@@ -1,0 +1,47 @@
+"""A run's best checkpoint as a file of its own: an auto-encoder that can be loaded without its data set."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from torch import Tensor
+
+from wae_core.checkpoint import load_checkpoint, save_checkpoint
+from wae_core.data import ImageData
+from wae_core.networks import AutoEncoder, build_autoencoder
+from wae_core.run import Hyperparameters, Protocol, Run
+
+PREFIX = "autoencoder."
+
+
+def save_model(path: Path, run: Run, data: ImageData, step: int, tensors: dict[str, Tensor]) -> None:
+    """Write the auto-encoder among the tensors of a training checkpoint, and what it takes to build it again."""
+    weights = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
+    content = {"run": asdict(run), "step": step, "image_shape": data.image_shape, "pixel_range": data.pixel_range}
+    save_checkpoint(path, weights, content)
+
+
+def load_model(path: Path) -> tuple[AutoEncoder, Run, int]:
+    """The auto-encoder in `path`, on the CPU and in evaluation mode, with its run and its step.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
+    weights, content = load_checkpoint(path)
+    fields = content["run"]
+    protocol = fields["protocol"] | {"evaluation_steps": tuple(fields["protocol"]["evaluation_steps"])}
+    hyperparameters = Hyperparameters(**fields["hyperparameters"])
+    run = Run(**(fields | {"hyperparameters": hyperparameters, "protocol": Protocol(**protocol)}))
+    channels, height, width = content["image_shape"]
+    low, high = content["pixel_range"]
+    model = build_autoencoder(
+        hyperparameters.architecture,
+        (channels, height, width),
+        (low, high),
+        latent_dim=hyperparameters.latent_dim,
+        width=run.protocol.width,
+        stochastic=run.is_stochastic,
+    )
+    model.load_state_dict(weights)
+    return model.eval(), run, content["step"]

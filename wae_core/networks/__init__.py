@@ -1,0 +1,147 @@
+"""The networks of one model behind one interface: encoder, decoder and latent discriminator, by architecture name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from wae_core.networks import dcgan, resnet
+
+PAPER_WIDTH = 128  # channels of the paper's first convolution
+INITIAL_STD = 0.01  # of the authors' weights, at the paper's width
+LOG_VARIANCE_LIMIT = 50.0  # the authors clip log σ² of the encoder to ±50
+
+Shape = tuple[int, int, int]
+Pair = tuple[nn.Module, nn.Module]
+
+
+class Encoder(nn.Module):
+    """Q(z|x): x [n, C, H, W] -> mean [n, latent_dim], log variance [n, latent_dim] or None if deterministic."""
+
+    def __init__(self, trunk: nn.Module, features: int, latent_dim: int, stochastic: bool) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.stochastic = stochastic
+        self.head = nn.Linear(features, 2 * latent_dim if stochastic else latent_dim)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        head = self.head(self.trunk(x))
+        if not self.stochastic:
+            return head, None
+        mean, log_variance = head.chunk(2, dim=1)
+        return mean, log_variance.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
+
+
+class AutoEncoder(nn.Module):
+    """An encoder and a decoder; `decoder` gives logits, `images` maps them into the pixel range."""
+
+    def __init__(self, encoder: Encoder, decoder: nn.Module, pixel_range: tuple[float, float]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self._output: Callable[[Tensor], Tensor] = torch.sigmoid if pixel_range[0] == 0 else torch.tanh
+
+    def images(self, z: Tensor) -> Tensor:
+        """G(z): z [n, latent_dim] -> images [n, C, H, W] in [0, 1] (sigmoid) or [−1, 1] (tanh)."""
+        return self._output(self.decoder(z))
+
+
+class LatentDiscriminator(nn.Sequential):
+    """D's logit: z [n, latent_dim] -> [n]. Four hidden linear layers with ReLU, 512 units at the paper's width."""
+
+    def __init__(self, latent_dim: int, width: int) -> None:
+        units = 4 * width
+        modules: list[nn.Module] = []
+        for in_features in (latent_dim, units, units, units):
+            modules += [nn.Linear(in_features, units), nn.ReLU(inplace=True)]
+        super().__init__(*modules, nn.Linear(units, 1), nn.Flatten(0))
+        initialise(self, width)
+
+
+def build_autoencoder(
+    architecture: str,
+    image_shape: Shape,
+    pixel_range: tuple[float, float],
+    *,
+    latent_dim: int,
+    width: int,
+    stochastic: bool,
+    batch_norm: bool = True,
+) -> AutoEncoder:
+    """Build an auto-encoder with fresh weights from torch's global generator.
+
+    Args:
+        architecture: a key of ARCHITECTURES.
+        image_shape: (C, H, W) with H = W.
+        width: channels of the first convolution (128 in the paper); all other layers scale with it.
+        stochastic: whether Q(z|x) is a Gaussian.
+
+    Raises:
+        ValueError: unknown architecture.
+    """
+    if architecture not in ARCHITECTURES:
+        raise ValueError(f"unknown architecture {architecture!r}: it is one of {', '.join(ARCHITECTURES)}")
+    trunk, decoder = ARCHITECTURES[architecture](image_shape, latent_dim, width, batch_norm)
+    with torch.no_grad():
+        features = trunk.eval()(torch.zeros(1, *image_shape)).shape[1]
+    trunk.train()
+    model = AutoEncoder(Encoder(trunk, features, latent_dim, stochastic), decoder, pixel_range)
+    initialise(model, width, he="resnet" in architecture)
+    return model
+
+
+def initialise(module: nn.Module, width: int, he: bool = False) -> None:
+    """Draw all weights, N(0, 0.01²) as the authors do, cut off at 2σ for convolutions; biases are 0.
+
+    The authors' 0.01 goes with width 128. At other widths it is scaled so that each layer keeps its gain (O).
+    `he`: He et al. 2015 (arXiv 1502.01852) instead, for the ResNets, whose initialisation the paper leaves open (O).
+    """
+    std = INITIAL_STD * math.sqrt(PAPER_WIDTH / width)
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            if he:
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            elif isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=std)
+            else:
+                nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def _dcgan(image_shape: Shape, latent_dim: int, width: int, batch_norm: bool) -> Pair:
+    """Channel for channel the paper's at width 128: three decoder maps for 28×28, four for 64×64."""
+    widths = (8 * width, 4 * width, 2 * width) + ((width,) if image_shape[1] == 64 else ())
+    return (
+        dcgan.encoder_trunk(image_shape, width, 4, batch_norm),
+        dcgan.Decoder(image_shape, latent_dim, widths, 1, batch_norm),
+    )
+
+
+def _dcgan_small(image_shape: Shape, latent_dim: int, width: int, batch_norm: bool) -> Pair:
+    """Ours (O), for one CPU core: three convolutions; the last deconvolution strides, so no wide map is full-size."""
+    return (
+        dcgan.encoder_trunk(image_shape, width, 3, batch_norm),
+        dcgan.Decoder(image_shape, latent_dim, (8 * width, 2 * width), 2, batch_norm),
+    )
+
+
+def _resnet(*blocks: int, stem_stride: int = 2) -> Callable[[Shape, int, int, bool], Pair]:
+    def build(image_shape: Shape, latent_dim: int, width: int, batch_norm: bool) -> Pair:
+        return (
+            resnet.encoder_trunk(image_shape, width, blocks, stem_stride, batch_norm),
+            resnet.Decoder(image_shape, latent_dim, width, blocks, stem_stride, batch_norm),
+        )
+
+    return build
+
+
+ARCHITECTURES: dict[str, Callable[[Shape, int, int, bool], Pair]] = {
+    "dcgan": _dcgan,
+    "dcgan_small": _dcgan_small,
+    "resnet50v2": _resnet(3, 4, 6, 3),
+    "resnet11v2": _resnet(1, 1, 1, stem_stride=4),
+}

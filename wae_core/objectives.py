@@ -1,0 +1,57 @@
+"""What each algorithm minimises: WAE-MMD, WAE-GAN and VAE losses as functions of tensors.
+
+Equations are those of Tolstikhin et al., Wasserstein Auto-Encoders, arXiv 1711.01558. x and y are images
+[n, C, H, W], z a code [n, d]; every loss is a scalar, the mean over the batch.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def reconstruction_cost(x: Tensor, y: Tensor, cost_scale: float) -> Tensor:
+    """Mean of c(x, y) = cost_scale · ||x − y||², squared error summed over pixels and channels (equation 4)."""
+    return cost_scale * F.mse_loss(y, x, reduction="sum") / len(x)
+
+
+def reparameterise(mean: Tensor, log_variance: Tensor | None, noise: Tensor) -> Tensor:
+    """z̃ ~ Q(z|x): mean + noise · σ with standard normal `noise`, or the mean itself for a deterministic encoder."""
+    return mean if log_variance is None else mean + noise * torch.exp(0.5 * log_variance)
+
+
+def discriminator_loss(logits_prior: Tensor, logits_encoded: Tensor, wae_lambda: float) -> Tensor:
+    """−(λ/n) Σ [log D(z) + log(1 − D(z̃))], which D descends (Algorithm 1); logits [n]."""
+    real = F.binary_cross_entropy_with_logits(logits_prior, torch.ones_like(logits_prior))
+    fake = F.binary_cross_entropy_with_logits(logits_encoded, torch.zeros_like(logits_encoded))
+    return wae_lambda * (real + fake)
+
+
+def adversarial_penalty(logits_encoded: Tensor) -> Tensor:
+    """−(1/n) Σ log D(z̃), the non-saturating penalty of the encoder (Algorithm 1); logits [n]."""
+    return F.binary_cross_entropy_with_logits(logits_encoded, torch.ones_like(logits_encoded))
+
+
+def gaussian_kl(mean: Tensor, log_variance: Tensor, prior_variance: float) -> Tensor:
+    """Mean of KL(N(mean, diag σ²) || N(0, σ_z² I)); mean, log_variance [n, d] (Kingma & Welling 2014, appendix B)."""
+    ratio = (mean.square() + log_variance.exp()) / prior_variance
+    return 0.5 * (ratio - 1 - log_variance + math.log(prior_variance)).sum() / len(mean)
+
+
+def gaussian_negative_log_likelihood(x: Tensor, y: Tensor, decoder_variance: float) -> Tensor:
+    """Mean of ||x − y||² / (2σ_G²), the VAE's reconstruction term without its constant (Section 3)."""
+    return reconstruction_cost(x, y, 0.5 / decoder_variance)
+
+
+def moment_mismatch(codes: Tensor, prior_variance: float) -> Tensor:
+    """Squared distance of the codes' mean and covariance to the prior's, which pre-training descends.
+
+    Mean squared difference of the means plus mean squared difference of the covariances (authors' code);
+    codes [n, d].
+    """
+    mean = codes.mean(dim=0)
+    target = prior_variance * torch.eye(codes.shape[1], device=codes.device, dtype=codes.dtype)
+    return mean.square().mean() + (torch.cov(codes.T).reshape_as(target) - target).square().mean()
