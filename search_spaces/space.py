@@ -37,13 +37,16 @@ _KNOWN: dict[str, tuple[Domain, tuple[str, ...]]] = {  # the values it may have,
     "architecture": (Text(), ALGORITHMS),
     "encoder": (Text(("deterministic", "stochastic")), _WAE),  # the VAE's is always stochastic
 }
+_COSTS = ("latent_dim", "batch_size", "architecture")  # what decides the cost of a run
 _FOLDER = Path(__file__).parent
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 @dataclass(frozen=True)
 class Hyperparameter:
-    """One line of a search space; `source` says where its interval comes from (P, S, O and in words)."""
+    """One line of a search space, for all or some of the algorithms that have the hyperparameter.
+
+    `source` says where its interval comes from (P, S, O and in words)."""
 
     name: str
     algorithms: tuple[str, ...]
@@ -80,17 +83,18 @@ class SearchSpace:
             if algorithm in h.algorithms
         }
 
-    def as_dict(self) -> dict[str, dict[str, Any]]:
+    def as_dict(self) -> dict[str, Any]:
         """Plain data (dicts, lists, numbers, text) from which `from_dict` makes an equal space."""
-        return {
-            h.name: {
+        lines: dict[str, list[dict[str, Any]]] = {}
+        for h in self.hyperparameters:
+            line = {
                 "algorithms": list(h.algorithms),
                 "distribution": h.distribution.name,
                 **{k: list(v) if isinstance(v, tuple) else v for k, v in vars(h.distribution).items()},
                 "source": h.source,
             }
-            for h in self.hyperparameters
-        }
+            lines.setdefault(h.name, []).append(line)
+        return {name: same[0] if len(same) == 1 else same for name, same in lines.items()}
 
     @classmethod
     def from_dict(cls, name: str, data: object) -> SearchSpace:
@@ -143,10 +147,29 @@ def _read_space(name: object, data: object, place: str) -> SearchSpace:
     missing = [key for key in _KNOWN if key not in data]
     if missing:
         raise SpaceError(f"{place} lacks {_listed(missing)}, and each of {_listed(_KNOWN)} must have its line")
-    return SearchSpace(name, tuple(_read_line(key, data[key], f"{place}: {key}") for key in _KNOWN))
+    return SearchSpace(name, tuple(h for key in _KNOWN for h in _read_lines(key, data[key], f"{place}: {key}")))
 
 
-def _read_line(name: str, line: object, place: str) -> Hyperparameter:
+def _read_lines(name: str, lines: object, place: str) -> list[Hyperparameter]:
+    """One line for all algorithms that have the hyperparameter, or a list of lines that share them out."""
+    if not isinstance(lines, list):
+        return [_read_line(name, lines, place, whole=True)]
+    if name in _COSTS:
+        raise SpaceError(
+            f"{place} is a list, and must be one line: it decides what a run costs, which is equal for all algorithms"
+        )
+    owners = _KNOWN[name][1]
+    read = [_read_line(name, line, place, whole=False) for line in lines]
+    covered = [algorithm for h in read for algorithm in h.algorithms]
+    if sorted(covered) != sorted(owners):
+        raise SpaceError(
+            f"{place}: the lines are for {_listed(covered) or 'no algorithm'}, "
+            f"and must name each of {_listed(owners)} once"
+        )
+    return read
+
+
+def _read_line(name: str, line: object, place: str, whole: bool) -> Hyperparameter:
     domain, owners = _KNOWN[name]
     if not isinstance(line, dict):
         raise SpaceError(
@@ -171,15 +194,15 @@ def _read_line(name: str, line: object, place: str) -> Hyperparameter:
     if missing:
         raise SpaceError(f"{place} lacks {_listed(missing)}, and the line must have {_listed(keys)}")
     distribution = read_distribution(line, domain, place)
-    _check_algorithms(line["algorithms"], owners, f"{place}: algorithms")
+    algorithms = _read_algorithms(line["algorithms"], owners, f"{place}: algorithms", whole)
     source = line["source"]
     if not isinstance(source, str) or not source.strip():
         raise SpaceError(f"{place}: source is {show(source)}, and must be text that says where the interval is from")
-    return Hyperparameter(name, owners, distribution, source)
+    return Hyperparameter(name, algorithms, distribution, source)
 
 
-def _check_algorithms(algorithms: object, owners: tuple[str, ...], place: str) -> None:
-    """Refuse all but exactly the owners: each algorithm gets each of its hyperparameters, and no other."""
+def _read_algorithms(algorithms: object, owners: tuple[str, ...], place: str, whole: bool) -> tuple[str, ...]:
+    """Refuse all but the owners, and, on a line that is the `whole` of its hyperparameter, all but exactly these."""
     allowed = "all" if owners == ALGORITHMS else f"[{_listed(owners)}]"
     given = list(ALGORITHMS) if algorithms == "all" else algorithms
     if not isinstance(given, list):
@@ -193,8 +216,9 @@ def _check_algorithms(algorithms: object, owners: tuple[str, ...], place: str) -
                 f"{place} is {show(algorithms)}, but {algorithm} does not have this hyperparameter: "
                 f"it must be {allowed}"
             )
-    if sorted(given) != sorted(owners):
+    if whole and sorted(given) != sorted(owners):
         raise SpaceError(f"{place} is {show(algorithms)}, and must be {allowed}, each algorithm once")
+    return tuple(algorithm for algorithm in owners if algorithm in given)
 
 
 def _listed(words: Iterable[str]) -> str:

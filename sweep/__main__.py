@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from search_spaces import SpaceError
+from sweep.checks import SettingsError
 from sweep.launch import launch
-from sweep.settings import CONF, SettingsError, load_settings, studies
+from sweep.settings import CONF, load_settings, studies
 
 HELP = """usage: python -m sweep [key=value ...]
 

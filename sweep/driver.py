@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 # Read by Ray and Tune when they are imported.
@@ -20,6 +21,7 @@ os.environ.update(
     RAY_AIR_NEW_OUTPUT="0",  # the newer console output prints a table even when verbose is 0
 )
 
+import psutil
 import ray
 import torch
 from ray import tune
@@ -30,6 +32,8 @@ from sweep.settings import Cluster
 from sweep.worker import Progress, WorkerContext, train_pack
 
 DEATHS_ALLOWED = 5  # of a pack's worker (a segmentation fault, the kernel's out-of-memory killer)
+# Ours alone: in Ray's own folder the sessions of a living cluster cannot be told from dead ones.
+SCRATCH = Path(tempfile.gettempdir()) / f"bigwae-{os.getuid()}"
 OBJECT_STORE_BYTES = 200 * 2**20  # packs and results are small
 
 
@@ -111,8 +115,10 @@ class _Listener(_NotPickled, tune.Callback):
 def ray_session(cluster: Cluster) -> Iterator[int]:
     """Ray, on the cluster of RAY_ADDRESS or started here; yields how many workers it can hold."""
     address = os.environ.get("RAY_ADDRESS")
+    _delete_dead_sessions()
     ray.init(
         address=address or "local",
+        _temp_dir=None if address else str(SCRATCH),
         num_cpus=None if address else cluster.workers,
         object_store_memory=None if address else OBJECT_STORE_BYTES,
         include_dashboard=None if address else False,
@@ -123,6 +129,17 @@ def ray_session(cluster: Cluster) -> Iterator[int]:
         yield cluster.workers or _capacity(cluster)
     finally:
         ray.shutdown()
+        for session in SCRATCH.glob(f"session_*_{os.getpid()}"):
+            shutil.rmtree(session, ignore_errors=True)
+
+
+def _delete_dead_sessions() -> None:
+    """Remove what killed drivers of ours left: Ray's session folders and Tune's storage end in the driver's pid."""
+    SCRATCH.mkdir(mode=0o700, exist_ok=True)
+    for path in SCRATCH.glob("*_*"):
+        pid = path.name.rpartition("_")[2]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _capacity(cluster: Cluster) -> int:
@@ -153,7 +170,7 @@ def train_packs(
         KeyboardInterrupt: Ctrl-C; Tune takes the signal for itself, and ends with packs left over.
     """
     searcher = PackSearcher(packs, on_lost)
-    storage = tempfile.mkdtemp(prefix="bigwae-tune-")
+    storage = SCRATCH / f"tune_{os.getpid()}"
     try:
         tune.Tuner(
             tune.with_resources(PackTrainable, _resources(cluster)),
@@ -166,7 +183,7 @@ def train_packs(
                 trial_dirname_creator=lambda trial: trial.trial_id,
             ),
             run_config=tune.RunConfig(
-                storage_path=storage,
+                storage_path=str(storage),
                 name="packs",
                 callbacks=[_Listener(on_progress)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),

@@ -14,12 +14,13 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from sweep import study_file
+from sweep.checks import SettingsError
 from sweep.lock import results_lock
 from sweep.plan import PLAN, Pack, check_trainable, pack_runs, plan_runs, plan_table
 from sweep.progress import ProgressDisplay
 from sweep.results import StudyFolder, Tables
 from sweep.schema import RunRow
-from sweep.settings import Settings, SettingsError
+from sweep.settings import Settings
 from sweep.status import print_status
 from sweep.tracking import Mirror, default_uri
 from sweep.worker import ATTEMPT, Progress, WorkerContext, publish_failure
@@ -48,7 +49,7 @@ def launch(settings: Settings, console: Console) -> None:
     _announce(settings, runs, console)
     if settings.dry_run:
         return
-    check_trainable(study)
+    check_trainable(settings)
     folder = _open(settings)
     with results_lock(folder.root / "lock"):
         study_file.claim(folder.study_file, study)
@@ -100,7 +101,14 @@ class _Sweep:
         ended = [RunRow(**row) for row in self.folder.read_table("runs").to_pylist()]
         display = ProgressDisplay(self.console, runs, [row for row in ended if row.run_id in planned])
         cluster = self.settings.cluster
-        context = WorkerContext(self.folder.root.parent, cluster.device, study_file.git_commit())
+        data, inception = self.settings.data.absolute(), self.settings.inception
+        context = WorkerContext(
+            results=self.folder.root.parent,
+            data=data,
+            inception=inception.absolute() if inception else None,
+            device=cluster.device,
+            git_commit=study_file.git_commit(),
+        )
 
         def on_progress(progress: Progress) -> None:
             display.update(progress)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sweep.settings import SettingsError
+from sweep.checks import SettingsError
 
 
 @contextmanager

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence, Set
 from dataclasses import asdict, dataclass
 
 import pyarrow as pa
+import torch
 
-from sweep.settings import SettingsError, Study
+from sweep.checks import SettingsError
+from sweep.settings import Settings, Study
 from wae_core.data import load_dataset
+from wae_core.device import select_device
+from wae_core.features import load_features
 from wae_core.networks import ARCHITECTURES
 from wae_core.run import Hyperparameters, Run
 
@@ -46,16 +51,25 @@ def pack_runs(runs: Sequence[Run], done: Set[str]) -> list[Pack]:
     return [Pack((run,)) for run in sorted(missing, key=lambda run: -run.hyperparameters.batch_size)]
 
 
-def check_trainable(study: Study) -> None:
+def check_trainable(settings: Settings) -> None:
     """Refuse, before anything is written, a study whose runs could not start.
 
     Raises:
-        SettingsError: an architecture that does not exist, or more images asked for than the data set has.
+        SettingsError: data, feature weights, device or an architecture that is not there, or more images asked for
+            than the data set has.
     """
+    study = settings.study
     try:
-        data = load_dataset(study.protocol.dataset)
+        data = load_dataset(study.protocol.dataset, settings.data)
+        load_features(study.protocol.fid_features, torch.device("cpu"), settings.inception)
+        if "RAY_ADDRESS" not in os.environ:  # a cluster's devices are not those of this machine
+            select_device(settings.cluster.device)
     except ValueError as error:
-        raise SettingsError(f"study.dataset: {error}") from error
+        raise SettingsError(str(error)) from error
+    if study.protocol.vae_likelihood == "bernoulli" and data.pixel_range[0] < 0:
+        raise SettingsError(
+            f"study.vae_likelihood is 'bernoulli', but {data.name} is in colour, with pixels in [−1, 1]"
+        )
     support = {h.name: h.distribution.support for h in study.space.hyperparameters}
     for architecture in support["architecture"]:
         if architecture not in ARCHITECTURES:

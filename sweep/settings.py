@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +17,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 import search_spaces
 from search_spaces import SearchSpace
+from sweep import checks
+from sweep.checks import SettingsError
 from wae_core.run import ALGORITHMS, Protocol
 
 CONF = Path(__file__).parent / "conf"
+PATHS = ("results", "space", "data", "inception")
 SEARCHES = ("random",)
 DEVICES = ("cpu", "cuda", "xla")
 RESOURCES = ("cpus_per_worker", "gpus_per_worker", "tpus_per_worker")
-
-
-class SettingsError(ValueError):
-    """The user asked for something that cannot be done; the message is one sentence for them."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +58,8 @@ class Settings:
     algorithms: tuple[str, ...]
     budget: int
     results: Path
+    data: Path
+    inception: Path | None
     search: str
     cluster: Cluster
     dry_run: bool
@@ -81,19 +80,19 @@ def load_settings(words: Sequence[str]) -> Settings:
         raise SettingsError(_first_sentence(error)) from error
     assert isinstance(config, dict)
 
-    algorithm = _one_of("alg", config["alg"], (*ALGORITHMS, "all"))
-    seeds = _integer("study.seeds", config["study"]["seeds"], minimum=1)
-    budget = _integer(
-        "budget", config["budget"], minimum=seeds, unit=f"models per algorithm, {seeds} a configuration"
-    )
+    algorithm = checks.one_of("alg", config["alg"], (*ALGORITHMS, "all"))
+    seeds = checks.integer("study.seeds", config["study"]["seeds"], minimum=1)
+    budget = checks.integer("budget", config["budget"], seeds, f"models per algorithm, {seeds} a configuration")
     return Settings(
         study=_study(config["study"], config["space"], seeds),
         algorithms=ALGORITHMS if algorithm == "all" else (algorithm,),
         budget=budget,
-        results=Path(_string("results", config["results"])),
-        search=_one_of("search", config["search"], SEARCHES),
+        results=Path(checks.text("results", config["results"])),
+        data=Path(checks.text("data", config["data"])),
+        inception=None if config["inception"] is None else Path(checks.text("inception", config["inception"])),
+        search=checks.one_of("search", config["search"], SEARCHES),
         cluster=_cluster(config["cluster"]),
-        dry_run=_boolean("dry_run", config["dry_run"]),
+        dry_run=checks.boolean("dry_run", config["dry_run"]),
     )
 
 
@@ -105,7 +104,7 @@ def studies() -> list[str]:
 def _check_keys(words: Sequence[str]) -> None:
     """Refuse what Hydra would answer with a page: words without '=', unknown keys, unknown files of a group."""
     groups = {"study": studies(), "cluster": sorted(path.stem for path in (CONF / "cluster").glob("*.yaml"))}
-    known = {"alg", "budget", "results", "space", "search", "dry_run", *groups}
+    known = {"alg", "budget", *PATHS, "search", "dry_run", *groups}
     for group, names in groups.items():
         known |= {f"{group}.{key!s}" for key in OmegaConf.load(CONF / group / f"{names[0]}.yaml")}
     for word in words:
@@ -129,9 +128,9 @@ def _parse(word: str) -> Override:
 
 
 def _quoted(word: str) -> str:
-    """Quote the values of `results` and `space`, which are paths and may hold any character of Hydra's grammar."""
+    """Quote the values that are paths, which may hold any character of Hydra's grammar."""
     key, _, value = word.partition("=")
-    if key not in ("results", "space") or not value or value[0] in "'\"" or value == "null":
+    if key not in PATHS or not value or value[0] in "'\"" or value == "null":
         return word
     return f"{key}='" + value.replace("\\'", "'").replace("'", "\\'") + "'"
 
@@ -146,14 +145,11 @@ def _first_sentence(error: Exception) -> str:
 
 
 def _study(values: Mapping[str, Any], space: object, seeds: int) -> Study:
-    name = _string("study.name", values["name"])
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
-        raise SettingsError(f"study.name is {name!r}, but it names a folder: lower-case letters, digits, '-' and '_'")
-    chosen = values["space"] if space is None else _string("space", space)
-    loaded = search_spaces.load(chosen)
+    name = checks.name("study.name", values["name"])
+    loaded = search_spaces.load(values["space"] if space is None else checks.text("space", space))
     return Study(
         name=name if loaded.name == values["space"] else f"{name}-{loaded.name}",
-        seed=_integer("study.seed", values["seed"], minimum=0),
+        seed=checks.integer("study.seed", values["seed"], minimum=0),
         seeds=seeds,
         space=loaded,
         protocol=_protocol(values),
@@ -161,64 +157,53 @@ def _study(values: Mapping[str, Any], space: object, seeds: int) -> Study:
 
 
 def _protocol(values: Mapping[str, Any]) -> Protocol:
-    checked: dict[str, Any] = {}
-    for field in dataclasses.fields(Protocol):
-        key, value = f"study.{field.name}", values[field.name]
-        if field.name == "evaluation_steps":
-            if not isinstance(value, list) or not value:
-                raise SettingsError(f"{key} is {value!r}, but it is a list of steps, e.g. [50, 100]")
-            checked[field.name] = tuple(_integer(key, step, minimum=1) for step in value)
-        elif field.type == "int":
-            minimum = 0 if field.name == "pretraining_steps" else 2 if field.name == "fid_samples" else 1
-            checked[field.name] = _integer(key, value, minimum=minimum)
-        elif field.type == "float":
-            checked[field.name] = _number(key, value, positive=field.name != "input_noise")
-        else:
-            checked[field.name] = _string(key, value)
-    steps = checked["evaluation_steps"]
-    if list(steps) != sorted(set(steps)) or steps[-1] != checked["steps"]:
-        raise SettingsError(
-            f"study.evaluation_steps is {list(steps)}, but they ascend and end with study.steps ({checked['steps']})"
-        )
-    return Protocol(**checked)
+    def integer(key: str, minimum: int = 1) -> int:
+        return checks.integer(f"study.{key}", values[key], minimum)
+
+    steps = integer("steps")
+    return Protocol(
+        dataset=checks.name("study.dataset", values["dataset"]),
+        width=integer("width"),
+        steps=steps,
+        evaluation_steps=_evaluation_steps(values["evaluation_steps"], steps),
+        fid_features=checks.name("study.fid_features", values["fid_features"]),
+        fid_samples=integer("fid_samples", minimum=2),
+        evaluation_images=integer("evaluation_images"),
+        prior_variance=checks.positive("study.prior_variance", values["prior_variance"]),
+        cost_scale=checks.positive("study.cost_scale", values["cost_scale"]),
+        input_noise=checks.non_negative("study.input_noise", values["input_noise"]),
+        pretraining_steps=integer("pretraining_steps", minimum=0),
+        pretraining_images=integer("pretraining_images", minimum=2),
+        vae_likelihood=checks.one_of("study.vae_likelihood", values["vae_likelihood"], ("gaussian", "bernoulli")),
+        without_batch_norm=tuple(
+            checks.one_of("study.without_batch_norm", algorithm, ALGORITHMS)
+            for algorithm in checks.items("study.without_batch_norm", values["without_batch_norm"], "[vae]")
+        ),
+        log_prior=checks.boolean("study.log_prior", values["log_prior"]),
+        learning_rate_drops=_drops(values["learning_rate_drops"]),
+    )
+
+
+def _evaluation_steps(value: object, steps: int) -> tuple[int, ...]:
+    key = "study.evaluation_steps"
+    listed = tuple(checks.integer(key, step, minimum=1) for step in checks.items(key, value, "[50, 100]"))
+    if not listed or list(listed) != sorted(set(listed)) or listed[-1] != steps:
+        raise SettingsError(f"{key} is {list(listed)}, but they ascend and end with study.steps ({steps})")
+    return listed
+
+
+def _drops(value: object) -> tuple[tuple[int, float], ...]:
+    key, example = "study.learning_rate_drops", "[[30, 2], [50, 5]]"
+    drops = [checks.items(key, drop, example) for drop in checks.items(key, value, example)]
+    if any(len(drop) != 2 for drop in drops):
+        raise SettingsError(f"{key} is {value!r}, but it is a list of [after which epoch, divisor], e.g. {example}")
+    return tuple((checks.integer(key, epoch, minimum=0), checks.positive(key, divisor)) for epoch, divisor in drops)
 
 
 def _cluster(values: Mapping[str, Any]) -> Cluster:
     workers = values["workers"]
     return Cluster(
-        device=_one_of("cluster.device", values["device"], DEVICES),
-        workers=None if workers is None else _integer("cluster.workers", workers, minimum=1),
-        **{key: _integer(f"cluster.{key}", values[key], minimum=0) for key in RESOURCES},
+        device=checks.one_of("cluster.device", values["device"], DEVICES),
+        workers=None if workers is None else checks.integer("cluster.workers", workers, minimum=1),
+        **{key: checks.integer(f"cluster.{key}", values[key], minimum=0) for key in RESOURCES},
     )
-
-
-def _one_of(key: str, value: object, allowed: Sequence[str]) -> str:
-    if value not in allowed:
-        raise SettingsError(f"{key} is {value!r}, but it is one of {', '.join(allowed)}")
-    return str(value)
-
-
-def _integer(key: str, value: object, minimum: int, unit: str = "") -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-        wanted = f"a whole number of at least {minimum}" + (f" ({unit})" if unit else "")
-        raise SettingsError(f"{key} is {value!r}, but it is {wanted}")
-    return value
-
-
-def _number(key: str, value: object, positive: bool) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not (0 < value < float("inf") or (value == 0 and not positive)):  # type: ignore[operator]
-        raise SettingsError(f"{key} is {value!r}, but it is a number {'above' if positive else 'of at least'} 0")
-    return float(value)  # type: ignore[arg-type]
-
-
-def _string(key: str, value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise SettingsError(f"{key} is {value!r}, but it is a text")
-    return value
-
-
-def _boolean(key: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise SettingsError(f"{key} is {value!r}, but it is true or false")
-    return value

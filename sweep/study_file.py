@@ -12,9 +12,11 @@ from typing import Any
 
 import yaml
 
+from sweep.checks import SettingsError
 from sweep.schema import SCHEMA_VERSION
-from sweep.settings import SettingsError, Study
+from sweep.settings import Study
 from wae_core.checkpoint import write_atomically
+from wae_core.features import features_name
 
 PACKAGES = ("torch", "numpy", "ray", "mlflow", "pandas", "pyarrow", "safetensors")
 
@@ -64,6 +66,7 @@ def _identity(study: Study) -> dict[str, Any]:
         "seed": study.seed,
         "seeds": study.seeds,
         "protocol": asdict(study.protocol),
+        "fid_features": features_name(study.protocol.fid_features),
         "space": study.space.as_dict(),
     }
     plain: dict[str, Any] = json.loads(json.dumps(identity))

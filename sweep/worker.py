@@ -43,6 +43,8 @@ class WorkerContext:
     """What a worker must know beside its pack."""
 
     results: Path
+    data: Path
+    inception: Path | None
     device: str
     git_commit: str
 
@@ -107,7 +109,7 @@ def _attempt(run: Run, pack_size: int, folder: StudyFolder, context: WorkerConte
     work = folder.work(run.run_id)
     attempt_folder = _new_attempt(work)
     device = select_device(context.device)
-    data, evaluator = _evaluator(run.protocol.dataset, run.protocol.fid_features, device)
+    data, evaluator = _evaluator(run.protocol.dataset, run.protocol.fid_features, context)
     state = TrainingState(run, data, device)
     history, tensors = _resume(work)
     if tensors is not None:
@@ -233,7 +235,8 @@ def _row(
 
 
 @functools.lru_cache(maxsize=1)
-def _evaluator(dataset: str, features: str, device: torch.device) -> tuple[ImageData, Evaluator]:
+def _evaluator(dataset: str, features: str, context: WorkerContext) -> tuple[ImageData, Evaluator]:
     """The data and the reference statistics, once per worker process."""
-    data = load_dataset(dataset)
-    return data, Evaluator(data, load_features(features, device), device)
+    device = select_device(context.device)
+    data = load_dataset(dataset, context.data)
+    return data, Evaluator(data, load_features(features, device, context.inception), device)

@@ -25,7 +25,7 @@ from PIL import Image, ImageOps
 from wae_core.sources import BadImage, ImageSource
 
 CHUNK = 64  # images that one process decodes at a time
-RECORD_SECONDS = 1.0  # a killed run loses at most this much work
+RECORD_SECONDS = 0.25  # a killed run loses at most this much work
 REPORT_SECONDS = 3.0
 FILTER = "PIL lanczos"  # it antialiases: its support grows with the reduction
 PARTIAL, PROGRESS = "images.partial", "progress.json"  # working files, beside what they become
@@ -45,14 +45,16 @@ class Preprocessing:
         return "largest centred square" if self.crop is None else f"centre {self.crop}×{self.crop}"
 
     def pixels(self, encoded: bytes) -> Images:
-        """One image, [3, size, size], upright if its camera said how it was held.
+        """One image, [3, size, size]: upright if its camera said how it was held, grey as RGB, without transparency.
 
         Raises:
-            BadImage: it cannot be decoded, or is smaller than the crop.
+            BadImage: it cannot be decoded, is smaller than the crop, or has more than 8 bits a channel.
         """
         try:
             with Image.open(io.BytesIO(encoded)) as opened:
                 image = ImageOps.exif_transpose(opened)
+                if image.mode.startswith(("I", "F")):
+                    raise BadImage(f"mode {image.mode}: more than 8 bits a channel")
                 side = self.crop or min(image.size)
                 if side > min(image.size):
                     raise BadImage(f"{image.width}×{image.height}, smaller than the crop")
@@ -98,8 +100,9 @@ def decode(source: ImageSource, preprocessing: Preprocessing, folder: Path, proc
         print(f"goes on: {_images_in(progress.done, count):,} of {count:,} images are there", file=sys.stderr)
     if not waiting:
         return {int(index): reason for index, reason in progress.skipped.items()}
-    began = recorded = reported = time.monotonic()
+    progress.save(folder)
     before = _images_in(progress.done, count)
+    began = recorded = reported = time.monotonic()
     pool = ProcessPoolExecutor(
         min(processes, len(waiting)),
         mp_context=multiprocessing.get_context("spawn"),
@@ -112,7 +115,7 @@ def decode(source: ImageSource, preprocessing: Preprocessing, folder: Path, proc
             progress.skipped |= {str(index): reason for index, reason in future.result().items()}
             progress.done.append(futures[future])
             now = time.monotonic()
-            if now - recorded > RECORD_SECONDS or len(progress.done) == 1:
+            if now - recorded > RECORD_SECONDS:
                 progress.save(folder)
                 recorded = now
             if now - reported > REPORT_SECONDS:

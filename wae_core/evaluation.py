@@ -73,7 +73,7 @@ class Evaluator:
         Returns uint8 [n, C, H, W] on the device.
         """
         shape = (run.protocol.fid_samples, run.hyperparameters.latent_dim)
-        codes = streams.normal(shape, phase, step, "samples") * run.protocol.prior_variance**0.5
+        codes = streams.normal(shape, phase, step, "samples") * run.prior_variance**0.5
         batches, finite = [], torch.ones((), dtype=torch.bool, device=self._device)
         for z in torch.split(codes, BATCH):
             images = model.images(z)
@@ -100,10 +100,10 @@ class Evaluator:
         images = self._data.held_out[:MMD_SAMPLES]
         shape = (len(images), run.hyperparameters.latent_dim)
         noise = streams.normal(shape, "evaluation", step, "encoder")
-        prior = streams.normal(shape, "evaluation", step, "prior") * run.protocol.prior_variance**0.5
+        prior = streams.normal(shape, "evaluation", step, "prior") * run.prior_variance**0.5
         codes = []
         for x, encoder_noise in zip(torch.split(images, BATCH), torch.split(noise, BATCH), strict=True):
             mean, log_variance = model.encoder(to_float(x.to(self._device), self._data.pixel_range))
             codes.append(objectives.reparameterise(mean, log_variance, encoder_noise))
-        scale = 2.0 * run.hyperparameters.latent_dim * run.protocol.prior_variance
+        scale = 2.0 * run.hyperparameters.latent_dim * run.prior_variance
         return float(mmd_squared(prior, torch.cat(codes), kernel="imq_sum", scale=scale))

@@ -42,6 +42,7 @@ def load_model(path: Path) -> tuple[AutoEncoder, Run, int]:
         latent_dim=hyperparameters.latent_dim,
         width=run.protocol.width,
         stochastic=run.is_stochastic,
+        batch_norm=run.algorithm not in run.protocol.without_batch_norm,
     )
     model.load_state_dict(weights)
     return model.eval(), run, content["step"]

@@ -46,6 +46,17 @@ def gaussian_negative_log_likelihood(x: Tensor, y: Tensor, decoder_variance: flo
     return reconstruction_cost(x, y, 0.5 / decoder_variance)
 
 
+def bernoulli_negative_log_likelihood(x: Tensor, logits: Tensor) -> Tensor:
+    """Mean of the cross-entropy summed over pixels, of a Bernoulli decoder; x in [0, 1] (Appendix C.1)."""
+    return F.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
+
+
+def log_prior(z: Tensor, prior_variance: float) -> Tensor:
+    """log p_Z(z) of N(0, σ_z² I): z [n, d] -> [n]; WAE-GAN may add it to D's logit (Appendix C.2)."""
+    normaliser = 0.5 * z.shape[1] * math.log(2 * math.pi * prior_variance)
+    return -z.square().sum(dim=1) / (2 * prior_variance) - normaliser
+
+
 def moment_mismatch(codes: Tensor, prior_variance: float) -> Tensor:
     """Squared distance of the codes' mean and covariance to the prior's, which pre-training descends.
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import PIL
@@ -17,23 +15,24 @@ from numpy.typing import NDArray
 from wae_core.decoding import FILTER, Preprocessing, decode, decoded_images, remove_working_files
 from wae_core.manifest import IMAGES, Manifest, read_manifest
 from wae_core.mnist import read_mnist
-from wae_core.sources import REPOSITORIES, download, open_source
+from wae_core.sources import REPOSITORIES, ImageSource, download, open_source
 
 CELEBA_CROP = 140  # paper, Appendix C
 DEFAULT_SIZE = 64
 HELD_OUT_LIMIT = 20_000  # CelebA's held-out set (paper, Appendix C); the tenth of smaller sets is ours (O)
 SPLIT_RULE = f"the last images of a random permutation: a tenth, at most {HELD_OUT_LIMIT}, at least 1"
 SPLIT_SEED = 0
+TEMPORARY, LOCK = f".{IMAGES}.tmp", ".lock"
 
 
 def pack(
     dataset: str, name: str, data: Path, source: Path | None, size: int | None = None, processes: int = 1
-) -> None:
-    """Pack `source` (None: the hub's copy) into data/name; does nothing where that is done already.
+) -> Manifest | None:
+    """Pack `source` (None: the hub's copy) into data/name; None where that is done already.
 
     Args:
         dataset: mnist | celeba | folder.
-        size: height and width of the packed images; MNIST's is its own.
+        size: height and width of the packed images, 64 if None; MNIST's is its own.
 
     Raises:
         ValueError: bad input; nothing is written.
@@ -41,29 +40,25 @@ def pack(
     """
     if processes < 1:
         raise ValueError(f"processes is {processes}: at least 1 is needed")
-    if size is not None and (dataset == "mnist" or not 8 <= size <= 1024):
-        raise ValueError(f"size is {size}: it goes from 8 to 1024, and MNIST keeps its 28")
+    if size is not None and dataset == "mnist":
+        raise ValueError(f"size is {size}: mnist keeps its 28×28, leave it out")
+    if size is not None and not 8 <= size <= 1024:
+        raise ValueError(f"size is {size}: it goes from 8 to 1024")
     if source is None and dataset not in REPOSITORIES:
         raise ValueError(f"{dataset} needs a source: give SOURCE=<zip or folder>")
     if source is not None and not source.exists():
         raise ValueError(f"source {source} does not exist")
-    folder, began = data / name, time.monotonic()
-    origin = {}
+    folder, origin = data / name, {}
     if source is None:
-        if read_manifest(folder) is not None:
-            print(f"{folder} is packed already; to pack it again, delete it")
-            return
+        packed = read_manifest(folder)
+        if packed is not None and size in (None, packed.shape[-1]):
+            return None
         source = download(dataset)
         origin = {"repository": REPOSITORIES[dataset], "revision": source.name}
-    manifest = (
-        _pack_mnist(name, folder, source, origin)
-        if dataset == "mnist"
-        else _pack_images(dataset, name, folder, source, origin, size or DEFAULT_SIZE, processes)
-    )
-    if manifest is None:
-        print(f"{folder} is packed already; to pack it again, delete it")
-        return
-    _print_summary(dataset, folder, manifest, time.monotonic() - began)
+    if dataset == "mnist":
+        return _pack_mnist(name, folder, source, origin)
+    preprocessing = Preprocessing(CELEBA_CROP if dataset == "celeba" else None, size or DEFAULT_SIZE)
+    return _pack_images(name, folder, open_source(source), origin, preprocessing, processes)
 
 
 def check(name: str, data: Path) -> str:
@@ -83,11 +78,39 @@ def check(name: str, data: Path) -> str:
     return f"{folder}: {manifest.count:,} images, sha256 as in the manifest"
 
 
+def split_order(count: int, skipped: Collection[int]) -> tuple[NDArray[np.int64], int]:
+    """The order of a packed set by SPLIT_RULE: (indices without the skipped ones, how many of them train).
+
+    A function of its arguments alone. RandomState's stream is frozen (NumPy NEP 19), so the split is for ever.
+    """
+    order = np.random.RandomState(SPLIT_SEED).permutation(count).astype(np.int64)
+    order = order[~np.isin(order, list(skipped))]
+    held_out = max(1, min(HELD_OUT_LIMIT, len(order) // 10))
+    return order, len(order) - held_out
+
+
+def write_images(images: NDArray[np.uint8], order: NDArray[np.int64], folder: Path) -> str:
+    """Write images[order] as folder/images.npy, whole or not at all; returns the file's sha256."""
+    temporary = folder / TEMPORARY
+    packed = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(order), *images.shape[1:]))
+    for start in range(0, len(order), 1024):
+        packed[start : start + 1024] = images[order[start : start + 1024]]
+    packed.flush()
+    digest = file_sha256(temporary)
+    temporary.replace(folder / IMAGES)
+    return digest
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _pack_mnist(name: str, folder: Path, source: Path, origin: dict[str, str]) -> Manifest | None:
     train, test, kind = read_mnist(source)
     images = np.concatenate([train, test])
-    fingerprint = hashlib.sha256(images).hexdigest()
-    if _is_packed(folder, fingerprint, images.shape[-1]):
+    fingerprint = hashlib.sha256(images.data).hexdigest()
+    if _is_packed(folder, fingerprint, images.shape[-1], None):
         return None
     with _working_in(folder):
         manifest = Manifest(
@@ -109,18 +132,24 @@ def _pack_mnist(name: str, folder: Path, source: Path, origin: dict[str, str]) -
 
 
 def _pack_images(
-    dataset: str, name: str, folder: Path, path: Path, origin: dict[str, str], size: int, processes: int
+    name: str,
+    folder: Path,
+    source: ImageSource,
+    origin: dict[str, str],
+    preprocessing: Preprocessing,
+    processes: int,
 ) -> Manifest | None:
-    source = open_source(path)
-    if _is_packed(folder, source.fingerprint, size):
+    size = preprocessing.size
+    if _is_packed(folder, source.fingerprint, size, preprocessing.crop_name):
         return None
-    preprocessing = Preprocessing(CELEBA_CROP if dataset == "celeba" else None, size)
     with _working_in(folder):
         skipped = decode(source, preprocessing, folder, processes)
         usable = len(source.names) - len(skipped)
         if usable < 2:
-            example = next(f"; {source.names[index]}: {reason}" for index, reason in skipped.items())
-            raise ValueError(f"{path} has {usable} usable images of {len(source.names)}, two are needed{example}")
+            examples = "".join(f"; {source.names[i]}: {reason}" for i, reason in list(skipped.items())[:1])
+            raise ValueError(
+                f"{source.path} has {usable} usable images of {len(source.names)}, two are needed{examples}"
+            )
         order, train_count = split_order(len(source.names), skipped)
         manifest = Manifest(
             name=name,
@@ -140,18 +169,18 @@ def _pack_images(
     return manifest
 
 
-def _is_packed(folder: Path, fingerprint: str, size: int) -> bool:
+def _is_packed(folder: Path, fingerprint: str, size: int, crop: str | None) -> bool:
     """Whether `folder` holds just this.
 
     Raises:
-        ValueError: it holds another source or size, or its manifest is damaged.
+        ValueError: it holds another source, size or crop, or its manifest is damaged.
     """
     manifest = read_manifest(folder)
     if manifest is None:
         return False
-    if (manifest.source["fingerprint"], manifest.shape[-1]) != (fingerprint, size):
-        raise ValueError(f"{folder} was packed from another source or in another size: delete it, or give a NAME")
-    remove_working_files(folder)  # a kill between the manifest and this line leaves them
+    if (manifest.source["fingerprint"], manifest.shape[-1], manifest.crop) != (fingerprint, size, crop):
+        raise ValueError(f"{folder} holds another source, size or crop: delete it, or give another NAME")
+    _remove_temporaries(folder)  # left by a kill right after the manifest
     return True
 
 
@@ -164,9 +193,8 @@ def _working_in(folder: Path) -> Iterator[None]:
     """
     is_new_parent = not folder.parent.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    # The kernel releases the lock when the process dies, however it dies. The folder itself is what is locked.
-    lock = os.open(folder, os.O_RDONLY)
-    try:
+    # The kernel releases the lock when the process dies, however it dies.
+    with (folder / LOCK).open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -174,42 +202,16 @@ def _working_in(folder: Path) -> Iterator[None]:
         try:
             yield
         except ValueError:
-            remove_working_files(folder)
+            _remove_temporaries(folder)
             with suppress(OSError):  # not empty: something else lies there
                 folder.rmdir()
                 if is_new_parent:
                     folder.parent.rmdir()
             raise
-        remove_working_files(folder)
-    finally:
-        os.close(lock)
+        _remove_temporaries(folder)
 
 
-def split_order(count: int, skipped: Collection[int]) -> tuple[NDArray[np.int64], int]:
-    """The order of a packed set by SPLIT_RULE: (indices without the skipped ones, how many of them train).
-
-    A function of its arguments alone. RandomState's stream is frozen (NumPy NEP 19), so the split is for ever.
-    """
-    order = np.random.RandomState(SPLIT_SEED).permutation(count).astype(np.int64)
-    order = order[~np.isin(order, list(skipped))]
-    held_out = max(1, min(HELD_OUT_LIMIT, len(order) // 10))
-    return order, len(order) - held_out
-
-
-def write_images(images: Images, order: NDArray[np.int64], folder: Path) -> str:
-    """Write images[order] as folder/images.npy, whole or not at all; returns the file's sha256."""
-    temporary = folder / f".{IMAGES}.tmp"
-    packed = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(order), *images.shape[1:]))
-    for start in range(0, len(order), 1024):
-        packed[start : start + 1024] = images[order[start : start + 1024]]
-    packed.flush()
-    digest = file_sha256(temporary)
-    temporary.replace(folder / IMAGES)
-    return digest
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
+def _remove_temporaries(folder: Path) -> None:
+    remove_working_files(folder)
+    for name in (TEMPORARY, LOCK):
+        (folder / name).unlink(missing_ok=True)

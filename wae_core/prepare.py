@@ -26,7 +26,14 @@ def main(words: Sequence[str] | None = None) -> int:
         if arguments.check:
             print(check(name, arguments.data))
         else:
-            pack(arguments.dataset, name, arguments.data, arguments.source, arguments.size, arguments.processes)
+            began, folder = time.monotonic(), arguments.data / name
+            manifest = pack(
+                arguments.dataset, name, arguments.data, arguments.source, arguments.size, arguments.processes
+            )
+            if manifest is None:
+                print(f"{folder} is packed already; to pack it again, delete it")
+            else:
+                _print_summary(arguments.dataset, folder, manifest, time.monotonic() - began)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

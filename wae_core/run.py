@@ -33,11 +33,15 @@ class Protocol:
     fid_features: str  # feature network of the Fréchet distance
     fid_samples: int  # generated images per FID
     evaluation_images: int  # held-out (and as many training) images per reconstruction error
-    prior_variance: float  # σ_z²
+    prior_variance: float  # σ_z² of the WAEs
     cost_scale: float  # c(x, y) = cost_scale · ||x − y||²
     input_noise: float  # standard deviation of the pixel noise in front of a deterministic encoder
     pretraining_steps: int  # at most so many, on a deterministic encoder
     pretraining_images: int  # batch size of the pre-training
+    vae_likelihood: str = "gaussian"  # of the VAE's decoder: gaussian | bernoulli
+    without_batch_norm: tuple[str, ...] = ()  # algorithms
+    log_prior: bool = False  # add log p_Z(z) to the logit of WAE-GAN's discriminator
+    learning_rate_drops: tuple[tuple[int, float], ...] = ()  # (after which epoch, divisor), for all optimisers
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,11 @@ class Run:
     @property
     def run_id(self) -> str:
         return f"{self.config_id}-s{self.seed}"
+
+    @property
+    def prior_variance(self) -> float:
+        """σ_z²; the VAE's prior is the standard Gaussian on every data set (paper, Appendix C)."""
+        return 1.0 if self.algorithm == "vae" else self.protocol.prior_variance
 
     @property
     def is_stochastic(self) -> bool:

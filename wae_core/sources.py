@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import re
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +18,7 @@ from typing import Any, ClassVar
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 MAX_MEMBER_BYTES = 256 * 2**20  # a member of a zip that claims more is no picture to train on
+SHARD = re.compile(r"(?P<split>.+)-\d{5}-of-(?P<count>\d{5})\.parquet")
 REPOSITORIES = {"mnist": "ylecun/mnist", "celeba": "flwrlabs/celeba"}  # data sets of the Hugging Face hub
 
 
@@ -111,11 +114,12 @@ def parquet_source(folder: Path, files: Sequence[Path]) -> ParquetSource:
     """The rows of `files`, which lie under `folder`, in the given order.
 
     Raises:
-        ValueError: a file is no Parquet, or has no column `image` with bytes, or there are no rows.
+        ValueError: a file is missing, is no Parquet, or has no column `image` with bytes, or there are no rows.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    _require_all_shards(files)
     names: list[str] = []
     groups, starts, sizes = [], [], []
     for path in files:
@@ -188,6 +192,15 @@ def _require_images(path: Path, names: Sequence[str]) -> None:
         raise ValueError(f"{path} holds no images ({' '.join(IMAGE_SUFFIXES)}) and no Parquet files")
 
 
+def _require_all_shards(files: Sequence[Path]) -> None:
+    """A download that was cut off lacks some of its train-00000-of-00019.parquet, and says so by their names."""
+    shards = [(path, match) for path in files if (match := SHARD.fullmatch(path.name))]
+    counts = Counter((path.parent, match["split"], int(match["count"])) for path, match in shards)
+    for (folder, split, count), found in counts.items():
+        if found != count:
+            raise ValueError(f"{folder} holds {found} of the {count} files {split}-*-of-{count:05d}.parquet")
+
+
 def _fingerprint(entries: Iterable[tuple[Any, ...]]) -> str:
     digest = hashlib.sha256()
     for entry in entries:
@@ -204,9 +217,13 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
 @lru_cache(maxsize=1)
 def _row_group(path: Path, group: int) -> Any:
     """The encoded images of one row group: a pyarrow array of bytes. Kept, since neighbours are asked for next."""
+    import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
-        table = file.read_row_group(group, columns=["image.bytes"])
+    try:
+        with pq.ParquetFile(path) as file:
+            table = file.read_row_group(group, columns=["image.bytes"])
+    except (OSError, pa.ArrowException) as error:
+        raise OSError(f"{path}, row group {group}, cannot be read: {error}") from error
     return pc.struct_field(table["image"], "bytes")

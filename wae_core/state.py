@@ -43,6 +43,7 @@ class TrainingState:
                 latent_dim=hyperparameters.latent_dim,
                 width=protocol.width,
                 stochastic=run.is_stochastic,
+                batch_norm=run.algorithm not in protocol.without_batch_norm,
             ).to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
             self.discriminator = (
                 LatentDiscriminator(hyperparameters.latent_dim, protocol.width).to(device)

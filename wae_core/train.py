@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from wae_core import objectives
 from wae_core.data import ImageData, to_float
 from wae_core.device import end_step, memory_format, synchronize
 from wae_core.mmd import mmd_squared
-from wae_core.networks import AutoEncoder
+from wae_core.networks import AutoEncoder, LatentDiscriminator
 from wae_core.randomness import Streams
 from wae_core.run import Run
 from wae_core.state import ADAM_BETAS, TrainingState
@@ -63,6 +64,7 @@ def train(run: Run, data: ImageData, device: torch.device, state: TrainingState)
     for step in range(state.step + 1, protocol.steps + 1):
         epoch, position = divmod(step - 1, steps_per_epoch)
         if position == 0 or len(order) == 0:
+            _set_learning_rates(run, state, epoch)
             order = streams.permutation(len(images), "train", epoch, "order")
         start = position * hyperparameters.batch_size
         x = to_float(images[order[start : start + hyperparameters.batch_size]], data.pixel_range)
@@ -90,7 +92,7 @@ def _step(run: Run, state: TrainingState, x: Tensor, streams: Streams, step: int
     """One update on the batch x [n, C, H, W]; returns loss and penalty, [2], detached and on the device."""
     hyperparameters, protocol, model = run.hyperparameters, run.protocol, state.autoencoder
     code_shape = (len(x), hyperparameters.latent_dim)
-    z_prior = streams.normal(code_shape, "train", step, "prior") * protocol.prior_variance**0.5
+    z_prior = streams.normal(code_shape, "train", step, "prior") * run.prior_variance**0.5
     noise = streams.normal(code_shape, "train", step, "encoder") if run.is_stochastic else z_prior
     mean, log_variance = model.encoder(_with_input_noise(run, x, streams, step))
     z_encoded = objectives.reparameterise(mean, log_variance, noise)
@@ -99,10 +101,11 @@ def _step(run: Run, state: TrainingState, x: Tensor, streams: Streams, step: int
         discriminator, wae_lambda = state.discriminator, hyperparameters.wae_lambda
         assert discriminator is not None and wae_lambda is not None
         discriminator.requires_grad_(True)
-        loss = objectives.discriminator_loss(discriminator(z_prior), discriminator(z_encoded.detach()), wae_lambda)
-        _descend(loss, state.optimisers[1])
+        logits_prior = _discriminate(run, discriminator, z_prior)
+        logits_encoded = _discriminate(run, discriminator, z_encoded.detach())
+        _descend(objectives.discriminator_loss(logits_prior, logits_encoded, wae_lambda), state.optimisers[1])
         discriminator.requires_grad_(False)
-        penalty = objectives.adversarial_penalty(discriminator(z_encoded))
+        penalty = objectives.adversarial_penalty(_discriminate(run, discriminator, z_encoded))
         loss = objectives.reconstruction_cost(x, model.images(z_encoded), protocol.cost_scale)
         loss = loss + wae_lambda * penalty
     elif run.algorithm == "wae-mmd":
@@ -112,12 +115,30 @@ def _step(run: Run, state: TrainingState, x: Tensor, streams: Streams, step: int
         loss = loss + hyperparameters.wae_lambda * penalty
     else:
         assert hyperparameters.decoder_variance is not None and log_variance is not None
-        penalty = objectives.gaussian_kl(mean, log_variance, protocol.prior_variance)
-        loss = penalty + objectives.gaussian_negative_log_likelihood(
-            x, model.images(z_encoded), hyperparameters.decoder_variance
-        )
+        penalty = objectives.gaussian_kl(mean, log_variance, run.prior_variance)
+        if protocol.vae_likelihood == "bernoulli":
+            loss = penalty + objectives.bernoulli_negative_log_likelihood(x, model.decoder(z_encoded))
+        else:
+            y = model.images(z_encoded)
+            loss = penalty + objectives.gaussian_negative_log_likelihood(x, y, hyperparameters.decoder_variance)
     _descend(loss, state.optimisers[0])
     return torch.stack([loss.detach(), penalty.detach()])
+
+
+def _discriminate(run: Run, discriminator: LatentDiscriminator, z: Tensor) -> Tensor:
+    """D's logit [n] at z [n, d], with the prior's log density added where the protocol says so."""
+    logits: Tensor = discriminator(z)
+    return logits + objectives.log_prior(z, run.prior_variance) if run.protocol.log_prior else logits
+
+
+def _set_learning_rates(run: Run, state: TrainingState, epoch: int) -> None:
+    """Each drop divides the learning rates of all optimisers once its epoch is over."""
+    divisor = math.prod(divisor for after, divisor in run.protocol.learning_rate_drops if epoch >= after)
+    rates = (run.hyperparameters.learning_rate, run.hyperparameters.adversary_learning_rate)
+    for optimiser, rate in zip(state.optimisers, rates, strict=False):
+        assert rate is not None
+        for group in optimiser.param_groups:
+            group["lr"] = rate / divisor
 
 
 def _descend(loss: Tensor, optimiser: torch.optim.Optimizer) -> None:
@@ -144,7 +165,7 @@ def _pretrain(run: Run, data: ImageData, images: Tensor, state: TrainingState, s
     for step in range(protocol.pretraining_steps):
         chosen = streams.permutation(len(images), "pretrain", step, "order")[: protocol.pretraining_images]
         mean, _ = encoder(to_float(images[chosen], data.pixel_range))
-        loss = objectives.moment_mismatch(mean, protocol.prior_variance)
+        loss = objectives.moment_mismatch(mean, run.prior_variance)
         _descend(loss, optimiser)
         # Reading the loss waits for the device, so it is read once in ten steps.
         if step % 10 == 9 and loss.item() < PRETRAINING_ENOUGH:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from sweep.checks import SettingsError
 from sweep.lock import results_lock
-from sweep.settings import SettingsError
 
 HOLDER = """
 import sys, time

@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 import search_spaces
+from sweep.checks import SettingsError
 from sweep.plan import PLAN, Pack, check_trainable, pack_runs, plan_runs, plan_table
-from sweep.settings import SettingsError, Study
+from sweep.settings import Study
 from wae_core.data import ImageData
 from wae_core.run import ALGORITHMS, Hyperparameters
 
@@ -112,7 +113,7 @@ def _data_once(digits: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
     from sweep import plan
 
     load = plan.load_dataset
-    monkeypatch.setattr(plan, "load_dataset", lambda name: digits if name == "digits" else load(name))
+    monkeypatch.setattr(plan, "load_dataset", lambda name, *rest: digits if name == "digits" else load(name, *rest))
 
 
 def refusal(study: Study) -> str:

@@ -70,20 +70,45 @@ def test_lines_have_counts_rate_time_left_and_the_best_fids(
         assert "nan" not in line
 
 
+def test_a_run_counts_as_running_until_it_has_its_row(
+    clock: list[float],
+    runs: list[Run],
+    output: io.StringIO,
+    make_result: Callable[..., Any],
+    make_evaluation: Callable[[int, float], Evaluation],
+) -> None:
+    with ProgressDisplay(plain(output), runs, []) as display:
+        for step in (2, 4):
+            clock[0] += 60
+            display.update(Progress(runs[0], evaluation=make_evaluation(step, 40.0)))
+        clock[0] += 60
+        display.update(Progress(runs[0], row=make_result(runs[0])[0]))
+    assert [line.split("; ")[1:3] for line in output.getvalue().splitlines()] == [
+        ["1 running", "30 models/hour, 0:11:00 left"],
+        ["1 running", "30 models/hour, 0:10:00 left"],
+        ["0 running", "20 models/hour, 0:15:00 left"],
+    ]
+
+
 def test_best_fids_are_the_lowest_of_rows_and_evaluations(
     clock: list[float],
     runs: list[Run],
     output: io.StringIO,
+    make_result: Callable[..., Any],
     make_evaluation: Callable[[int, float], Evaluation],
 ) -> None:
-    with ProgressDisplay(plain(output), runs, []) as display:
+    earlier = [make_result(runs[0], fids=(38.0,))[0], make_result(runs[3], fids=(60.0, 50.0))[0]]
+    with ProgressDisplay(plain(output), runs, earlier) as display:
         for fid in (40.0, 30.0, 35.0):
             clock[0] += 60
-            display.update(Progress(runs[0], evaluation=make_evaluation(2, fid)))
+            display.update(Progress(runs[1], evaluation=make_evaluation(2, fid)))
+        clock[0] += 60
+        display.update(Progress(runs[4], row=make_result(runs[4], fids=(45.0,))[0]))
     assert [line.rpartition(": ")[2] for line in output.getvalue().splitlines()] == [
-        "wae-mmd 40.0",
-        "wae-mmd 30.0",
-        "wae-mmd 30.0",
+        "vae 50.0, wae-mmd 38.0",
+        "vae 50.0, wae-mmd 30.0",
+        "vae 50.0, wae-mmd 30.0",
+        "vae 45.0, wae-mmd 30.0",
     ]
 
 
@@ -113,6 +138,16 @@ def test_lines_are_rare_but_the_last_model_has_one(
             display.update(Progress(run, row=make_result(run)[0]))
     (line,) = output.getvalue().splitlines()
     assert line.startswith("6 completed of 6; 0 running; 3,600 models/hour, 0:00:00 left; ")
+
+
+def test_lines_are_at_least_ten_seconds_apart(
+    clock: list[float], runs: list[Run], output: io.StringIO, make_evaluation: Callable[[int, float], Evaluation]
+) -> None:
+    with ProgressDisplay(plain(output), runs, []) as display:
+        for _ in range(10):
+            clock[0] += 4
+            display.update(Progress(runs[0], evaluation=make_evaluation(2, 40.0)))
+    assert len(output.getvalue().splitlines()) == 3  # after 12, 24 and 36 seconds
 
 
 def test_before_the_first_score_no_rate_is_made_up(

@@ -346,7 +346,7 @@ def test_readers_see_each_run_once_while_records_come_and_are_absorbed(
     threads = [guarded(step) for step in (publish, tables.absorb, read, read_with_pandas)]
     for thread in threads:
         thread.start()
-    while not stop.wait(0.02) and (len(published) < 30 or min(looks["ours"], looks["pandas"]) < 15):
+    while not stop.wait(0.02) and (len(published) < 15 or min(looks["ours"], looks["pandas"]) < 8):
         pass  # a machine under load takes its time
     stop.set()
     for thread in threads:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 import search_spaces
 from search_spaces import SpaceError
-from sweep.settings import CONF, Cluster, Settings, SettingsError, load_settings
+from sweep.checks import SettingsError
+from sweep.settings import CONF, Cluster, Settings, load_settings
 from wae_core.run import ALGORITHMS
 
 # The words of Hydra, OmegaConf, ANTLR and Python: a user of a sweep need not know them.
@@ -52,6 +53,8 @@ REFUSED = {
     "cluster.device=gpu": ["cluster.device", "'gpu'", "cpu", "cuda", "xla"],
     "search=tpe": ["search", "'tpe'", "random"],
     "dry_run=maybe": ["dry_run", "'maybe'", "true", "false"],
+    "study.vae_likelihood=laplace": ["study.vae_likelihood", "'laplace'", "gaussian", "bernoulli"],
+    "study.log_prior=0": ["study.log_prior", "0", "true", "false"],
     "dry_run=1": ["dry_run", "1", "true", "false"],
     # keys
     "budgte=3": ["'budgte'", "did you mean 'budget'"],
@@ -99,10 +102,18 @@ REFUSED = {
     "study.evaluation_steps=[3,2]": ["study.evaluation_steps", "[3, 2]", "ascend", "study.steps ("],
     "study.evaluation_steps=[300,300]": ["study.evaluation_steps", "[300, 300]", "ascend"],
     "study.evaluation_steps=[50]": ["study.evaluation_steps", "[50]", "end with study.steps ("],
-    "study.evaluation_steps=[]": ["study.evaluation_steps", "[]", "list of steps"],
-    "study.evaluation_steps=300": ["study.evaluation_steps", "300", "list of steps"],
+    "study.evaluation_steps=[]": ["study.evaluation_steps", "[]", "study.steps ("],
+    "study.evaluation_steps=300": ["study.evaluation_steps", "300", "list"],
     "study.evaluation_steps=[0,300]": ["study.evaluation_steps", "0", "at least 1"],
+    "study.without_batch_norm=vae": ["study.without_batch_norm", "'vae'", "list"],
+    "study.without_batch_norm=[vea]": ["study.without_batch_norm", "'vea'", "wae-mmd", "wae-gan", "vae"],
+    "study.learning_rate_drops=[30,2]": ["study.learning_rate_drops", "30", "list"],
+    "study.learning_rate_drops=[[30]]": ["study.learning_rate_drops", "[[30]]", "epoch", "divisor"],
+    "study.learning_rate_drops=[[30,0]]": ["study.learning_rate_drops", "0", "above 0"],
+    "study.learning_rate_drops=[[1.5,2]]": ["study.learning_rate_drops", "1.5", "whole number"],
     # names and paths
+    "study.dataset=../x": ["study.dataset", "'../x'", "lower-case letters"],
+    "study.fid_features=": ["study.fid_features", "''"],
     "study.name=../x": ["study.name", "'../x'", "lower-case letters"],
     "study.name=": ["study.name", "''"],
     "study.name=Digits": ["study.name", "'Digits'", "lower-case letters"],
@@ -224,6 +235,10 @@ def test_words_reach_their_place_and_the_last_of_two_wins() -> None:
             "study.prior_variance=2",
             "study.input_noise=0",
             "study.pretraining_steps=0",
+            "study.vae_likelihood=bernoulli",
+            "study.without_batch_norm=[vae]",
+            "study.log_prior=true",
+            "study.learning_rate_drops=[[30,2],[50,5]]",
         ]
     )
     assert (settings.algorithms, settings.budget, settings.dry_run) == (("vae",), 12, True)
@@ -232,6 +247,8 @@ def test_words_reach_their_place_and_the_last_of_two_wins() -> None:
     protocol = settings.study.protocol
     assert (protocol.steps, protocol.evaluation_steps) == (4, (2, 4))
     assert (protocol.prior_variance, protocol.input_noise, protocol.pretraining_steps) == (2.0, 0.0, 0)
+    assert (protocol.vae_likelihood, protocol.without_batch_norm, protocol.log_prior) == ("bernoulli", ("vae",), True)
+    assert protocol.learning_rate_drops == ((30, 2.0), (50, 5.0))
 
 
 @pytest.mark.parametrize("study", sorted(path.stem for path in (CONF / "study").glob("*.yaml")))
@@ -270,7 +287,7 @@ VALUES = st.lists(st.sampled_from([*PIECES, " ", "\n"]), max_size=4).map("".join
 KEYS = st.sampled_from(["alg", "budget", "study", "results", "space", "search", "study.name", "study.steps"])
 
 
-@hypothesis_settings(max_examples=60, deadline=None)
+@hypothesis_settings(max_examples=50, deadline=None)
 @given(
     st.lists(
         st.one_of(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +10,12 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from rich.console import Console
 
 from sweep.plan import plan_runs, plan_table
 from sweep.results import StudyFolder, Tables
 from sweep.schema import STATUSES
 from sweep.settings import Study
-from sweep.status import main, print_status, status_frame
+from sweep.status import main, status_frame
 
 NAN = float("nan")
 
@@ -83,13 +81,21 @@ def test_a_run_that_nobody_planned_does_not_upset_the_ledger(
     assert (row["planned"], row["completed"], row["missing"]) == (3, 1, 2)
 
 
-def printed(folder: StudyFolder) -> str:
-    output = io.StringIO()
-    print_status(folder, Console(file=output, width=200))
-    return output.getvalue()
+@pytest.fixture
+def printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[[StudyFolder], str]:
+    """What the command prints of a folder, on a wide screen."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def show(folder: StudyFolder) -> str:
+        assert main(["--results", str(folder.root.parent), "--study", folder.root.name]) == 0
+        return capsys.readouterr().out
+
+    return show
 
 
-def test_the_printed_table_shows_the_frame_and_why_runs_ended_badly(mixed: StudyFolder) -> None:
+def test_the_printed_table_shows_the_frame_and_why_runs_ended_badly(
+    mixed: StudyFolder, printed: Callable[[StudyFolder], str]
+) -> None:
     text = printed(mixed)
     lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if "│" in line]
     cells = {algorithm: figures for algorithm, *figures in lines}
@@ -100,13 +106,38 @@ def test_the_printed_table_shows_the_frame_and_why_runs_ended_badly(mixed: Study
     assert "nan" not in text
 
 
-def test_a_reason_is_printed_as_it_is(folder: StudyFolder, study: Study, make_result: Callable[..., Any]) -> None:
-    """Reasons quote exceptions, whose brackets rich would take for markup."""
+def test_an_algorithm_without_a_row_beside_one_with_rows_is_printed(
+    folder: StudyFolder,
+    study: Study,
+    make_result: Callable[..., Any],
+    printed: Callable[[StudyFolder], str],
+) -> None:
+    """As they are in the middle of a sweep."""
+    mmd, vae = plan_runs(study, "wae-mmd", 3), plan_runs(study, "vae", 3)
+    pq.write_table(plan_table([*mmd, *vae]), folder.plan_file)
+    folder.publish(*make_result(mmd[0]))
+    (line,) = [line for line in printed(folder).splitlines() if "vae" in line]
+    assert [cell.strip() for cell in line.split("│")[1:-1]] == ["vae", "3", "0", "0", "0", "3", *"––––"]
+
+
+@pytest.mark.parametrize("results", ["[bold] results", "a [", "a[/b]"])
+def test_reasons_and_paths_are_printed_as_they_are(
+    tmp_path: Path,
+    results: str,
+    study: Study,
+    make_result: Callable[..., Any],
+    printed: Callable[[StudyFolder], str],
+) -> None:
+    """Reasons quote exceptions; their brackets are no markup."""
+    folder = StudyFolder(tmp_path / results, "test")
+    folder.records.mkdir(parents=True)
     (run,) = plan_runs(replace(study, seeds=1), "vae", 1)
     pq.write_table(plan_table([run]), folder.plan_file)
     reason = "ValueError: shape [3, 4] is not [/bold] nor [red]"
     folder.publish(*make_result(run, "failed", (), status_reason=reason))
-    assert reason in printed(folder)
+    text = printed(folder)
+    assert reason in text
+    assert "".join(str(folder.root.parent).split()) in "".join(text.split())
 
 
 @pytest.mark.parametrize("words", [[], ["--study", "digits"]])

@@ -45,12 +45,17 @@ class Results:
         self.folder = StudyFolder(root, study)
         self.folder.records.mkdir(parents=True)
         self.problems: list[str] = []
+        self.mirrors: list[Mirror] = []
 
     def start_mirror(self, uri: str | None = None) -> Mirror:
         artifacts = self.root / "mlartifacts"
         mirror = Mirror(uri or self.uri, artifacts, self.folder, self.study, self.problems.append)
         mirror.start()
+        self.mirrors.append(mirror)
         return mirror
+
+    def open(self) -> MlflowStudy:
+        return MlflowStudy(self.uri, self.root / "mlartifacts", self.folder, self.study)
 
     def publish(self, result: Result) -> RunRow:
         assert self.folder.publish(*result)
@@ -95,14 +100,17 @@ class Results:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A results folder, with a space in its path, whose database is created once."""
     root = tmp_path_factory.mktemp("a results")
-    MlflowStudy(default_uri(root), root / "mlartifacts", StudyFolder(root, "none"), "none").close()
+    Results(root, "none").open().close()
     return root
 
 
 @pytest.fixture
-def results(root: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Results:
+def results(root: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Results]:
     monkeypatch.setattr(tracking, "FLUSH_SECONDS", 0.1)
-    return Results(root, request.node.name.removeprefix("test_"))
+    results = Results(root, request.node.name.removeprefix("test_"))
+    yield results
+    for mirror in results.mirrors:
+        mirror.close(60)
 
 
 @pytest.fixture
@@ -236,21 +244,35 @@ def test_diverged_and_failed_runs_say_so(results: Results, make_run: MakeRun, ma
 def test_runs_of_an_earlier_study_of_this_name_give_way(
     results: Results, make_run: MakeRun, make_result: MakeResult
 ) -> None:
-    run, ended = (make_run("vae", study=results.study, seed=seed) for seed in (0, 1))
+    running, ended, unseen = (make_run("vae", study=results.study, seed=seed) for seed in range(3))
     first = results.start_mirror()
-    first.evaluation(make_run("vae", study=results.study, learning_rate=0.5), make_result(run)[1][0])
-    first.ended(ended, results.publish(make_result(ended, fids=(5.0,))))
+    first.evaluation(make_run("vae", study=results.study, learning_rate=0.5), make_result(running)[1][0])
+    for run in (ended, unseen):
+        first.ended(run, results.publish(make_result(run, fids=(5.0,))))
     assert first.close(60) is None
     shutil.rmtree(results.folder.root)
     results.folder.records.mkdir(parents=True)
 
     second = results.start_mirror()
-    for again in (run, ended):
-        second.evaluation(again, make_result(again, fids=(4.0,))[1][0])
-    wait_for(lambda: results.status() == {run.run_id: "RUNNING", ended.run_id: "RUNNING"})
-    for again in (run, ended):
-        second.ended(again, results.publish(make_result(again, fids=(4.0, 3.0), ended_at=LATER)))
+    for run in (running, ended):
+        second.evaluation(run, make_result(run, fids=(4.0,))[1][0])
+    wait_for(lambda: list(results.status().values()).count("RUNNING") == 2)
+    for run in (running, ended, unseen):
+        second.ended(run, results.publish(make_result(run, fids=(4.0, 3.0), ended_at=LATER)))
     assert second.close(60) is None
+    results.assert_equal_to_parquet()
+
+
+def test_what_was_created_twice_or_deleted_by_hand_is_mended(
+    results: Results, make_run: MakeRun, make_result: MakeResult
+) -> None:
+    client, run = MlflowClient(results.uri), make_run("vae", study=results.study)
+    experiment = client.create_experiment(f"{results.study}/vae")
+    for _ in range(2):
+        client.create_run(experiment, tags={"run_id": run.run_id})
+    client.delete_experiment(experiment)
+    results.publish(make_result(run))
+    assert rebuild(results.root, results.study, results.uri) == 1
     results.assert_equal_to_parquet()
 
 
@@ -282,6 +304,7 @@ def test_rebuild_fills_a_deleted_database(results: Results, make_run: MakeRun, m
     )
 
     Tables(results.folder)
+    results.open().close()  # the connections that this process has read with
     (results.root / "mlflow.db").unlink()
     assert main(["rebuild", "--results", str(results.root), "--study", results.study]) == 0
     results.assert_equal_to_parquet()

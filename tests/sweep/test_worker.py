@@ -27,7 +27,13 @@ from wae_core.train import Checkpoint
 
 # What may differ between an undisturbed run and a resumed one.
 TIMINGS = {"train_seconds", "eval_seconds", "cpu_seconds", "attempts", "started_at", "ended_at", "host"}
-TINY = {"width": 4, "steps": 6, "evaluation_steps": (2, 4, 6), "fid_samples": 100}
+TINY = {
+    "width": 4,
+    "steps": 6,
+    "evaluation_steps": (2, 4, 6),
+    "fid_samples": 100,
+    "learning_rate_drops": ((30, 2.0), (50, 5.0)),  # not reached; a checkpoint's JSON must keep them as they are
+}
 
 
 class Place:

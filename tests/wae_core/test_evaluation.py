@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from wae_core import evaluation
 from wae_core.data import ImageData
 from wae_core.evaluation import Evaluator
-from wae_core.features import load_features
+from wae_core.features import FeatureNetwork, load_features
 from wae_core.frechet import frechet_distance
 from wae_core.networks import AutoEncoder, build_autoencoder
 from wae_core.run import Run
@@ -29,17 +29,14 @@ CPU = torch.device("cpu")
 MakeRun = Callable[..., Run]
 
 
-class Pooled:
-    """Features that cost nothing and depend on every pixel: 4×4 means, uint8 [n, C, H, W] -> [n, dim]."""
-
-    name = "pooled"
-
-    def __init__(self, dim: int = 49) -> None:
-        self.dim = dim
-
-    def __call__(self, images: Tensor) -> Tensor:
-        assert images.dtype == torch.uint8
+class Pool(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
         return nn.functional.avg_pool2d(images.float() / 255, 4).flatten(1)
+
+
+def pooled(channels: int = 1) -> FeatureNetwork:
+    """Features that cost next to nothing and depend on every pixel: 4×4 means of 28×28 images."""
+    return FeatureNetwork("pooled", 49 * channels, Pool())
 
 
 class Shown(nn.Module):
@@ -77,7 +74,7 @@ def shown(images: Tensor) -> AutoEncoder:
 
 @pytest.fixture(scope="module")
 def evaluator(digits: ImageData) -> Evaluator:
-    return Evaluator(digits, Pooled(), CPU)  # type: ignore[arg-type]
+    return Evaluator(digits, pooled(), CPU)
 
 
 @pytest.fixture
@@ -125,7 +122,7 @@ def test_the_fid_is_that_of_the_samples_and_the_held_out_images(
     assert samples.shape == (300, 1, 28, 28) and samples.dtype == torch.uint8
     fitted = []
     for images in (samples, digits.held_out):
-        features = Pooled()(images).double().numpy()
+        features = pooled()(images).double().numpy()
         fitted += [features.mean(0), np.cov(features.T)]
     assert fid == pytest.approx(frechet_distance(*fitted), rel=1e-9)
     assert evaluator.reference_name == "digits/held_out/1000" and evaluator.features_name == "pooled"
@@ -143,7 +140,7 @@ def test_confirmation_draws_fresh_samples(make_run: MakeRun, evaluator: Evaluato
 def test_samples_come_from_the_prior_and_differ_by_phase_step_and_seed(
     make_run: MakeRun, digits: ImageData, evaluator: Evaluator
 ) -> None:
-    run = make_run("vae", fid_samples=1000, prior_variance=2.0)
+    run = make_run("wae-mmd", fid_samples=1000, prior_variance=2.0)
 
     def codes(draw: Callable[[AutoEncoder], Any]) -> Tensor:
         model = shown(digits.train[:100])
@@ -177,7 +174,7 @@ def test_figures_do_not_depend_on_the_batch_size(
     make_run: MakeRun, digits: ImageData, model: AutoEncoder, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
     def figures() -> dict[str, float]:
-        evaluator = Evaluator(digits, Pooled(), CPU)  # type: ignore[arg-type]
+        evaluator = Evaluator(digits, pooled(), CPU)
         return asdict(evaluator.evaluate(make_run("vae"), checkpoint(model), 0.0))
 
     whole = figures()
@@ -275,7 +272,7 @@ def test_reconstruction_errors_against_numpy(make_run: MakeRun, few_digits: Imag
     )
     for parameter in model.parameters():
         parameter.data.mul_(2)  # untrained, but with codes and pixels away from the middle
-    evaluator = Evaluator(data, Pooled(49 * channels), CPU)  # type: ignore[arg-type]
+    evaluator = Evaluator(data, pooled(channels), CPU)
     figures = evaluator.evaluate(make_run("vae", evaluation_images=100), checkpoint(model), 0.0)
     expected = [reconstruction_error(model, part, *data.pixel_range) for part in (held_out, train)]
     assert [figures.reconstruction_error, figures.train_reconstruction_error] == pytest.approx(expected, rel=1e-5)
@@ -293,7 +290,7 @@ def test_a_perfect_reconstruction_has_no_error(make_run: MakeRun, few_digits: Im
 
     identity: Any = Identity()
     run = make_run("wae-mmd", latent_dim=784, evaluation_images=100)
-    figures = Evaluator(few_digits, Pooled(), CPU).evaluate(  # type: ignore[arg-type]
+    figures = Evaluator(few_digits, pooled(), CPU).evaluate(
         run, checkpoint(AutoEncoder(identity, Logit(), (0.0, 1.0))), 0.0
     )
     assert figures.reconstruction_error == pytest.approx(0, abs=1e-12)
@@ -325,7 +322,7 @@ def latent_mmd(evaluator: Evaluator, run: Run, images: Tensor, mean: float, log_
 
 
 def test_latent_mmd_is_zero_for_the_prior_alone(make_run: MakeRun, digits: ImageData, evaluator: Evaluator) -> None:
-    run = make_run("vae", prior_variance=2.0)
+    run = make_run("wae-mmd", prior_variance=2.0)
     images = digits.train[:1]
     assert abs(latent_mmd(evaluator, run, images, 0.0, math.log(2.0))) < 0.01
     assert latent_mmd(evaluator, run, images, 0.0, 0.0) > 0.02  # too narrow

@@ -269,7 +269,7 @@ def written_out_losses(run: Run, state: TrainingState, x: Tensor, z: Tensor, noi
             "discriminator": -hyperparameters.wae_lambda * (torch.log(d_prior) + torch.log(1 - d_encoded)).mean(),
             "penalty": penalty,
         }
-    variance = protocol.prior_variance
+    variance = 1.0  # the VAE's prior is the standard Gaussian whatever the study's is
     kl = 0.5 * ((mean**2 + log_variance.exp()) / variance - 1 - log_variance + math.log(variance)).sum(1)
     return {
         "autoencoder": (errors / (2 * hyperparameters.decoder_variance) + kl).mean(),

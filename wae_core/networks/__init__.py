@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -129,19 +129,28 @@ def _dcgan_small(image_shape: Shape, latent_dim: int, width: int, batch_norm: bo
     )
 
 
-def _resnet(*blocks: int, stem_stride: int = 2) -> Callable[[Shape, int, int, bool], Pair]:
-    def build(image_shape: Shape, latent_dim: int, width: int, batch_norm: bool) -> Pair:
-        return (
-            resnet.encoder_trunk(image_shape, width, blocks, stem_stride, batch_norm),
-            resnet.Decoder(image_shape, latent_dim, width, blocks, stem_stride, batch_norm),
-        )
+def _resnet50v2(image_shape: Shape, latent_dim: int, width: int, batch_norm: bool) -> Pair:
+    """3, 4, 6, 3 bottleneck blocks; 256, 512, 1024, 2048 channels at width 128."""
+    return _resnet(image_shape, latent_dim, width, (3, 4, 6, 3), 2, batch_norm)
 
-    return build
+
+def _resnet11v2(image_shape: Shape, latent_dim: int, width: int, batch_norm: bool) -> Pair:
+    """Ours (O), for one CPU core: a block a stage, and a stride-4 stem, whose small maps may be twice as wide."""
+    return _resnet(image_shape, latent_dim, 2 * width, (1, 1, 1), 4, batch_norm)
+
+
+def _resnet(
+    image_shape: Shape, latent_dim: int, width: int, blocks: Sequence[int], stem_stride: int, batch_norm: bool
+) -> Pair:
+    return (
+        resnet.encoder_trunk(image_shape, width, blocks, stem_stride, batch_norm),
+        resnet.Decoder(image_shape, latent_dim, width, blocks, stem_stride, batch_norm),
+    )
 
 
 ARCHITECTURES: dict[str, Callable[[Shape, int, int, bool], Pair]] = {
     "dcgan": _dcgan,
     "dcgan_small": _dcgan_small,
-    "resnet50v2": _resnet(3, 4, 6, 3),
-    "resnet11v2": _resnet(1, 1, 1, stem_stride=4),
+    "resnet50v2": _resnet50v2,
+    "resnet11v2": _resnet11v2,
 }
