@@ -46,7 +46,8 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 class Hyperparameter:
     """One line of a search space, for all or some of the algorithms that have the hyperparameter.
 
-    `source` says where its interval comes from (P, S, O and in words)."""
+    `source` says where its interval comes from (P, S, O and in words).
+    """
 
     name: str
     algorithms: tuple[str, ...]

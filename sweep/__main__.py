@@ -22,8 +22,8 @@ cluster.workers=4; see sweep/conf/. To launch again with the same words continue
 
 def _console() -> Console:
     """The terminal at its own width; a file or a pipe, which has none, wide enough for the tables."""
-    console = Console(soft_wrap=True)
-    return console if console.is_terminal else Console(width=140, soft_wrap=True)
+    console = Console(soft_wrap=True, markup=False)  # a path may hold brackets
+    return console if console.is_terminal else Console(width=140, soft_wrap=True, markup=False)
 
 
 def main(words: Sequence[str]) -> int:

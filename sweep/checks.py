@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TypeGuard
 
 
 class SettingsError(ValueError):
@@ -24,14 +25,19 @@ def integer(key: str, value: object, minimum: int, meaning: str = "") -> int:
 
 
 def positive(key: str, value: object) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
+    if not _is_number(value) or not 0 < value < float("inf"):
         raise SettingsError(f"{key} is {value!r}, but it is a number above 0")
     return float(value)
 
 
 def non_negative(key: str, value: object) -> float:
-    is_zero = isinstance(value, int | float) and not isinstance(value, bool) and value == 0
-    return 0.0 if is_zero else positive(key, value)
+    if not _is_number(value) or not 0 <= value < float("inf"):
+        raise SettingsError(f"{key} is {value!r}, but it is a number of at least 0")
+    return float(value)
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def text(key: str, value: object) -> str:

@@ -40,7 +40,7 @@ from wae_core.selection import Evaluation
 
 HYPERPARAMETERS = [column.name for column in fields(Hyperparameters)]
 FIGURES = [column.name for column in fields(Evaluation) if column.name != "step"]
-BEST_FIGURES = ["best_fid", "confirmed_fid", "best_sharpness", "best_reconstruction_error"]
+BEST_FIGURES = ["best_fid", "confirmed_fid", "fid_infinity", "best_sharpness", "best_reconstruction_error"]
 # What MLflow's pages show of an experiment's runs, best run first; by themselves they show no figure.
 COLUMNS = ["tags.`status`", "metrics.`fid`", "metrics.`best_fid`", "metrics.`confirmed_fid`"]
 COLUMNS += [f"params.`{name}`" for name in HYPERPARAMETERS]
@@ -121,9 +121,8 @@ class MlflowStudy:
         mirrored.params, mirrored.tags = params, tags
         mirrored.steps.update(new)
         if isinstance(run, RunRow):
-            samples = self._folder.work(run.run_id) / "samples.png"
-            if samples.exists():
-                self._client.log_artifact(mirrored.id, str(samples))
+            for picture in sorted(self._folder.work(run.run_id).glob("*.png")):
+                self._client.log_artifact(mirrored.id, str(picture))
             # Last of all: an MLflow run that has ended is taken to be whole.
             status = "FAILED" if run.status == FAILED else "FINISHED"
             self._client.set_terminated(mirrored.id, status, _milliseconds(run.ended_at))

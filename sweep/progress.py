@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -53,6 +54,7 @@ class ProgressDisplay:
             self._note_fid(run.algorithm, progress.evaluation.fid)
         if progress.row is not None:
             self._running.pop(run.run_id, None)
+            self._note_fid(run.algorithm, progress.row.best_fid)
             self._statuses[run.algorithm, progress.row.status] += 1
             self._ended_here += 1
         is_last = self._ended_here == self._missing
@@ -61,7 +63,7 @@ class ProgressDisplay:
             self._console.print(self._line())
 
     def _note_fid(self, algorithm: str, fid: float | None) -> None:
-        if fid is not None and not fid >= self._best.get(algorithm, float("inf")):
+        if fid is not None and math.isfinite(fid):
             self._best[algorithm] = min(fid, self._best.get(algorithm, fid))
 
     def _done(self) -> float:

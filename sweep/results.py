@@ -25,6 +25,7 @@ class StudyFolder:
         self.root = Path(results) / study
         self.study_file = self.root / "study.yaml"
         self.plan_file = self.root / "plan.parquet"
+        self.real_images_file = self.root / "real_images.json"
         self.records = self.root / "records"
 
     def work(self, run_id: str) -> Path:
@@ -54,12 +55,16 @@ class StudyFolder:
 
     def read_table(self, name: str) -> pa.Table:
         """`runs` or `evaluations` of all algorithms, the records that no table has absorbed yet included."""
-        schema = {"runs": RUNS, "evaluations": EVALUATIONS}[name]
-        # The records are read first: one that is absorbed in between is then found in both, not in neither.
-        records = _read_records(sorted(self.records.glob("*.parquet")))
+        # Read in the order opposite to that of writing: a result that is absorbed meanwhile is found twice, and not
+        # left out.
+        records = _split(_read_records(sorted(self.records.glob("*.parquet"))))
+        runs = self._read_tables("runs", RUNS)
+        table = runs if name == "runs" else self._read_tables("evaluations", EVALUATIONS)
+        return pa.concat_tables([table, _without(records[name], runs, table)])
+
+    def _read_tables(self, name: str, schema: pa.Schema) -> pa.Table:
         tables = [_read(path, schema) for path in sorted((self.root / name).glob("*.parquet"))]
-        table = pa.concat_tables([schema.empty_table(), *tables])
-        return pa.concat_tables([table, _without(_split(records)[name], table)])
+        return pa.concat_tables([schema.empty_table(), *tables])
 
 
 class Tables:
@@ -102,7 +107,7 @@ class Tables:
         for name in ("evaluations", "runs"):
             for algorithm in ALGORITHMS:
                 part = parts[name].filter(pc.equal(parts[name]["algorithm"], algorithm))
-                new = _without(part, self._tables[name, algorithm])
+                new = _without(part, self._tables["runs", algorithm], self._tables[name, algorithm])
                 if len(new):
                     self._tables[name, algorithm] = pa.concat_tables([self._tables[name, algorithm], new])
                     self._write(name, algorithm)
@@ -159,7 +164,9 @@ def _split(records: pa.Table) -> dict[str, pa.Table]:
     return {"runs": records.select(RUNS.names), "evaluations": flat.cast(EVALUATIONS)}
 
 
-def _without(new: pa.Table, present: pa.Table) -> pa.Table:
-    """The rows of `new` whose run_id `present` does not have: the table wins."""
-    known = pc.is_in(new["run_id"], value_set=present["run_id"].combine_chunks())
-    return new.filter(pc.invert(known))
+def _without(new: pa.Table, *present: pa.Table) -> pa.Table:
+    """The rows of `new` whose run_id no table of `present` has: the table wins."""
+    for table in present:
+        known = pc.is_in(new["run_id"], value_set=table["run_id"].combine_chunks())
+        new = new.filter(pc.invert(known))
+    return new

@@ -47,6 +47,7 @@ class RunRow:
     best_step: int | None
     best_fid: float | None
     confirmed_fid: float | None
+    fid_infinity: float | None  # estimate at infinitely many samples
     best_sharpness: float | None
     best_reconstruction_error: float | None
     fid_features: str | None

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -71,14 +71,15 @@ def load_settings(words: Sequence[str]) -> Settings:
     Raises:
         SettingsError: a key or value is not usable.
     """
-    _check_keys(words)
+    # Paths may hold any character of Hydra's grammar, so they go round it.
+    paths, others = _split_paths(words)
+    _check_keys(others)
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            composed = compose("config", overrides=[_quoted(word) for word in words])
-        config = OmegaConf.to_container(composed, resolve=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise SettingsError(_first_sentence(error)) from error
-    assert isinstance(config, dict)
+            composed = OmegaConf.to_container(compose("config", overrides=others), resolve=True)
+    except (HydraException, OmegaConfBaseException, RecursionError) as error:
+        raise SettingsError(f"the words {others} cannot be combined with {CONF}") from error
+    config = cast("dict[str, Any]", composed) | paths
 
     algorithm = checks.one_of("alg", config["alg"], (*ALGORITHMS, "all"))
     seeds = checks.integer("study.seeds", config["study"]["seeds"], minimum=1)
@@ -109,11 +110,13 @@ def _check_keys(words: Sequence[str]) -> None:
         known |= {f"{group}.{key!s}" for key in OmegaConf.load(CONF / group / f"{names[0]}.yaml")}
     for word in words:
         override = _parse(word)
-        key = override.key_or_group
+        key = override.get_key_element()
         if override.type is None or not override.type.name == "CHANGE" or key not in known:
             raise SettingsError(f"unknown key {word.split('=')[0]!r}: {_allowed(key, known)}")
         if override.is_sweep_override():
             raise SettingsError(f"{word!r} lists several values, but {key} takes one")
+        if key == "study.space":
+            raise SettingsError(f"{word!r} would make another study of this one: give it as space={override.value()}")
         if key in groups and str(override.value()) not in groups[key]:
             raise SettingsError(f"unknown {key} {override.value()!r}: {_allowed(str(override.value()), groups[key])}")
 
@@ -121,18 +124,26 @@ def _check_keys(words: Sequence[str]) -> None:
 def _parse(word: str) -> Override:
     if "=" not in word:
         raise SettingsError(f"{word!r} is not of the form key=value, e.g. budget=12")
+    if "${" in word:
+        raise SettingsError(f"{word!r} refers to another value, but values are written out")
     try:
-        return OverridesParser.create().parse_override(_quoted(word))
-    except HydraException as error:
-        raise SettingsError(f"{word!r} cannot be read: {_first_sentence(error)}") from error
+        return OverridesParser.create().parse_override(word)
+    except (HydraException, RecursionError) as error:
+        raise SettingsError(
+            f"{word!r} cannot be read: put a value with special characters in quotes, and close brackets and quotes"
+        ) from error
 
 
-def _quoted(word: str) -> str:
-    """Quote the values that are paths, which may hold any character of Hydra's grammar."""
-    key, _, value = word.partition("=")
-    if key not in PATHS or not value or value[0] in "'\"" or value == "null":
-        return word
-    return f"{key}='" + value.replace("\\'", "'").replace("'", "\\'") + "'"
+def _split_paths(words: Sequence[str]) -> tuple[dict[str, str | None], list[str]]:
+    paths: dict[str, str | None] = {}
+    others = []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if key in PATHS and equals:
+            paths[key] = None if value == "null" else value
+        else:
+            others.append(word)
+    return paths, others
 
 
 def _allowed(wrong: str, known: Iterable[str]) -> str:
@@ -140,15 +151,12 @@ def _allowed(wrong: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"it is one of {', '.join(sorted(known))}"
 
 
-def _first_sentence(error: Exception) -> str:
-    return " ".join(str(error).strip().split("\n\n")[0].split())
-
-
 def _study(values: Mapping[str, Any], space: object, seeds: int) -> Study:
     name = checks.name("study.name", values["name"])
-    loaded = search_spaces.load(values["space"] if space is None else checks.text("space", space))
+    own = search_spaces.load(checks.text("study.space", values["space"]))
+    loaded = own if space is None else search_spaces.load(checks.text("space", space))
     return Study(
-        name=name if loaded.name == values["space"] else f"{name}-{loaded.name}",
+        name=name if loaded == own else f"{name}-{loaded.name}",
         seed=checks.integer("study.seed", values["seed"], minimum=0),
         seeds=seeds,
         space=loaded,
@@ -167,7 +175,7 @@ def _protocol(values: Mapping[str, Any]) -> Protocol:
         steps=steps,
         evaluation_steps=_evaluation_steps(values["evaluation_steps"], steps),
         fid_features=checks.name("study.fid_features", values["fid_features"]),
-        fid_samples=integer("fid_samples", minimum=2),
+        fid_samples=integer("fid_samples", minimum=4),  # a covariance is taken of each half
         evaluation_images=integer("evaluation_images"),
         prior_variance=checks.positive("study.prior_variance", values["prior_variance"]),
         cost_scale=checks.positive("study.cost_scale", values["cost_scale"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from sweep.results import StudyFolder
 from sweep.schema import STATUSES
@@ -28,7 +30,7 @@ def status_frame(folder: StudyFolder) -> pd.DataFrame:
     for algorithm in (name for name in ALGORITHMS if name in set(plan["algorithm"])):
         mine = runs[runs["algorithm"] == algorithm]
         planned = int((plan["algorithm"] == algorithm).sum())
-        best = mine.nsmallest(1, "best_fid")
+        best = mine[mine["best_fid"].notna()].nsmallest(1, "best_fid")
         rows.append(
             {
                 "algorithm": algorithm,
@@ -46,7 +48,8 @@ def status_frame(folder: StudyFolder) -> pd.DataFrame:
 
 def print_status(folder: StudyFolder, console: Console) -> None:
     """Print the status table of one study, and why runs diverged or failed, if some did."""
-    table = Table(title=f"study {folder.root.name} in {folder.root.parent}", title_justify="left")
+    title = Text(f"study {folder.root.name} in {folder.root.parent}")  # a path may hold brackets
+    table = Table(title=title, title_justify="left")
     for name in ("algorithm", "planned", *STATUSES, "missing", "best FID", "confirmed", "median", "best run"):
         table.add_column(name, justify="left" if name in ("algorithm", "best run") else "right")
     for row in status_frame(folder).to_dict("records"):
@@ -55,13 +58,19 @@ def print_status(folder: StudyFolder, console: Console) -> None:
             row["algorithm"],
             *(str(row[name]) for name in ("planned", *STATUSES, "missing")),
             *("–" if pd.isna(figure) else f"{figure:.2f}" for figure in figures),
-            row["best_run"] or "–",
+            "–" if pd.isna(row["best_run"]) else row["best_run"],
         )
     console.print(table)
+    if folder.real_images_file.exists():
+        real = json.loads(folder.real_images_file.read_text())
+        console.print(
+            f"real images: FID {real['fid']:.2f} ({real['count']:,} of the training images), "
+            f"sharpness {real['sharpness']:.2g}"
+        )
     runs = folder.read_table("runs").to_pandas()
     for status, same in runs[runs["status_reason"].notna()].groupby("status"):
         first = same.iloc[0]
-        console.print(f"{len(same)} {status}, e.g. {first['run_id']}: {first['status_reason']}")
+        console.print(f"{len(same)} {status}, e.g. {first['run_id']}: {first['status_reason']}", markup=False)
 
 
 def main(words: list[str] | None = None) -> int:

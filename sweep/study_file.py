@@ -39,9 +39,12 @@ def claim(path: Path, study: Study) -> None:
     try:
         stored = yaml.safe_load(path.read_text())
         stored = {key: stored[key] for key in identity}
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise SettingsError(f"{path} is not a study file of this version: {error!r}") from error
+    except (OSError, yaml.YAMLError, ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise SettingsError(f"{path} is not a study file of this version ({reason})") from error
     for key, there, here in _differences("", stored, identity):
+        if key.endswith(".source"):  # words about an interval, not the interval
+            continue
         raise SettingsError(
             f"{path.parent} belongs to another version of study {study.name}: {key} is {there!r} there and "
             f"{here!r} in this launch; give another results folder (RESULTS=), or the old value"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import json
 import math
 import socket
 import time
@@ -23,10 +24,11 @@ from sweep.schema import COMPLETED, DIVERGED, FAILED, SCHEMA_VERSION, RunRow, ev
 from wae_core.checkpoint import newest_checkpoint, save_checkpoint, write_atomically
 from wae_core.data import ImageData, load_dataset
 from wae_core.device import describe, select_device
-from wae_core.evaluation import Evaluator
+from wae_core.evaluation import Confirmation, Evaluator
 from wae_core.features import load_features
-from wae_core.figures import image_grid, png
+from wae_core.figures import COLUMNS, FIGURES, figure, png
 from wae_core.model_file import save_model
+from wae_core.randomness import Streams
 from wae_core.run import Run
 from wae_core.selection import Evaluation, select_checkpoint
 from wae_core.state import TrainingState
@@ -34,7 +36,6 @@ from wae_core.train import train
 
 TRIES = 3  # after so many exceptions a run is `failed`
 ATTEMPT = "attempt-"
-SAMPLES_SHOWN = 64
 BEST = "best.safetensors"
 
 
@@ -110,6 +111,9 @@ def _attempt(run: Run, pack_size: int, folder: StudyFolder, context: WorkerConte
     attempt_folder = _new_attempt(work)
     device = select_device(context.device)
     data, evaluator = _evaluator(run.protocol.dataset, run.protocol.fid_features, context)
+    if not folder.real_images_file.exists():
+        figures = asdict(evaluator.real_images(run.protocol.fid_samples))
+        write_atomically(folder.real_images_file, json.dumps(figures, indent=1).encode())
     state = TrainingState(run, data, device)
     history, tensors = _resume(work)
     if tensors is not None:
@@ -139,13 +143,13 @@ def _attempt(run: Run, pack_size: int, folder: StudyFolder, context: WorkerConte
 
     began = time.perf_counter()
     best = select_checkpoint(history.evaluations)
-    confirmed_fid = None if best is None else _keep(run, data, evaluator, device, work, best.step)
+    confirmation = None if best is None else _keep(run, data, evaluator, device, work, best.step)
     history = replace(
         history,
         eval_seconds=history.eval_seconds + time.perf_counter() - began,
         cpu_seconds=time.process_time() - cpu_origin,
     )
-    row = _row(run, pack_size, context, work, history, status, reason, confirmed_fid)
+    row = _row(run, pack_size, context, work, history, status, reason, confirmation)
     folder.publish(row, evaluation_rows(run, history.evaluations))
     yield Progress(run, row=row)
 
@@ -173,18 +177,23 @@ def _resume(work: Path) -> tuple[_History, dict[str, Tensor] | None]:
     return _History(**content, evaluations=evaluations), tensors
 
 
-def _keep(run: Run, data: ImageData, evaluator: Evaluator, device: torch.device, work: Path, step: int) -> float:
-    """Write the best checkpoint and its samples.png to the run's folder; returns its FID on fresh samples."""
+def _keep(
+    run: Run, data: ImageData, evaluator: Evaluator, device: torch.device, work: Path, step: int
+) -> Confirmation:
+    """Write the best checkpoint and its figures to the run's folder, and score it on fresh samples."""
     found = newest_checkpoint(work.glob(f"{ATTEMPT}*/step-{step:09d}.safetensors"))
     if found is None:
         raise FileNotFoundError(f"no attempt at {run.run_id} has a valid checkpoint of step {step}")
     tensors, _ = found
     state = TrainingState(run, data, device)
     state.load(tensors, step, train_seconds=0.0)
-    confirmed_fid, samples = evaluator.confirm(run, state.autoencoder, step)
-    write_atomically(work / "samples.png", png(image_grid(samples[:SAMPLES_SHOWN]), zoom=2))
+    confirmation = evaluator.confirm(run, state.autoencoder, step)
+    codes = Streams(run, device).normal((COLUMNS**2, run.hyperparameters.latent_dim), "figures", step, "samples")
+    for name in FIGURES:
+        picture = figure(name, state.autoencoder, data, codes * run.prior_variance**0.5)
+        write_atomically(work / f"{name}.png", png(picture))
     save_model(work / BEST, run, data, step, tensors)
-    return confirmed_fid
+    return confirmation
 
 
 def _row(
@@ -195,7 +204,7 @@ def _row(
     history: _History,
     status: str,
     reason: str | None,
-    confirmed_fid: float | None,
+    confirmation: Confirmation | None,
 ) -> RunRow:
     best = select_checkpoint(history.evaluations)
     return RunRow(
@@ -213,7 +222,8 @@ def _row(
         steps_done=history.step,
         best_step=best.step if best else None,
         best_fid=best.fid if best else None,
-        confirmed_fid=confirmed_fid,
+        confirmed_fid=confirmation.fid if confirmation else None,
+        fid_infinity=confirmation.fid_infinity if confirmation else None,
         best_sharpness=best.sharpness if best else None,
         best_reconstruction_error=best.reconstruction_error if best else None,
         fid_features=history.fid_features,
@@ -223,15 +233,22 @@ def _row(
         train_seconds=history.train_seconds,
         eval_seconds=history.eval_seconds,
         cpu_seconds=history.cpu_seconds,
-        device=describe(select_device(context.device)),
+        device=_device_name(context.device),
         host=socket.gethostname(),
         attempts=sum(1 for _ in work.glob(f"{ATTEMPT}*")),
         pack_size=pack_size,
         git_commit=context.git_commit,
         started_at=datetime.fromisoformat(history.started_at),
         ended_at=datetime.now(UTC),
-        checkpoint_path=f"work/{run.run_id}/{BEST}" if best else None,
+        checkpoint_path=f"work/{run.run_id}/{BEST}" if confirmation else None,
     )
+
+
+def _device_name(name: str) -> str:
+    try:
+        return describe(select_device(name))
+    except ValueError:  # a run may have failed for want of the device
+        return name
 
 
 @functools.lru_cache(maxsize=1)

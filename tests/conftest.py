@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
-
-# pytest puts tests/ on the path, where the folder tests/wae_core would pass for the package of that name.
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import pytest
@@ -65,7 +60,7 @@ def digits() -> ImageData:
 @pytest.fixture(scope="session")
 def few_digits(digits: ImageData) -> ImageData:
     """200 training and 100 held-out images, all classes alike."""
-    return ImageData("digits", train=digits.train[::20].clone(), held_out=digits.held_out[::10].clone())
+    return ImageData("digits", train=digits.train[:200].clone(), held_out=digits.held_out[:100].clone())
 
 
 @pytest.fixture(scope="session")

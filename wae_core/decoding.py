@@ -28,7 +28,7 @@ CHUNK = 64  # images that one process decodes at a time
 RECORD_SECONDS = 0.25  # a killed run loses at most this much work
 REPORT_SECONDS = 3.0
 FILTER = "PIL lanczos"  # it antialiases: its support grows with the reduction
-PARTIAL, PROGRESS = "images.partial", "progress.json"  # working files, beside what they become
+PARTIAL, PROGRESS, TEMPORARY = "images.partial", "progress.json", ".progress.json.tmp"  # working files
 
 Images = NDArray[np.uint8]
 
@@ -77,12 +77,12 @@ class _Progress:
     skipped: dict[str, str] = field(default_factory=dict)  # index of the image → reason
 
     def save(self, folder: Path) -> None:
-        from wae_core.checkpoint import write_atomically  # imports torch, which the decoding processes do without
-
         # What is called done must be on the disk first.
         with (folder / PARTIAL).open("r+b") as file:
             os.fsync(file.fileno())
-        write_atomically(folder / PROGRESS, json.dumps(asdict(self)).encode())
+        temporary = folder / TEMPORARY
+        temporary.write_text(json.dumps(asdict(self)))
+        temporary.replace(folder / PROGRESS)
 
 
 def decode(source: ImageSource, preprocessing: Preprocessing, folder: Path, processes: int) -> dict[int, str]:
@@ -100,7 +100,6 @@ def decode(source: ImageSource, preprocessing: Preprocessing, folder: Path, proc
         print(f"goes on: {_images_in(progress.done, count):,} of {count:,} images are there", file=sys.stderr)
     if not waiting:
         return {int(index): reason for index, reason in progress.skipped.items()}
-    progress.save(folder)
     before = _images_in(progress.done, count)
     began = recorded = reported = time.monotonic()
     pool = ProcessPoolExecutor(
@@ -137,7 +136,7 @@ def decoded_images(folder: Path, count: int, size: int) -> Images:
 
 def remove_working_files(folder: Path) -> None:
     """Forget what `decode` has done in `folder`."""
-    for name in (PROGRESS, PARTIAL):
+    for name in (PROGRESS, PARTIAL, TEMPORARY):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -30,7 +31,7 @@ def load_model(path: Path) -> tuple[AutoEncoder, Run, int]:
     """
     weights, content = load_checkpoint(path)
     fields = content["run"]
-    protocol = fields["protocol"] | {"evaluation_steps": tuple(fields["protocol"]["evaluation_steps"])}
+    protocol = {name: _tuples(value) for name, value in fields["protocol"].items()}
     hyperparameters = Hyperparameters(**fields["hyperparameters"])
     run = Run(**(fields | {"hyperparameters": hyperparameters, "protocol": Protocol(**protocol)}))
     channels, height, width = content["image_shape"]
@@ -46,3 +47,8 @@ def load_model(path: Path) -> tuple[AutoEncoder, Run, int]:
     )
     model.load_state_dict(weights)
     return model.eval(), run, content["step"]
+
+
+def _tuples(value: Any) -> Any:
+    """JSON has lists where a protocol has tuples."""
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

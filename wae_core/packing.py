@@ -13,7 +13,7 @@ import PIL
 from numpy.typing import NDArray
 
 from wae_core.decoding import FILTER, Preprocessing, decode, decoded_images, remove_working_files
-from wae_core.manifest import IMAGES, Manifest, read_manifest
+from wae_core.manifest import IMAGES, MANIFEST, Manifest, read_manifest
 from wae_core.mnist import read_mnist
 from wae_core.sources import REPOSITORIES, ImageSource, download, open_source
 
@@ -213,5 +213,5 @@ def _working_in(folder: Path) -> Iterator[None]:
 
 def _remove_temporaries(folder: Path) -> None:
     remove_working_files(folder)
-    for name in (TEMPORARY, LOCK):
-        (folder / name).unlink(missing_ok=True)
+    for path in (folder / TEMPORARY, folder / LOCK, *folder.glob(f".{MANIFEST}.*.tmp")):
+        path.unlink(missing_ok=True)

@@ -72,4 +72,4 @@ class Run:
     @property
     def is_stochastic(self) -> bool:
         """Whether Q(z|x) is a Gaussian: always for the VAE, by `encoder` for the WAEs."""
-        return self.hyperparameters.encoder != "deterministic"
+        return self.algorithm == "vae" or self.hyperparameters.encoder != "deterministic"

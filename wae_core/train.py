@@ -53,11 +53,12 @@ def train(run: Run, data: ImageData, device: torch.device, state: TrainingState)
         )
     streams = Streams(run, device)
     images = data.train.to(device)
+    began = time.perf_counter()
     if state.step == 0 and not run.is_stochastic:
         _pretrain(run, data, images, state, streams)
 
     sums = torch.zeros(2, device=device)  # of loss and penalty since the last checkpoint
-    last_evaluation, began = state.step, time.perf_counter()
+    last_evaluation = state.step
     order = torch.empty(0, dtype=torch.int64)
     steps_per_epoch = len(images) // hyperparameters.batch_size
     state.autoencoder.train()

@@ -50,6 +50,7 @@ def run_row(algorithm: str, config_index: int, seed: int, fid: float | None, **c
         "best_step": 100 if fid is not None else None,
         "best_fid": fid,
         "confirmed_fid": fid and fid + 0.5,
+        "fid_infinity": fid and fid - 0.5,
         "best_sharpness": fid and 0.02,
         "best_reconstruction_error": fid and 0.01,
         "fid_features": "digit_classifier-64@0123456789abcdef",

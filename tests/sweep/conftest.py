@@ -73,6 +73,7 @@ def make_result(make_evaluation: Callable[[int, float], Evaluation]) -> Callable
             best_step=best.step if best else None,
             best_fid=best.fid if best else None,
             confirmed_fid=best.fid + 0.5 if best else None,
+            fid_infinity=best.fid - 0.5 if best else None,
             best_sharpness=best.sharpness if best else None,
             best_reconstruction_error=best.reconstruction_error if best else None,
             fid_features="features",

@@ -86,10 +86,12 @@ REFUSED = {
     "cluster.workers=0": ["cluster.workers", "0", "at least 1"],
     "cluster.gpus_per_worker=-1": ["cluster.gpus_per_worker", "-1", "at least 0"],
     "study.seeds=0": ["study.seeds", "0", "at least 1"],
+    "study.width=true": ["study.width", "at least 1"],
     "study.seed=-1": ["study.seed", "-1", "at least 0"],
     "study.steps=0": ["study.steps", "0", "at least 1"],
-    "study.fid_samples=x": ["study.fid_samples", "'x'", "at least 2"],
-    "study.fid_samples=1": ["study.fid_samples", "1", "at least 2"],
+    "study.fid_samples=x": ["study.fid_samples", "'x'", "at least 4"],
+    # of each half of them a covariance is taken, for fid_infinity
+    "study.fid_samples=3": ["study.fid_samples", "3", "at least 4"],
     # the covariance of one image is not a number
     "study.pretraining_images=1": ["study.pretraining_images", "1", "at least 2"],
     # numbers
@@ -119,6 +121,8 @@ REFUSED = {
     "study.name=Digits": ["study.name", "'Digits'", "lower-case letters"],
     "results=": ["results", "''"],
     "results=null": ["results"],
+    "data=": ["data", "''"],
+    "inception=": ["inception", "''"],
     "space=": ["space", "''"],
     "space=nosuch": ["search space", "'nosuch'", "bigwae", "digits", "path of a YAML file"],
     "space=no/such.yaml": ["search space", "'no/such.yaml'", "No such file"],
@@ -187,6 +191,12 @@ def test_any_path_is_a_results_folder(path: str) -> None:
     assert load_settings([f"results={path}"]).results == Path(path)
 
 
+@pytest.mark.parametrize("path", ["two words", "it's a=b", "[1]"])
+def test_any_path_may_hold_the_data_and_the_weights(path: str) -> None:
+    settings = load_settings([f"data={path}", f"inception={path}/weights.pth"])
+    assert (settings.data, settings.inception) == (Path(path), Path(path) / "weights.pth")
+
+
 @pytest.mark.parametrize("folder", ["two words", "it's", "a=b", "é"])
 def test_a_space_may_be_a_path_and_names_the_study(tmp_path: Path, folder: str) -> None:
     (tmp_path / folder).mkdir()
@@ -211,7 +221,7 @@ def test_without_a_word_it_is_the_smallest_sweep_of_the_embedded_study() -> None
     settings = load_settings([])
     assert settings.algorithms == ALGORITHMS
     assert (settings.budget, settings.search, settings.dry_run) == (3, "random", False)
-    assert settings.results == Path("results")
+    assert (settings.results, settings.data, settings.inception) == (Path("results"), Path("data"), None)
     assert (settings.study.name, settings.study.seed, settings.study.seeds) == ("digits", 0, 3)
     assert settings.cluster == Cluster("cpu", None, cpus_per_worker=1, gpus_per_worker=0, tpus_per_worker=0)
     protocol = settings.study.protocol

@@ -114,7 +114,7 @@ def test_a_changed_provenance_of_an_interval_is_no_other_study(path: Path, study
         b"made: 2018-02-30",
         b"&a [*a, *a]",
         b"a: &x [b]\nseed: *y",
-        b"[" * 2000,
+        b"[" * 500,
     ],
     ids=[
         "empty",

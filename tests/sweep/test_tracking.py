@@ -6,10 +6,12 @@ import math
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -194,6 +196,8 @@ def test_evaluation_is_visible_while_its_run_trains(
     mirror.ended(run, results.publish((row, evaluations)))
     wait_for(lambda: results.status() == {run.run_id: "FINISHED"})
     mirror.evaluation(run, evaluations[1])  # of an orphan
+    time.sleep(0.5)  # for some flushes
+    assert results.status() == {run.run_id: "FINISHED"}
     assert mirror.close(60) is None
     results.assert_equal_to_parquet()
 
@@ -268,12 +272,12 @@ def test_what_was_created_twice_or_deleted_by_hand_is_mended(
 ) -> None:
     client, run = MlflowClient(results.uri), make_run("vae", study=results.study)
     experiment = client.create_experiment(f"{results.study}/vae")
-    for _ in range(2):
-        client.create_run(experiment, tags={"run_id": run.run_id})
+    created = [client.create_run(experiment, tags={"run_id": run.run_id}).info.run_id for _ in range(2)]
     client.delete_experiment(experiment)
     results.publish(make_result(run))
     assert rebuild(results.root, results.study, results.uri) == 1
     results.assert_equal_to_parquet()
+    assert results.mirrored()[run.run_id].info.run_id in created
 
 
 def test_database_deleted_under_the_mirror_is_filled_again(
@@ -284,7 +288,17 @@ def test_database_deleted_under_the_mirror_is_filled_again(
     mirror.evaluation(after, make_result(after)[1][0])
     mirror.ended(before, results.publish(make_result(before)))
     wait_for(lambda: results.status() == {before.run_id: "FINISHED", after.run_id: "RUNNING"})
-    (results.root / "mlflow.db").unlink()
+    database = results.root / "mlflow.db"
+    database.unlink()
+
+    def is_filled() -> bool:
+        try:
+            with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+                return connection.execute("SELECT name, status FROM runs").fetchall() == [(before.run_id, "FINISHED")]
+        except sqlite3.OperationalError:  # there is no file, or no table yet
+            return False
+
+    wait_for(is_filled)
     mirror.ended(after, results.publish(make_result(after)))
     assert mirror.close(60) is None
     assert results.problems == []

@@ -18,7 +18,7 @@ from sweep.plan import Pack
 from sweep.results import StudyFolder
 from sweep.schema import RunRow
 from sweep.worker import Progress, WorkerContext, publish_failure, train_pack
-from wae_core.checkpoint import load_checkpoint
+from wae_core.checkpoint import load_checkpoint, save_checkpoint
 from wae_core.evaluation import Evaluator
 from wae_core.model_file import load_model
 from wae_core.run import ALGORITHMS, Run
@@ -40,7 +40,9 @@ class Place:
     """A results folder, and what is in it."""
 
     def __init__(self, results: Path) -> None:
-        self.context = WorkerContext(results, "cpu", "a commit")
+        self.context = WorkerContext(
+            results, data=results / "data", inception=None, device="cpu", git_commit="unknown"
+        )
         self.folder = StudyFolder(results, "test")
         self.folder.records.mkdir(parents=True)
 
@@ -143,17 +145,33 @@ def test_the_kept_checkpoint_is_the_best_one_and_its_samples_can_be_seen(
     row = place.row(run)
     model, stored_run, step = load_model(place.folder.root / row["checkpoint_path"])
     assert (stored_run, step) == (run, row["best_step"])
-    _, evaluator = worker._evaluator("digits", run.protocol.fid_features, torch.device("cpu"))
+    _, evaluator = worker._evaluator("digits", run.protocol.fid_features, place.context)
     again = evaluator.evaluate(run, Checkpoint(step, model, 0.0, 0.0, None), 0.0)
     assert again.fid == pytest.approx(row["best_fid"], rel=1e-6)  # the memory layout may differ from the training's
-    confirmed_fid, _ = evaluator.confirm(run, model, step)
-    assert confirmed_fid == pytest.approx(row["confirmed_fid"], rel=1e-6)
+    confirmation = evaluator.confirm(run, model, step)
+    assert confirmation.fid == pytest.approx(row["confirmed_fid"], rel=1e-6)
+    assert confirmation.fid_infinity == pytest.approx(row["fid_infinity"], rel=1e-6)
     with Image.open(place.work(run) / "samples.png") as picture:
         picture.load()
         assert picture.format == "PNG"
         assert min(picture.size) > 8 * 28
-    files = {path.name for path in place.work(run).iterdir()}
-    assert files == {"attempt-001", "best.json", "best.safetensors", "samples.png"}
+    files = {path.name for path in place.work(run).iterdir() if path.suffix != ".png"}
+    assert files == {"attempt-001", "best.json", "best.safetensors"}, "no temporary file stays"
+
+
+def test_a_checkpoint_that_is_better_than_the_last_one_is_kept(
+    vae: tuple[Run, Any], place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = vae
+    disturbed(monkeypatch, lambda run, e: replace(e, fid=0.25) if e.step == 2 else e)
+    place.train(run)
+    row = place.row(run)
+    assert (row["best_step"], row["best_fid"]) == (2, 0.25)
+    model, _, step = load_model(place.folder.root / row["checkpoint_path"])
+    trained, _ = load_checkpoint(place.work(run) / "attempt-001" / "step-000000002.safetensors")
+    assert step == 2
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, trained[f"autoencoder.{name}"]), name
 
 
 # --- a worker that died
@@ -178,12 +196,16 @@ def test_a_resumed_run_ends_as_the_undisturbed_one(
 
 def test_a_resumed_run_counts_the_time_of_the_attempt_that_died(vae: tuple[Run, Any], place: Place) -> None:
     run, _ = vae
-    place.train_until(2, run)
-    _, content = load_checkpoint(place.work(run) / "attempt-001" / "step-000000004.safetensors")
+    place.train_until(1, run)
+    path = place.work(run) / "attempt-001" / "step-000000002.safetensors"
+    tensors, content = load_checkpoint(path)
+    spent = {"train_seconds": 1000.0, "eval_seconds": 2000.0, "cpu_seconds": 3000.0}
+    assert all(0 < content[name] < 100 for name in spent)
+    save_checkpoint(path, tensors, content | spent)
     place.train(run)
     row = place.row(run)
-    for name in ("train_seconds", "eval_seconds", "cpu_seconds"):
-        assert row[name] > content[name] > 0
+    for name, seconds in spent.items():
+        assert seconds < row[name] < seconds + 100
     assert row["started_at"].isoformat() == content["started_at"]
 
 
@@ -239,7 +261,9 @@ def test_a_loss_that_is_not_finite_ends_the_run_as_diverged_and_says_where(
     step = int(row["status_reason"].rpartition("step ")[2])
     assert 1 <= step <= row["steps_done"] == 2
     assert row["images_seen"] == 2 * run.hyperparameters.batch_size
-    assert [row[name] for name in ("best_step", "best_fid", "confirmed_fid", "checkpoint_path")] == [None] * 4
+    assert [row[name] for name in ("best_step", "best_fid", "confirmed_fid", "fid_infinity", "checkpoint_path")] == [
+        None
+    ] * 5
     assert place.evaluations(run) == []
 
 
@@ -304,7 +328,9 @@ def test_three_exceptions_are_a_failed_row_and_the_rest_of_the_pack_goes_on(
     assert progress[0].row == RunRow(**row)
     assert (row["status"], row["attempts"], row["steps_done"], row["pack_size"]) == ("failed", 3, 0, 2)
     assert row["status_reason"] == "RuntimeError: the disk is gone"
-    assert [row[name] for name in ("best_step", "best_fid", "confirmed_fid", "checkpoint_path")] == [None] * 4
+    assert [row[name] for name in ("best_step", "best_fid", "confirmed_fid", "fid_infinity", "checkpoint_path")] == [
+        None
+    ] * 5
     traceback = (place.work(bad) / "traceback.txt").read_text()
     assert "Traceback" in traceback
     assert "the disk\n  is gone" in traceback

@@ -85,9 +85,7 @@ def test_other_images_are_refused(network: FeatureNetwork, images: Tensor, named
         network(images)
 
 
-def test_features_do_not_depend_on_the_batch_size(
-    network: FeatureNetwork, labelled: tuple[Images, Labels]
-) -> None:
+def test_features_do_not_depend_on_the_batch_size(network: FeatureNetwork, labelled: tuple[Images, Labels]) -> None:
     images = as_batch(labelled[0][:60])
     whole = network(images)
     assert whole.shape == (60, network.dim)
@@ -176,9 +174,7 @@ def test_distance_grows_with_the_damage(
     distances = []
     for degree in degrees:
         candidate = fitted(damage(images[1::2], labels[1::2], degree))
-        distances.append(
-            frechet_distance(candidate.mean, candidate.covariance, reference.mean, reference.covariance)
-        )
+        distances.append(frechet_distance(candidate.mean, candidate.covariance, reference.mean, reference.covariance))
     # The smallest damage, too, is to stand clear of what the draw of 2,500 undamaged images gives.
     assert distances[1] > 1.5 * distances[0]
     assert all(nearer < farther for nearer, farther in pairwise(distances)), distances

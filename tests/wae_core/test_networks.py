@@ -167,12 +167,7 @@ def test_batch_norm_has_the_authors_constants() -> None:
     assert {(norm.eps, norm.momentum) for norm in norms} == {(1e-5, 0.1)}  # torch's momentum is 1 − decay
 
 
-CANCELLED = pytest.mark.xfail(
-    strict=True, reason="the ResNet's stem, third convolutions and shortcuts have such biases"
-)
-
-
-@pytest.mark.parametrize("architecture", ["dcgan", "dcgan_small", pytest.param("resnet11v2", marks=CANCELLED)])
+@pytest.mark.parametrize("architecture", ["dcgan", "dcgan_small", "resnet11v2"])
 def test_no_bias_is_cancelled_by_a_batch_norm(architecture: str) -> None:
     """Such a bias has no gradient but rounding, which Adam turns into full steps."""
     torch.manual_seed(0)
@@ -323,10 +318,7 @@ def test_all_initial_biases_are_zero_and_all_weights_are_drawn(architecture: str
                 assert 0.03 < float(layer.weight.detach().std()) < 0.045  # 0.01·√(128/8), truncated or not
 
 
-SATURATED = pytest.mark.xfail(strict=True, reason="He's fan-in of the last deconvolution counts its output channels")
-
-
-@pytest.mark.parametrize("architecture", ["dcgan", pytest.param("resnet50v2", marks=SATURATED)])
+@pytest.mark.parametrize("architecture", ["dcgan", "resnet50v2"])
 def test_untrained_images_are_not_saturated(architecture: str) -> None:
     """A saturated pixel passes no gradient; in the ResNet their share grows with the width."""
     torch.manual_seed(0)

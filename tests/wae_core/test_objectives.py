@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,6 +42,21 @@ def test_reconstruction_cost() -> None:
 def test_negative_log_likelihood() -> None:
     expected = sum(error / (2 * 0.3) for error in squared_errors(X, Y)) / N
     assert float(objectives.gaussian_negative_log_likelihood(X, Y, 0.3)) == pytest.approx(expected, rel=1e-13)
+
+
+def test_bernoulli_negative_log_likelihood() -> None:
+    x, p = torch.sigmoid(X), torch.sigmoid(Y)
+    expected = -(x * torch.log(p) + (1 - x) * torch.log(1 - p)).sum() / N
+    torch.testing.assert_close(objectives.bernoulli_negative_log_likelihood(x, Y), expected, rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize("prior_variance", [1.0, 2.0])
+def test_log_prior(prior_variance: float) -> None:
+    prior: Any = Normal(torch.zeros_like(MEAN), math.sqrt(prior_variance))
+    expected = prior.log_prob(MEAN).sum(dim=1)
+    actual = objectives.log_prior(MEAN, prior_variance)
+    torch.testing.assert_close(actual, expected, rtol=1e-13, atol=0)
+    assert actual.shape == (N,)  # one scalar a code: [n, 1] would broadcast against D's logits
 
 
 def test_reparameterise() -> None:
@@ -104,6 +120,8 @@ def test_moment_mismatch(d: int) -> None:
 GRADIENTS: list[tuple[Callable[..., Tensor], tuple[Tensor, ...]]] = [
     (lambda x, y: objectives.reconstruction_cost(x, y, 0.05), (X, Y)),
     (lambda x, y: objectives.gaussian_negative_log_likelihood(x, y, 0.3), (X, Y)),
+    (lambda x, y: objectives.bernoulli_negative_log_likelihood(torch.sigmoid(x), y), (X, Y)),
+    (lambda z: objectives.log_prior(z, 2.0), (MEAN,)),
     (objectives.reparameterise, (MEAN, LOG_VARIANCE, normal(N, D, seed=10))),
     (lambda p, q: objectives.discriminator_loss(p, q, 7.0), (LOGITS_PRIOR, LOGITS_ENCODED)),
     (objectives.adversarial_penalty, (LOGITS_ENCODED,)),

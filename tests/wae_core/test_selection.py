@@ -12,7 +12,7 @@ from wae_core.selection import Evaluation, select_checkpoint
 
 def evaluations(*fid_at_step: tuple[int, float]) -> list[Evaluation]:
     """Every other figure is best where the FID is worst, and must not matter."""
-    return [Evaluation(step, fid, fid, -fid, -fid, -fid, -fid, -fid, float(step)) for step, fid in fid_at_step]
+    return [Evaluation(step, fid, -fid, -fid, -fid, -fid, -fid, -fid, -step) for step, fid in fid_at_step]
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,15 @@ def test_only_wae_gan_has_a_discriminator(make_run: MakeRun, few_digits: ImageDa
     assert state.discriminator is None and len(state.optimisers) == 1
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_batch_norm_is_left_out_for_the_algorithms_named(
+    make_run: MakeRun, few_digits: ImageData, algorithm: str
+) -> None:
+    state = TrainingState(make_run(algorithm, without_batch_norm=("vae",)), few_digits, CPU)
+    norms = [module for module in state.autoencoder.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert bool(norms) == (algorithm != "vae")
+
+
 def test_a_fresh_state_is_at_the_beginning(make_run: MakeRun, few_digits: ImageData) -> None:
     state = TrainingState(make_run("vae"), few_digits, CPU)
     assert (state.step, state.train_seconds, int(state.first_bad_step)) == (0, 0.0, -1)

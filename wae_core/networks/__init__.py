@@ -103,13 +103,22 @@ def initialise(module: nn.Module, width: int, he: bool = False) -> None:
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             if he:
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                # The last layer is the ResNets' only deconvolution: half the variance, so that no pixel saturates.
+                gain = 1 if isinstance(layer, nn.ConvTranspose2d) else 2
+                nn.init.normal_(layer.weight, std=math.sqrt(gain / _fan_in(layer)))
             elif isinstance(layer, nn.Linear):
                 nn.init.normal_(layer.weight, std=std)
             else:
                 nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+def _fan_in(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> float:
+    """How many inputs one output sums: of a transposed convolution, each meets a stride-th of the kernel per axis."""
+    if isinstance(layer, nn.ConvTranspose2d):
+        return layer.in_channels * math.prod(layer.kernel_size) / math.prod(layer.stride)
+    return layer.weight[0].numel()
 
 
 def _dcgan(image_shape: Shape, latent_dim: int, width: int, batch_norm: bool) -> Pair:

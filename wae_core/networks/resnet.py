@@ -24,7 +24,7 @@ class Block(nn.Module):
         stride = 2 if out_size < size else 1
         upsample: list[nn.Module] = [nn.Upsample(out_size)] if out_size > size else []
         conv_size = out_size if out_size > size else size
-        bias = not batch_norm
+        bias = not batch_norm  # a batch norm further on cancels every bias of a block, and so its gradient
         self.activate = nn.Sequential(*batch_norm_relu(in_channels, batch_norm))
         self.residual = nn.Sequential(
             SameConv2d(size, in_channels, inner, 1, 1, bias=bias),
@@ -32,12 +32,12 @@ class Block(nn.Module):
             *upsample,
             SameConv2d(conv_size, inner, inner, 3, stride, bias=bias),
             *batch_norm_relu(inner, batch_norm),
-            SameConv2d(out_size, inner, out_channels, 1, 1, bias=True),
+            SameConv2d(out_size, inner, out_channels, 1, 1, bias=bias),
         )
         # As in the published v2 code, a block that changes the shape projects the activated input.
         self.projects = size != out_size or in_channels != out_channels
         self.shortcut = (
-            nn.Sequential(SameConv2d(size, in_channels, out_channels, 1, stride, bias=True), *upsample)
+            nn.Sequential(SameConv2d(size, in_channels, out_channels, 1, stride, bias=bias), *upsample)
             if self.projects
             else nn.Identity()
         )
@@ -69,7 +69,7 @@ def encoder_trunk(
     sizes = map_sizes(image_size, len(blocks), stem_stride)
     channels, size = max(width // 2, BOTTLENECK), sizes[0]
     modules: list[nn.Module] = [
-        SameConv2d(image_size, image_channels, channels, 2 * stem_stride - 1, stem_stride, bias=True)
+        SameConv2d(image_size, image_channels, channels, 2 * stem_stride - 1, stem_stride, bias=not batch_norm)
     ]
     for stage, (count, out_size) in enumerate(zip(blocks, sizes, strict=True)):
         out_channels = 2 * width * 2**stage
