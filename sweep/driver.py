@@ -119,7 +119,7 @@ def ray_session(cluster: Cluster) -> Iterator[int]:
     ray.init(
         address=address or "local",
         _temp_dir=None if address else str(SCRATCH),
-        num_cpus=None if address else cluster.workers,
+        num_cpus=None if address or not cluster.workers else cluster.workers * max(1, cluster.cpus_per_worker),
         object_store_memory=None if address else OBJECT_STORE_BYTES,
         include_dashboard=None if address else False,
         log_to_driver=False,

@@ -131,19 +131,33 @@ class Tables:
 
 
 def read_runs(results: str | Path, study: str) -> pd.DataFrame:
-    """One row per ended run of the study; the columns are those of `sweep.schema.RunRow`."""
-    frame: pd.DataFrame = StudyFolder(results, study).read_table("runs").to_pandas()
-    return frame
+    """One row per ended run of the study; the columns are those of `sweep.schema.RunRow`.
+
+    Raises:
+        FileNotFoundError: there is no such study.
+    """
+    return _frame(results, study, "runs")
 
 
 def read_evaluations(results: str | Path, study: str) -> pd.DataFrame:
-    """One row per (ended run, evaluation step); the columns are those of `sweep.schema.EvaluationRow`."""
-    frame: pd.DataFrame = StudyFolder(results, study).read_table("evaluations").to_pandas()
+    """One row per (ended run, evaluation step); the columns are those of `sweep.schema.EvaluationRow`.
+
+    Raises:
+        FileNotFoundError: there is no such study.
+    """
+    return _frame(results, study, "evaluations")
+
+
+def _frame(results: str | Path, study: str, name: str) -> pd.DataFrame:
+    folder = StudyFolder(results, study)
+    if not folder.root.is_dir():
+        raise FileNotFoundError(f"there is no study {study!r} in the results folder {results}")
+    frame: pd.DataFrame = folder.read_table(name).to_pandas()
     return frame
 
 
 def _read(path: Path, schema: pa.Schema) -> pa.Table:
-    # Opened here and not by name: pyarrow would take "wae-mmd.parquet" in a folder "a=b" for a partition.
+    # Read at once: the file may be replaced or deleted meanwhile.
     return pq.read_table(io.BytesIO(path.read_bytes()), schema=schema)
 
 

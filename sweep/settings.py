@@ -23,6 +23,7 @@ from wae_core.run import ALGORITHMS, Protocol
 
 CONF = Path(__file__).parent / "conf"
 PATHS = ("results", "space", "data", "inception")
+LARGEST_BUDGET = 1_000_000
 SEARCHES = ("random",)
 DEVICES = ("cpu", "cuda", "xla")
 RESOURCES = ("cpus_per_worker", "gpus_per_worker", "tpus_per_worker")
@@ -84,6 +85,8 @@ def load_settings(words: Sequence[str]) -> Settings:
     algorithm = checks.one_of("alg", config["alg"], (*ALGORITHMS, "all"))
     seeds = checks.integer("study.seeds", config["study"]["seeds"], minimum=1)
     budget = checks.integer("budget", config["budget"], seeds, f"models per algorithm, {seeds} a configuration")
+    if budget > LARGEST_BUDGET:
+        raise SettingsError(f"budget is {budget}, but it is at most {LARGEST_BUDGET} models per algorithm")
     return Settings(
         study=_study(config["study"], config["space"], seeds),
         algorithms=ALGORITHMS if algorithm == "all" else (algorithm,),
@@ -210,8 +213,13 @@ def _drops(value: object) -> tuple[tuple[int, float], ...]:
 
 def _cluster(values: Mapping[str, Any]) -> Cluster:
     workers = values["workers"]
+    resources = {key: checks.integer(f"cluster.{key}", values[key], minimum=0) for key in RESOURCES}
+    if not any(resources.values()):
+        raise SettingsError(
+            f"{', '.join(f'cluster.{key}' for key in RESOURCES)} are all 0, but a worker needs something"
+        )
     return Cluster(
         device=checks.one_of("cluster.device", values["device"], DEVICES),
         workers=None if workers is None else checks.integer("cluster.workers", workers, minimum=1),
-        **{key: checks.integer(f"cluster.{key}", values[key], minimum=0) for key in RESOURCES},
+        **resources,
     )

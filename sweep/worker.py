@@ -168,20 +168,29 @@ def _new_attempt(work: Path) -> Path:
 
 
 def _resume(work: Path) -> tuple[_History, dict[str, Tensor] | None]:
-    """The newest valid checkpoint of any attempt, or a history that begins now."""
-    found = newest_checkpoint(work.glob(f"{ATTEMPT}*/step-*.safetensors"))
-    if found is None:
-        return _History(datetime.now(UTC).isoformat()), None
-    tensors, content = found
-    evaluations = tuple(Evaluation(**evaluation) for evaluation in content.pop("evaluations"))
-    return _History(**content, evaluations=evaluations), tensors
+    """The newest checkpoint of any attempt that is valid, and so is its best one; or a history that begins now."""
+    paths = sorted(work.glob(f"{ATTEMPT}*/step-*.safetensors"), key=lambda path: path.name, reverse=True)
+    for path in paths:
+        found = newest_checkpoint([path])
+        if found is None:
+            continue
+        tensors, content = found
+        evaluations = tuple(Evaluation(**evaluation) for evaluation in content.pop("evaluations"))
+        best = select_checkpoint(evaluations)
+        if best is None or newest_checkpoint(work.glob(_step_files(best.step))) is not None:
+            return _History(**content, evaluations=evaluations), tensors
+    return _History(datetime.now(UTC).isoformat()), None
+
+
+def _step_files(step: int) -> str:
+    return f"{ATTEMPT}*/step-{step:09d}.safetensors"
 
 
 def _keep(
     run: Run, data: ImageData, evaluator: Evaluator, device: torch.device, work: Path, step: int
 ) -> Confirmation:
     """Write the best checkpoint and its figures to the run's folder, and score it on fresh samples."""
-    found = newest_checkpoint(work.glob(f"{ATTEMPT}*/step-{step:09d}.safetensors"))
+    found = newest_checkpoint(work.glob(_step_files(step)))
     if found is None:
         raise FileNotFoundError(f"no attempt at {run.run_id} has a valid checkpoint of step {step}")
     tensors, _ = found
