@@ -60,8 +60,8 @@ def log_prior(z: Tensor, prior_variance: float) -> Tensor:
 def moment_mismatch(codes: Tensor, prior_variance: float) -> Tensor:
     """Squared distance of the codes' mean and covariance to the prior's, which pre-training descends.
 
-    Mean squared difference of the means plus mean squared difference of the covariances (authors' code);
-    codes [n, d].
+    Mean squared difference of the means plus mean squared difference of the covariances; codes [n, d]. The authors'
+    code compares with a sample of the prior, this with the prior itself.
     """
     mean = codes.mean(dim=0)
     target = prior_variance * torch.eye(codes.shape[1], device=codes.device, dtype=codes.dtype)

@@ -25,7 +25,10 @@ class Streams:
         self._generator = torch.Generator(generator_device(device))
 
     def generator(self, phase: str, step: int, purpose: str) -> torch.Generator:
-        """The generator of one stream at its beginning. The next call rewinds the same object: draw at once."""
+        """The generator of one stream at its beginning. The next call rewinds the same object: draw at once.
+
+        On the CPU torch's generator takes the low 32 bits of the seed.
+        """
         digest = hashlib.sha256(f"{self._key}/{phase}/{step}/{purpose}".encode()).digest()
         return self._generator.manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 

@@ -251,10 +251,14 @@ def test_weights_that_are_nan_give_a_nan_fid(make_run: MakeRun, evaluator: Evalu
     assert math.isnan(figures.reconstruction_error) and math.isnan(figures.latent_mmd)
 
 
-def test_a_single_nan_pixel_gives_a_nan_fid(make_run: MakeRun, digits: ImageData, evaluator: Evaluator) -> None:
+@pytest.mark.parametrize("index", [0, 199])  # in the first batch, in the last
+def test_a_single_nan_pixel_gives_a_nan_fid(
+    make_run: MakeRun, digits: ImageData, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch, index: int
+) -> None:
+    monkeypatch.setattr(evaluation, "BATCH", 50)
     images = digits.train[:200].float()
     assert math.isfinite(evaluator.confirm(make_run("vae"), shown(images), 2).fid)
-    images[199, 0, 5, 5] = math.nan
+    images[index, 0, 5, 5] = math.nan
     confirmation = evaluator.confirm(make_run("vae"), shown(images), 2)
     assert math.isnan(confirmation.fid) and math.isnan(confirmation.fid_infinity)
     assert math.isnan(evaluator.evaluate(make_run("vae"), checkpoint(shown(images)), 0.0).fid)
@@ -353,6 +357,13 @@ def test_latent_mmd_is_zero_for_the_prior_alone(make_run: MakeRun, digits: Image
     assert latent_mmd(evaluator, run, images, 0.0, 0.0) > 0.02  # too narrow
     assert latent_mmd(evaluator, run, images, 1.0, math.log(2.0)) > 0.1  # off the centre
     assert latent_mmd(evaluator, run, images, 0.0, None) > 0.3  # all in one point
+
+
+def test_latent_mmd_is_unbiased(make_run: MakeRun, digits: ImageData, evaluator: Evaluator) -> None:
+    """Encoder noise that were the prior's own draws would be paired with them, and always give about −0.006."""
+    model = AutoEncoder(Encoded(torch.zeros(4), torch.zeros(4)), Shown(digits.train[:1]), (0.0, 1.0))  # type: ignore[arg-type]
+    figures = [evaluator.evaluate(make_run("vae"), checkpoint(model, step), 0.0) for step in range(1, 9)]
+    assert min(figure.latent_mmd for figure in figures) < 0 < max(figure.latent_mmd for figure in figures)
 
 
 def test_latent_mmd_has_one_kernel_whatever_the_penalty(
