@@ -61,15 +61,19 @@ def check_trainable(settings: Settings) -> None:
     study = settings.study
     try:
         data = load_dataset(study.protocol.dataset, settings.data)
-        load_features(study.protocol.fid_features, torch.device("cpu"), settings.inception)
         if "RAY_ADDRESS" not in os.environ:  # a cluster's devices are not those of this machine
             select_device(settings.cluster.device)
+        features = load_features(study.protocol.fid_features, torch.device("cpu"), settings.inception)
     except ValueError as error:
         raise SettingsError(str(error)) from error
     if study.protocol.vae_likelihood == "bernoulli" and data.pixel_range[0] < 0:
         raise SettingsError(
             f"study.vae_likelihood is 'bernoulli', but {data.name} is in colour, with pixels in [−1, 1]"
         )
+    try:
+        features(data.held_out[:1])
+    except ValueError as error:
+        raise SettingsError(f"study.fid_features is {study.protocol.fid_features!r}, but {error}") from error
     support = {h.name: h.distribution.support for h in study.space.hyperparameters}
     for architecture in support["architecture"]:
         if architecture not in ARCHITECTURES:

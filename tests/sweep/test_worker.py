@@ -236,6 +236,15 @@ def test_after_a_damaged_checkpoint_the_one_before_is_used(
     assert place.outcome(run) == undisturbed
 
 
+def test_where_the_best_checkpoint_is_damaged_the_run_resumes_before_it(vae: tuple[Run, Any], place: Place) -> None:
+    run, undisturbed = vae
+    place.train_until(3, run)
+    best = undisturbed[0]["best_step"]
+    (place.work(run) / "attempt-001" / f"step-{best:09d}.json").write_text("{}")
+    assert [p.evaluation.step for p in place.train(run) if p.evaluation] == [s for s in (2, 4, 6) if s >= best]
+    assert place.outcome(run) == undisturbed
+
+
 def test_without_any_valid_checkpoint_a_run_begins_anew(vae: tuple[Run, Any], place: Place) -> None:
     run, undisturbed = vae
     place.train_until(2, run)
