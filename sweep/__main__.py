@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console
-
 from search_spaces import SpaceError
 from sweep.checks import SettingsError
 from sweep.launch import launch
 from sweep.settings import CONF, load_settings, studies
+from sweep.status import make_console
 
 HELP = """usage: python -m sweep [key=value ...]
 
@@ -20,19 +19,13 @@ studies: {studies}. Any value of the study's and the cluster's file can be given
 cluster.workers=4; see sweep/conf/. To launch again with the same words continues what is missing."""
 
 
-def _console() -> Console:
-    """The terminal at its own width; a file or a pipe, which has none, wide enough for the tables."""
-    console = Console(soft_wrap=True, markup=False)  # a path may hold brackets
-    return console if console.is_terminal else Console(width=140, soft_wrap=True, markup=False)
-
-
 def main(words: Sequence[str]) -> int:
     """Run one launch; returns the exit code: 0 done, 2 bad input, 130 interrupted."""
     if {"-h", "--help"} & set(words):
         print(HELP.format(keys=(CONF / "config.yaml").read_text().strip(), studies=", ".join(studies())))
         return 0
     try:
-        launch(load_settings(words), _console())
+        launch(load_settings(words), make_console())
     except (SettingsError, SpaceError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

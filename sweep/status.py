@@ -73,6 +73,12 @@ def print_status(folder: StudyFolder, console: Console) -> None:
         console.print(f"{len(same)} {status}, e.g. {first['run_id']}: {first['status_reason']}", markup=False)
 
 
+def make_console() -> Console:
+    """The terminal at its own width; a file or a pipe, which has none, wide enough for the tables."""
+    console = Console(soft_wrap=True, markup=False)  # a path may hold brackets
+    return console if console.is_terminal else Console(width=140, soft_wrap=True, markup=False)
+
+
 def main(words: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m sweep.status", description=__doc__)
@@ -89,7 +95,7 @@ def main(words: list[str] | None = None) -> int:
         print(f"there is no plan of {wanted} in {results}: run make sweep first", file=sys.stderr)
         return 2
     for folder in folders:
-        print_status(folder, Console())
+        print_status(folder, make_console())
     return 0
 
 
