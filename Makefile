@@ -36,10 +36,10 @@ status: .venv/ready ## planned = completed + diverged + failed + missing, for ea
 	@$(BIN)/python -m sweep.status --results "$(RESULTS)"
 
 ui: .venv/ready ## browse the runs of RESULTS in MLflow on 127.0.0.1
-	@$(BIN)/python -m sweep.tracking ui --results "$(RESULTS)"
+	@$(BIN)/python -m sweep.tracking_cli ui --results "$(RESULTS)"
 
 mlflow-rebuild: .venv/ready ## write the MLflow mirror of RESULTS again from the Parquet
-	@$(BIN)/python -m sweep.tracking rebuild --results "$(RESULTS)"
+	@$(BIN)/python -m sweep.tracking_cli rebuild --results "$(RESULTS)"
 
 notebooks: .venv/ready ## run analysis/notebooks on RESULTS and write them as HTML to RESULTS/notebooks
 	@RESULTS="$(abspath $(RESULTS))" $(BIN)/jupyter nbconvert --execute --to html \

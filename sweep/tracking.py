@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import textwrap
 import threading
 import time
@@ -188,9 +187,3 @@ def rebuild(results: Path, study: str, tracking_uri: str) -> int:
         for row, evaluations in missing:
             mlflow.write(row, evaluations)
     return len(missing)
-
-
-if __name__ == "__main__":
-    from sweep.tracking_cli import main
-
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""`python -m sweep.tracking ui|rebuild`: browse the results in MLflow, or write its database again."""
+"""`python -m sweep.tracking_cli ui|rebuild`: browse the results in MLflow, or write its database again."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def serve(results: Path, host: str, port: int) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m sweep.tracking", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m sweep.tracking_cli", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     ui = commands.add_parser("ui", help="serve MLflow's pages of the results folder until Ctrl-C")
     ui.add_argument("--port", type=int, default=5000, help="the next free one from here on (default: %(default)s)")
@@ -138,3 +138,7 @@ def _tables(address: str, server: subprocess.Popen[bytes]) -> list[tuple[str, st
         for tag in experiment.get("tags", [])
         if tag["key"].startswith(SHARED_VIEW)
     ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
