@@ -222,7 +222,7 @@ def test_without_a_word_it_is_the_smallest_sweep_of_the_embedded_study() -> None
     assert settings.algorithms == ALGORITHMS
     assert (settings.budget, settings.search, settings.dry_run) == (3, "random", False)
     assert (settings.results, settings.data, settings.inception) == (Path("results"), Path("data"), None)
-    assert (settings.study.name, settings.study.seed, settings.study.seeds) == ("digits", 0, 3)
+    assert (settings.study.name, settings.study.seed, settings.study.seeds) == ("digits", 3, 3)
     assert settings.cluster == Cluster("cpu", None, cpus_per_worker=1, gpus_per_worker=0, tpus_per_worker=0)
     protocol = settings.study.protocol
     assert protocol.dataset == "digits"
