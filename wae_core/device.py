@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import platform
+from collections.abc import Iterator
 
 import torch
 
 DEVICES = ("cpu", "cuda", "xla")
+# How a training step computes. Weights, optimisers and losses are float32 in all but float64, the tests' yardstick.
+PRECISIONS = {
+    "float32": "float32 throughout",
+    "tf32": "matrix products and convolutions of CUDA devices round their factors to 10 bits",
+    "bfloat16": "networks under bfloat16 autocast",
+    "float64": "float64 throughout",
+}
 
 
 def select_device(name: str) -> torch.device:
@@ -37,6 +46,33 @@ def describe(device: torch.device) -> str:
     if device.type == "xla":
         return "xla"
     return f"cpu: {platform.machine()}, {torch.get_num_threads()} thread" + "s" * (torch.get_num_threads() > 1)
+
+
+@contextlib.contextmanager
+def tensor_cores(device: torch.device, precision: str) -> Iterator[None]:
+    """Within it, CUDA's matrix products and convolutions take TF32 if `precision` is tf32, and float32 if not."""
+    if device.type != "cuda":
+        yield
+        return
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
+    before = [backend.fp32_precision for backend in backends]
+    for backend in backends:
+        backend.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+    try:
+        yield
+    finally:
+        for backend, value in zip(backends, before, strict=True):
+            backend.fp32_precision = value
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The networks' forward pass in bfloat16 where `precision` says so; the backward pass follows it."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def dtype(precision: str) -> torch.dtype:
+    """The type of weights, inputs and losses."""
+    return torch.float64 if precision == "float64" else torch.float32
 
 
 def memory_format(device: torch.device) -> torch.memory_format:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def reconstruction_cost(x: Tensor, y: Tensor, cost_scale: float) -> Tensor:
+def reconstruction_cost(x: Tensor, y: Tensor, cost_scale: float | Tensor) -> Tensor:
     """Mean of c(x, y) = cost_scale · ||x − y||², squared error summed over pixels and channels (equation 4)."""
     return cost_scale * F.mse_loss(y, x, reduction="sum") / len(x)
 
@@ -23,7 +23,7 @@ def reparameterise(mean: Tensor, log_variance: Tensor | None, noise: Tensor) -> 
     return mean if log_variance is None else mean + noise * torch.exp(0.5 * log_variance)
 
 
-def discriminator_loss(logits_prior: Tensor, logits_encoded: Tensor, wae_lambda: float) -> Tensor:
+def discriminator_loss(logits_prior: Tensor, logits_encoded: Tensor, wae_lambda: float | Tensor) -> Tensor:
     """−(λ/n) Σ [log D(z) + log(1 − D(z̃))], which D descends (Algorithm 1); logits [n]."""
     real = F.binary_cross_entropy_with_logits(logits_prior, torch.ones_like(logits_prior))
     fake = F.binary_cross_entropy_with_logits(logits_encoded, torch.zeros_like(logits_encoded))
@@ -41,7 +41,7 @@ def gaussian_kl(mean: Tensor, log_variance: Tensor, prior_variance: float) -> Te
     return 0.5 * (ratio - 1 - log_variance + math.log(prior_variance)).sum() / len(mean)
 
 
-def gaussian_negative_log_likelihood(x: Tensor, y: Tensor, decoder_variance: float) -> Tensor:
+def gaussian_negative_log_likelihood(x: Tensor, y: Tensor, decoder_variance: float | Tensor) -> Tensor:
     """Mean of ||x − y||² / (2σ_G²), the VAE's reconstruction term without its constant (Section 3)."""
     return reconstruction_cost(x, y, 0.5 / decoder_variance)
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from wae_core.device import generator_device
 from wae_core.run import Run
+
+# How many draws StepDraws makes at once. They are part of a run's definition: other values give other draws.
+BLOCK_NUMBERS = 2**22
+MOST_STEPS = 100
 
 
 class Streams:
@@ -49,3 +53,32 @@ class Streams:
         """A random order of n items, int64 [n], on the run's device."""
         generator = self.generator(phase, step, purpose)
         return torch.randperm(n, generator=generator, device=generator.device).to(self._device)
+
+
+class StepDraws:
+    """Normal draws for the steps of a pack, several steps at once: a step's launches do not grow with the members.
+
+    `input`, the pixel noise, is cut off at ±2; the others are standard normal.
+    """
+
+    def __init__(self, streams: Sequence[Streams], shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype) -> None:
+        self._streams, self._shapes, self._dtype = streams, shapes, dtype
+        self._blocks: dict[str, tuple[int, Tensor]] = {}
+
+    def at(self, step: int) -> dict[str, Tensor]:
+        """The draws of a step (1, 2, …) by purpose, each [K, *shape]."""
+        return {purpose: self._at(step, purpose, shape) for purpose, shape in self._shapes.items()}
+
+    def _at(self, step: int, purpose: str, shape: tuple[int, ...]) -> Tensor:
+        steps = min(MOST_STEPS, max(1, BLOCK_NUMBERS // math.prod(shape)))
+        number, position = divmod(step - 1, steps)
+        if purpose not in self._blocks or self._blocks[purpose][0] != number:
+            self._blocks.pop(purpose, None)  # two blocks at a time need not be in memory
+            draws = [
+                (own.truncated_normal if purpose == "input" else own.normal)(
+                    (steps, *shape), "train", number, purpose
+                )
+                for own in self._streams
+            ]
+            self._blocks[purpose] = number, torch.stack(draws).to(self._dtype)
+        return self._blocks[purpose][1][:, position]

@@ -42,6 +42,7 @@ class Protocol:
     without_batch_norm: tuple[str, ...] = ()  # algorithms
     log_prior: bool = False  # add log p_Z(z) to the logit of WAE-GAN's discriminator
     learning_rate_drops: tuple[tuple[int, float], ...] = ()  # (after which epoch, divisor), for all optimisers
+    precision: str = "float32"  # of the training step: a key of wae_core.device.PRECISIONS
 
 
 @dataclass(frozen=True)

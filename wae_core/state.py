@@ -7,13 +7,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from wae_core.adam import Adam
 from wae_core.data import ImageData
-from wae_core.device import memory_format
+from wae_core.device import dtype, memory_format
 from wae_core.networks import AutoEncoder, LatentDiscriminator, build_autoencoder
 from wae_core.randomness import Streams
 from wae_core.run import Run
-
-ADAM_BETAS = (0.5, 0.999)  # paper, Appendix C
 
 
 class TrainingState:
@@ -44,64 +43,66 @@ class TrainingState:
                 width=protocol.width,
                 stochastic=run.is_stochastic,
                 batch_norm=run.algorithm not in protocol.without_batch_norm,
-            ).to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
+            ).to(device, dtype(protocol.precision), memory_format=memory_format(device))  # type: ignore[call-overload]
             self.discriminator = (
-                LatentDiscriminator(hyperparameters.latent_dim, protocol.width).to(device)
+                LatentDiscriminator(hyperparameters.latent_dim, protocol.width).to(device, dtype(protocol.precision))
                 if run.algorithm == "wae-gan"
                 else None
             )
-        self.optimisers = [_adam(self.autoencoder, hyperparameters.learning_rate)]
-        if self.discriminator is not None:
-            assert hyperparameters.adversary_learning_rate is not None
-            self.optimisers.append(_adam(self.discriminator, hyperparameters.adversary_learning_rate))
+        rates = (hyperparameters.learning_rate, hyperparameters.adversary_learning_rate)
+        self.optimisers = [
+            Adam(network.parameters(), torch.tensor([rate], device=device))
+            for network, rate in zip(self.networks().values(), rates, strict=False)
+        ]
+
+    def named(self) -> dict[str, Tensor]:
+        """Every tensor of the state by name: weights, buffers, Adam's moments; training changes these very ones."""
+        return dict(self._named())
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor of the state by name, on the CPU and contiguous: what a training checkpoint holds."""
+        """A copy of `named`, on the CPU and contiguous: what a training checkpoint holds."""
         return {
             name: tensor.detach().to("cpu", memory_format=torch.contiguous_format, copy=True)
             for name, tensor in self._named()
         }
 
     def load(self, tensors: dict[str, Tensor], step: int, train_seconds: float) -> None:
-        """Take over a training checkpoint, in place.
+        """Take over a training checkpoint, in place and whole.
 
         Raises:
-            ValueError: a tensor is missing, unknown, or of another shape.
+            ValueError: a tensor is missing, unknown, or of another shape; nothing was taken over.
         """
-        own = dict(self._named())
+        own = self.named()
         if own.keys() != tensors.keys():
             raise ValueError(
                 f"the checkpoint's tensors are not this run's: {sorted(own.keys() ^ tensors.keys())[:3]}"
             )
+        for name, tensor in own.items():
+            if tensor.shape != tensors[name].shape:
+                raise ValueError(f"the checkpoint's tensor {name} has shape {list(tensors[name].shape)}")
         with torch.no_grad():
             for name, tensor in own.items():
-                if tensor.shape != tensors[name].shape:
-                    raise ValueError(f"the checkpoint's tensor {name} has shape {list(tensors[name].shape)}")
                 tensor.copy_(tensors[name])
+        self.reach(step, train_seconds)
+
+    def reach(self, step: int, train_seconds: float) -> None:
+        """Set the counters, of the optimisers as well: each of them updates once a step."""
         self.step = step
         self.train_seconds = train_seconds
+        for optimiser in self.optimisers:
+            optimiser.steps = step
 
-    def _networks(self) -> list[nn.Module]:
-        return [self.autoencoder] if self.discriminator is None else [self.autoencoder, self.discriminator]
+    def networks(self) -> dict[str, nn.Module]:
+        """The networks by the name that their tensors' names begin with."""
+        networks: dict[str, nn.Module] = {"autoencoder": self.autoencoder}
+        return networks if self.discriminator is None else networks | {"discriminator": self.discriminator}
 
     def _named(self) -> Iterator[tuple[str, Tensor]]:
         yield "first_bad_step", self.first_bad_step
-        prefixes = ("autoencoder", "discriminator")
-        for prefix, network, optimiser in zip(prefixes, self._networks(), self.optimisers, strict=False):
+        for (prefix, network), optimiser in zip(self.networks().items(), self.optimisers, strict=True):
             for name, tensor in network.state_dict(keep_vars=True).items():
                 yield f"{prefix}.{name}", tensor
-            for name, parameter in network.named_parameters():
-                for moment, tensor in sorted(optimiser.state[parameter].items()):
+            names = [name for name, _ in network.named_parameters()]
+            for moment in ("first_moments", "second_moments"):
+                for name, tensor in zip(names, getattr(optimiser, moment), strict=True):
                     yield f"adam.{prefix}.{name}.{moment}", tensor
-
-
-def _adam(network: nn.Module, learning_rate: float) -> torch.optim.Adam:
-    optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate, betas=ADAM_BETAS, fused=True)
-    for parameter in network.parameters():
-        # Adam would make its moments at the first step; made here, a state always has the same tensors.
-        optimiser.state[parameter] = {
-            "step": torch.zeros((), device=parameter.device),
-            "exp_avg": torch.zeros_like(parameter),
-            "exp_avg_sq": torch.zeros_like(parameter),
-        }
-    return optimiser

@@ -1,23 +1,25 @@
-"""The training loop, from top to bottom: the float32 reference that every faster path is tested against."""
+"""The training loop, from top to bottom, for one model or for a pack of models of equal shapes."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from wae_core import objectives
+from wae_core.adam import Adam
 from wae_core.data import ImageData, to_float
-from wae_core.device import end_step, memory_format, synchronize
+from wae_core.device import autocast, dtype, end_step, memory_format, synchronize, tensor_cores
+from wae_core.members import Batch, Fused, Networks, Solo
 from wae_core.mmd import mmd_squared
-from wae_core.networks import AutoEncoder, LatentDiscriminator
-from wae_core.randomness import Streams
+from wae_core.networks import AutoEncoder
+from wae_core.randomness import StepDraws, Streams
 from wae_core.run import Run
-from wae_core.state import ADAM_BETAS, TrainingState
+from wae_core.state import TrainingState
 
 PRETRAINING_ENOUGH = 0.1  # the mismatch at which the authors' pre-training stops
 
@@ -38,122 +40,160 @@ class Checkpoint:
 
 
 def train(run: Run, data: ImageData, device: torch.device, state: TrainingState) -> Iterator[Checkpoint]:
-    """Train `run` from `state` on, in place, and yield it at each evaluation step.
+    """Train one run from `state` on: `train_pack` of a pack of one."""
+    for (checkpoint,) in train_pack([run], data, device, [state]):
+        yield checkpoint
 
-    The networks are in training mode while the loop runs; whoever evaluates them in between may switch them to
-    evaluation mode, the loop switches back. Nothing inside a step waits for the device.
+
+def train_pack(
+    runs: Sequence[Run], data: ImageData, device: torch.device, states: Sequence[TrainingState]
+) -> Iterator[list[Checkpoint]]:
+    """Train the runs from their states on, in place, and yield all of them at each evaluation step.
+
+    The runs differ in nothing but seed, learning rates and the scalars of the objective; their states are at the
+    same step. The networks are in training mode while the loop runs; whoever evaluates them in between may switch
+    them to evaluation mode, the loop switches back. Nothing inside a step waits for the device. A pack's time is
+    shared out among its members. It ends with the last step, or where every member has diverged.
 
     Raises:
         ValueError: the batch size exceeds the training images.
     """
-    hyperparameters, protocol = run.hyperparameters, run.protocol
-    if hyperparameters.batch_size > len(data.train):
-        raise ValueError(
-            f"batch_size {hyperparameters.batch_size} exceeds the {len(data.train)} images of {data.name}"
-        )
-    streams = Streams(run, device)
+    run, began = runs[0], time.perf_counter()
+    protocol, batch_size = run.protocol, run.hyperparameters.batch_size
+    if batch_size > len(data.train):
+        raise ValueError(f"batch_size {batch_size} exceeds the {len(data.train)} images of {data.name}")
     images = data.train.to(device)
-    began = time.perf_counter()
-    if state.step == 0 and not run.is_stochastic:
-        _pretrain(run, data, images, state, streams)
+    streams = [Streams(run, device) for run in runs]
+    if states[0].step == 0 and not run.is_stochastic:
+        for member, state, own in zip(runs, states, streams, strict=True):
+            _pretrain(member, data, images, state, own)
+    members = Solo(run, states[0]) if len(runs) == 1 else Fused(runs, states)
+    draws = StepDraws(streams, _draw_shapes(run, data), dtype(protocol.precision))
 
-    sums = torch.zeros(2, device=device)  # of loss and penalty since the last checkpoint
-    last_evaluation = state.step
-    order = torch.empty(0, dtype=torch.int64)
-    steps_per_epoch = len(images) // hyperparameters.batch_size
-    state.autoencoder.train()
-    for step in range(state.step + 1, protocol.steps + 1):
+    sums = torch.zeros(len(runs), 2, device=device, dtype=dtype(protocol.precision))  # since the last checkpoint
+    first_bad_step = torch.stack([state.first_bad_step for state in states])
+    last_evaluation = states[0].step
+    order = torch.empty(len(runs), 0, dtype=torch.int64)
+    steps_per_epoch = len(images) // batch_size
+    _to_training_mode(states)
+    for step in range(states[0].step + 1, protocol.steps + 1):
         epoch, position = divmod(step - 1, steps_per_epoch)
-        if position == 0 or len(order) == 0:
-            _set_learning_rates(run, state, epoch)
-            order = streams.permutation(len(images), "train", epoch, "order")
-        start = position * hyperparameters.batch_size
-        x = to_float(images[order[start : start + hyperparameters.batch_size]], data.pixel_range)
-        losses = _step(run, state, x.contiguous(memory_format=memory_format(device)), streams, step)
-        state.first_bad_step = torch.where(
-            (state.first_bad_step < 0) & ~losses[0].isfinite(), step, state.first_bad_step
-        )
+        if position == 0 or order.numel() == 0:
+            _set_learning_rates(members.optimisers, runs, epoch)
+            order = torch.stack([own.permutation(len(images), "train", epoch, "order") for own in streams])
+        chosen = order[:, position * batch_size : (position + 1) * batch_size]
+        x = to_float(images[chosen.flatten()], data.pixel_range).to(dtype(protocol.precision))
+        x = x.contiguous(memory_format=memory_format(device)).unflatten(0, chosen.shape)  # type: ignore[no-untyped-call]
+        with tensor_cores(device, protocol.precision):
+            losses = _step(run, members, {"x": x, **draws.at(step)})
+        first_bad_step = torch.where((first_bad_step < 0) & ~losses[:, 0].isfinite(), step, first_bad_step)
         sums += losses
-        state.step = step
         end_step(device)
         if step in protocol.evaluation_steps:
+            members.write_back()
             synchronize(device)
-            state.train_seconds += time.perf_counter() - began
-            loss, penalty = (sums / (step - last_evaluation)).tolist()
-            bad_step = int(state.first_bad_step)
-            yield Checkpoint(step, state.autoencoder, loss, penalty, bad_step if bad_step > 0 else None)
-            if bad_step > 0:
+            seconds = (time.perf_counter() - began) / len(runs)
+            for state, bad in zip(states, first_bad_step, strict=True):
+                state.first_bad_step.copy_(bad)
+                state.reach(step, state.train_seconds + seconds)
+            bad_steps = [bad if bad > 0 else None for bad in first_bad_step.tolist()]
+            means = (sums / (step - last_evaluation)).tolist()
+            yield [
+                Checkpoint(step, state.autoencoder, loss, penalty, bad)
+                for state, (loss, penalty), bad in zip(states, means, bad_steps, strict=True)
+            ]
+            if None not in bad_steps:
                 return
-            state.autoencoder.train()
+            _to_training_mode(states)
             sums.zero_()
             last_evaluation, began = step, time.perf_counter()
 
 
-def _step(run: Run, state: TrainingState, x: Tensor, streams: Streams, step: int) -> Tensor:
-    """One update on the batch x [n, C, H, W]; returns loss and penalty, [2], detached and on the device."""
-    hyperparameters, protocol, model = run.hyperparameters, run.protocol, state.autoencoder
-    code_shape = (len(x), hyperparameters.latent_dim)
-    z_prior = streams.normal(code_shape, "train", step, "prior") * run.prior_variance**0.5
-    noise = streams.normal(code_shape, "train", step, "encoder") if run.is_stochastic else z_prior
-    mean, log_variance = model.encoder(_with_input_noise(run, x, streams, step))
-    z_encoded = objectives.reparameterise(mean, log_variance, noise)
+def _step(run: Run, members: Solo | Fused, batch: Batch) -> Tensor:
+    """One update of every member on its batch; returns loss and penalty, [K, 2], detached and on the device.
 
-    if run.algorithm == "wae-gan":
-        discriminator, wae_lambda = state.discriminator, hyperparameters.wae_lambda
-        assert discriminator is not None and wae_lambda is not None
-        discriminator.requires_grad_(True)
-        logits_prior = _discriminate(run, discriminator, z_prior)
-        logits_encoded = _discriminate(run, discriminator, z_encoded.detach())
-        _descend(objectives.discriminator_loss(logits_prior, logits_encoded, wae_lambda), state.optimisers[1])
-        discriminator.requires_grad_(False)
-        penalty = objectives.adversarial_penalty(_discriminate(run, discriminator, z_encoded))
-        loss = objectives.reconstruction_cost(x, model.images(z_encoded), protocol.cost_scale)
-        loss = loss + wae_lambda * penalty
-    elif run.algorithm == "wae-mmd":
-        assert hyperparameters.kernel_scale is not None and hyperparameters.wae_lambda is not None
-        penalty = mmd_squared(z_prior, z_encoded, kernel="imq_sum", scale=hyperparameters.kernel_scale)
-        loss = objectives.reconstruction_cost(x, model.images(z_encoded), protocol.cost_scale)
-        loss = loss + hyperparameters.wae_lambda * penalty
-    else:
-        assert hyperparameters.decoder_variance is not None and log_variance is not None
-        penalty = objectives.gaussian_kl(mean, log_variance, run.prior_variance)
-        if protocol.vae_likelihood == "bernoulli":
-            loss = penalty + objectives.bernoulli_negative_log_likelihood(x, model.decoder(z_encoded))
+    `run` is any of the members: what is read of it, they share. batch: x [K, n, C, H, W] and, where they are
+    needed, the input noise of x's shape, z_prior and the encoder's noise [K, n, d].
+    """
+    device, protocol = batch["x"].device, run.protocol
+
+    def encode(networks: Networks, batch: Batch) -> Batch:
+        noisy = batch["x"] + protocol.input_noise * batch["input"] if "input" in batch else batch["x"]
+        with autocast(device, protocol.precision):
+            mean, log_variance = networks.encoder(noisy)
+        mean = mean.to(noisy.dtype)
+        if log_variance is None:
+            return {"z_encoded": mean}
+        log_variance = log_variance.to(noisy.dtype)
+        z_encoded = objectives.reparameterise(mean, log_variance, batch["encoder"])
+        return {"z_encoded": z_encoded, "mean": mean, "log_variance": log_variance}
+
+    def discriminate(networks: Networks, z: Tensor) -> Tensor:
+        with autocast(device, protocol.precision):
+            logits = networks.discriminator(z)
+        logits = logits.to(z.dtype)
+        return logits + objectives.log_prior(z, run.prior_variance) if protocol.log_prior else logits
+
+    def discriminator_loss(networks: Networks, batch: Batch) -> Tensor:
+        logits_prior, logits_encoded = (discriminate(networks, batch[name]) for name in ("z_prior", "z_encoded"))
+        return objectives.discriminator_loss(logits_prior, logits_encoded, networks.scalars["wae_lambda"])
+
+    def autoencoder_losses(networks: Networks, batch: Batch) -> Tensor:
+        x, z, scalars = batch["x"], batch["z_encoded"], networks.scalars
+        with autocast(device, protocol.precision):
+            logits = networks.decoder(z)
+        logits = logits.to(x.dtype)
+        if run.algorithm == "vae":
+            penalty = objectives.gaussian_kl(batch["mean"], batch["log_variance"], run.prior_variance)
+            if protocol.vae_likelihood == "bernoulli":
+                loss = penalty + objectives.bernoulli_negative_log_likelihood(x, logits)
+            else:
+                y, variance = networks.output(logits), scalars["decoder_variance"]
+                loss = penalty + objectives.gaussian_negative_log_likelihood(x, y, variance)
         else:
-            y = model.images(z_encoded)
-            loss = penalty + objectives.gaussian_negative_log_likelihood(x, y, hyperparameters.decoder_variance)
-    _descend(loss, state.optimisers[0])
-    return torch.stack([loss.detach(), penalty.detach()])
+            if run.algorithm == "wae-mmd":
+                penalty = mmd_squared(batch["z_prior"], z, kernel="imq_sum", scale=scalars["kernel_scale"])
+            else:
+                penalty = objectives.adversarial_penalty(discriminate(networks, z))
+            loss = objectives.reconstruction_cost(x, networks.output(logits), protocol.cost_scale)
+            loss = loss + scalars["wae_lambda"] * penalty
+        return torch.stack([loss, penalty])
+
+    if "z_prior" in batch:
+        batch = batch | {"z_prior": batch["z_prior"] * run.prior_variance**0.5}
+    encoded = members.each(encode, batch)
+    if run.algorithm == "wae-gan":
+        detached = {"z_prior": batch["z_prior"], "z_encoded": encoded["z_encoded"].detach()}
+        members.optimisers[1].descend(members.each(discriminator_loss, detached).sum())
+    losses: Tensor = members.each(autoencoder_losses, batch | encoded)
+    members.optimisers[0].descend(losses[:, 0].sum())
+    return losses.detach()
 
 
-def _discriminate(run: Run, discriminator: LatentDiscriminator, z: Tensor) -> Tensor:
-    """D's logit [n] at z [n, d], with the prior's log density added where the protocol says so."""
-    logits: Tensor = discriminator(z)
-    return logits + objectives.log_prior(z, run.prior_variance) if run.protocol.log_prior else logits
+def _draw_shapes(run: Run, data: ImageData) -> dict[str, tuple[int, ...]]:
+    """The random numbers that one step of `run` needs, by purpose."""
+    n, d = run.hyperparameters.batch_size, run.hyperparameters.latent_dim
+    shapes: dict[str, tuple[int, ...]] = {}
+    if run.algorithm != "vae":
+        shapes["z_prior"] = (n, d)
+    if run.is_stochastic:
+        shapes["encoder"] = (n, d)
+    elif run.protocol.input_noise > 0:
+        shapes["input"] = (n, *data.image_shape)
+    return shapes
 
 
-def _set_learning_rates(run: Run, state: TrainingState, epoch: int) -> None:
+def _set_learning_rates(optimisers: Sequence[Adam], runs: Sequence[Run], epoch: int) -> None:
     """Each drop divides the learning rates of all optimisers once its epoch is over."""
-    divisor = math.prod(divisor for after, divisor in run.protocol.learning_rate_drops if epoch >= after)
-    rates = (run.hyperparameters.learning_rate, run.hyperparameters.adversary_learning_rate)
-    for optimiser, rate in zip(state.optimisers, rates, strict=False):
-        assert rate is not None
-        for group in optimiser.param_groups:
-            group["lr"] = rate / divisor
+    divisor = math.prod(divisor for after, divisor in runs[0].protocol.learning_rate_drops if epoch >= after)
+    for optimiser, name in zip(optimisers, ("learning_rate", "adversary_learning_rate"), strict=False):
+        rates = [getattr(run.hyperparameters, name) / divisor for run in runs]
+        optimiser.learning_rate = torch.tensor(rates, device=optimiser.learning_rate.device)
 
 
-def _descend(loss: Tensor, optimiser: torch.optim.Optimizer) -> None:
-    optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimiser.step()
-
-
-def _with_input_noise(run: Run, x: Tensor, streams: Streams, step: int) -> Tensor:
-    """x plus Gaussian pixel noise, cut off at ±2σ, in front of a deterministic encoder (authors' code)."""
-    if run.is_stochastic or run.protocol.input_noise == 0:
-        return x
-    noise = streams.truncated_normal(x.shape, "train", step, "input")
-    return x + run.protocol.input_noise * noise
+def _to_training_mode(states: Sequence[TrainingState]) -> None:
+    for state in states:
+        state.autoencoder.train()
 
 
 def _pretrain(run: Run, data: ImageData, images: Tensor, state: TrainingState, streams: Streams) -> None:
@@ -161,13 +201,13 @@ def _pretrain(run: Run, data: ImageData, images: Tensor, state: TrainingState, s
 
     Up to `pretraining_steps` Adam steps on the encoder alone, each on `pretraining_images` images.
     """
-    protocol, encoder = run.protocol, state.autoencoder.encoder
-    optimiser = torch.optim.Adam(encoder.parameters(), lr=run.hyperparameters.learning_rate, betas=ADAM_BETAS)
+    protocol, encoder = run.protocol, state.autoencoder.encoder.train()
+    optimiser = Adam(encoder.parameters(), torch.tensor([run.hyperparameters.learning_rate], device=images.device))
     for step in range(protocol.pretraining_steps):
         chosen = streams.permutation(len(images), "pretrain", step, "order")[: protocol.pretraining_images]
-        mean, _ = encoder(to_float(images[chosen], data.pixel_range))
+        mean, _ = encoder(to_float(images[chosen], data.pixel_range).to(dtype(protocol.precision)))
         loss = objectives.moment_mismatch(mean, run.prior_variance)
-        _descend(loss, optimiser)
+        optimiser.descend(loss)
         # Reading the loss waits for the device, so it is read once in ten steps.
         if step % 10 == 9 and loss.item() < PRETRAINING_ENOUGH:
             break

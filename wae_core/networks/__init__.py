@@ -42,11 +42,11 @@ class AutoEncoder(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
-        self._output: Callable[[Tensor], Tensor] = torch.sigmoid if pixel_range[0] == 0 else torch.tanh
+        self.output: Callable[[Tensor], Tensor] = torch.sigmoid if pixel_range[0] == 0 else torch.tanh
 
     def images(self, z: Tensor) -> Tensor:
         """G(z): z [n, latent_dim] -> images [n, C, H, W] in [0, 1] (sigmoid) or [−1, 1] (tanh)."""
-        return self._output(self.decoder(z))
+        return self.output(self.decoder(z))
 
 
 class LatentDiscriminator(nn.Sequential):

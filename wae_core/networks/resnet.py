@@ -49,6 +49,13 @@ class Block(nn.Module):
         return shortcut + residual
 
 
+class GlobalAverage(nn.Module):
+    """x [n, C, s, s] -> [n, C]; torch's AdaptiveAvgPool2d runs once per member of a pack."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(dim=(2, 3))
+
+
 def map_sizes(image_size: int, stages: int, stem_stride: int) -> list[int]:
     """Side of the feature map after each stage: the first keeps what the stem leaves, each other halves it."""
     sizes = [-(-image_size // stem_stride)]
@@ -76,7 +83,7 @@ def encoder_trunk(
         for _ in range(count):
             modules += [Block(size, out_size, channels, out_channels, batch_norm)]
             channels, size = out_channels, out_size
-    modules += [*batch_norm_relu(channels, batch_norm), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    modules += [*batch_norm_relu(channels, batch_norm), GlobalAverage()]
     return nn.Sequential(*modules)
 
 
