@@ -27,9 +27,10 @@ import torch
 from ray import tune
 from ray.tune.search import ConcurrencyLimiter, Searcher
 
+from sweep.attempt import Progress, WorkerContext
 from sweep.plan import Pack
 from sweep.settings import Cluster
-from sweep.worker import Progress, WorkerContext, train_pack
+from sweep.worker import run_pack
 
 DEATHS_ALLOWED = 5  # of a pack's worker (a segmentation fault, the kernel's out-of-memory killer)
 # Ours alone: in Ray's own folder the sessions of a living cluster cannot be told from dead ones.
@@ -92,7 +93,7 @@ class PackTrainable(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._runs_left = len(new_config["pack"].runs)
-        self._progress = train_pack(new_config["pack"], new_config["context"])
+        self._progress = run_pack(new_config["pack"], new_config["context"])
         return True
 
     def step(self) -> dict[str, Any]:

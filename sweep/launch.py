@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,16 +13,17 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from sweep import study_file
+from sweep.attempt import Progress, WorkerContext, publish_failure
 from sweep.checks import SettingsError
 from sweep.lock import results_lock
 from sweep.plan import PLAN, Pack, check_trainable, pack_runs, plan_runs, plan_table
 from sweep.progress import ProgressDisplay
 from sweep.results import StudyFolder, Tables
+from sweep.run_folder import RunFolder
 from sweep.schema import RunRow
 from sweep.settings import Settings
 from sweep.status import print_status
 from sweep.tracking import Mirror, default_uri
-from sweep.worker import ATTEMPT, Progress, WorkerContext, publish_failure
 from wae_core.checkpoint import write_atomically
 from wae_core.run import Run
 
@@ -202,8 +202,7 @@ def _extend_plan(folder: StudyFolder, runs: Sequence[Run]) -> None:
 def _delete_attempts(folder: StudyFolder, run_ids: Iterable[str]) -> None:
     """Ended runs need their training checkpoints no more."""
     for run_id in run_ids:
-        for attempt in folder.work(run_id).glob(f"{ATTEMPT}*"):
-            shutil.rmtree(attempt, ignore_errors=True)
+        RunFolder(folder.work(run_id)).delete_attempts()
 
 
 def _say_what_next(settings: Settings, folder: StudyFolder, console: Console) -> None:

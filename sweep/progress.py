@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from sweep.attempt import Progress
 from sweep.schema import STATUSES, RunRow
-from sweep.worker import Progress
 from wae_core.run import Run
 
 SECONDS_BETWEEN_LINES = 10.0

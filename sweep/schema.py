@@ -14,7 +14,7 @@ import pyarrow as pa
 from wae_core.run import Run
 from wae_core.selection import Evaluation
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 COMPLETED, DIVERGED, FAILED = "completed", "diverged", "failed"
 STATUSES = (COMPLETED, DIVERGED, FAILED)
@@ -53,6 +53,7 @@ class RunRow:
     fid_features: str | None
     fid_reference: str | None
     fid_samples: int
+    precision: str
     images_seen: int
     train_seconds: float
     eval_seconds: float

@@ -19,6 +19,7 @@ import search_spaces
 from search_spaces import SearchSpace
 from sweep import checks
 from sweep.checks import SettingsError
+from wae_core.device import PRECISIONS
 from wae_core.run import ALGORITHMS, Protocol
 
 CONF = Path(__file__).parent / "conf"
@@ -185,6 +186,7 @@ def _protocol(values: Mapping[str, Any]) -> Protocol:
         input_noise=checks.non_negative("study.input_noise", values["input_noise"]),
         pretraining_steps=integer("pretraining_steps", minimum=0),
         pretraining_images=integer("pretraining_images", minimum=2),
+        precision=checks.one_of("study.precision", values["precision"], PRECISIONS),
         vae_likelihood=checks.one_of("study.vae_likelihood", values["vae_likelihood"], ("gaussian", "bernoulli")),
         without_batch_norm=tuple(
             checks.one_of("study.without_batch_norm", algorithm, ALGORITHMS)

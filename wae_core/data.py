@@ -39,6 +39,10 @@ class ImageData:
         """What 0 and 255 become: grey images lie in [0, 1], colour images in [−1, 1] (paper, Appendix C)."""
         return (0.0, 1.0) if self.train.shape[1] == 1 else (-1.0, 1.0)
 
+    def to(self, device: torch.device) -> ImageData:
+        """The same images on `device`."""
+        return ImageData(self.name, self.train.to(device), self.held_out.to(device))
+
 
 def load_dataset(name: str, folder: Path = Path("data")) -> ImageData:
     """Load the data set called `name`: the embedded 'digits', or one that `make data` packed into `folder`.

@@ -10,13 +10,10 @@ from collections.abc import Iterator
 import torch
 
 DEVICES = ("cpu", "cuda", "xla")
-# How a training step computes. Weights, optimisers and losses are float32 in all but float64, the tests' yardstick.
-PRECISIONS = {
-    "float32": "float32 throughout",
-    "tf32": "matrix products and convolutions of CUDA devices round their factors to 10 bits",
-    "bfloat16": "networks under bfloat16 autocast",
-    "float64": "float64 throughout",
-}
+# How a study's training steps compute. tf32: CUDA's matrix products and convolutions round their factors to 10 bits;
+# bfloat16: the networks' forward and backward passes under autocast. Weights, optimisers and losses stay float32.
+# A protocol may also say float64, the tests' yardstick.
+PRECISIONS = ("float32", "tf32", "bfloat16")
 
 
 def select_device(name: str) -> torch.device:

@@ -11,10 +11,10 @@ import pytest
 from rich.console import Console
 
 from sweep import progress
+from sweep.attempt import Progress
 from sweep.plan import plan_runs
 from sweep.progress import ProgressDisplay
 from sweep.settings import Study
-from sweep.worker import Progress
 from wae_core.run import Run
 from wae_core.selection import Evaluation
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,17 @@ import pytest
 import torch
 from PIL import Image
 
-from sweep import worker
+from sweep.attempt import Progress, WorkerContext, evaluator_of, publish_failure
 from sweep.plan import Pack
 from sweep.results import StudyFolder
 from sweep.schema import RunRow
-from sweep.worker import Progress, WorkerContext, publish_failure, train_pack
+from sweep.worker import run_pack
 from wae_core.checkpoint import load_checkpoint, save_checkpoint
 from wae_core.evaluation import Evaluator
 from wae_core.model_file import load_model
 from wae_core.run import ALGORITHMS, Run
 from wae_core.selection import Evaluation
-from wae_core.train import Checkpoint
+from wae_core.train import Checkpoint, train_pack
 
 # What may differ between an undisturbed run and a resumed one.
 TIMINGS = {"train_seconds", "eval_seconds", "cpu_seconds", "attempts", "started_at", "ended_at", "host"}
@@ -47,11 +47,11 @@ class Place:
         self.folder.records.mkdir(parents=True)
 
     def train(self, *runs: Run) -> list[Progress]:
-        return list(train_pack(Pack(runs), self.context))
+        return list(run_pack(Pack(runs), self.context))
 
     def train_until(self, evaluations: int, run: Run) -> None:
         """Train up to so many evaluations; then the worker is gone."""
-        progress = train_pack(Pack((run,)), self.context)
+        progress = run_pack(Pack((run,)), self.context)
         for _ in range(evaluations):
             assert next(progress).evaluation is not None
         progress.close()  # type: ignore[attr-defined]
@@ -145,7 +145,7 @@ def test_the_kept_checkpoint_is_the_best_one_and_its_samples_can_be_seen(
     row = place.row(run)
     model, stored_run, step = load_model(place.folder.root / row["checkpoint_path"])
     assert (stored_run, step) == (run, row["best_step"])
-    _, evaluator = worker._evaluator("digits", run.protocol.fid_features, place.context)
+    _, evaluator = evaluator_of("digits", run.protocol.fid_features, place.context)
     again = evaluator.evaluate(run, Checkpoint(step, model, 0.0, 0.0, None), 0.0)
     assert again.fid == pytest.approx(row["best_fid"], rel=1e-6)  # the memory layout may differ from the training's
     confirmation = evaluator.confirm(run, model, step)
@@ -332,10 +332,10 @@ def test_three_exceptions_are_a_failed_row_and_the_rest_of_the_pack_goes_on(
 
     disturbed(monkeypatch, fail)
     progress = place.train(bad, good)
-    assert [(p.run.seed, p.row is not None) for p in progress] == [(1, True)] + [(0, False)] * 3 + [(0, True)]
+    assert [(p.run.seed, p.row is not None) for p in progress] == [(0, False)] * 3 + [(0, True)] + [(1, True)]
     row = place.row(bad)
-    assert progress[0].row == RunRow(**row)
-    assert (row["status"], row["attempts"], row["steps_done"], row["pack_size"]) == ("failed", 3, 0, 2)
+    assert progress[-1].row == RunRow(**row)
+    assert (row["status"], row["attempts"], row["steps_done"], row["pack_size"]) == ("failed", 3, 0, 1)
     assert row["status_reason"] == "RuntimeError: the disk is gone"
     assert [row[name] for name in ("best_step", "best_fid", "confirmed_fid", "fid_infinity", "checkpoint_path")] == [
         None
@@ -344,7 +344,8 @@ def test_three_exceptions_are_a_failed_row_and_the_rest_of_the_pack_goes_on(
     assert "Traceback" in traceback
     assert "the disk\n  is gone" in traceback
     assert place.evaluations(bad) == []
-    assert place.outcome(good) == (good_row | {"pack_size": 2}, good_evaluations)
+    # The first exception separates the two, and the one that is sound ends as if it had been alone.
+    assert place.outcome(good) == (good_row, good_evaluations)
 
 
 def test_a_failed_run_keeps_what_it_had_reached(
@@ -415,3 +416,68 @@ def test_a_result_that_is_there_already_stays(vae: tuple[Run, Any], place: Place
     place.train(run)
     assert place.row(run)["status"] == "failed"
     assert place.evaluations(run) == []
+
+
+# --- packs
+
+
+def pack_of(run: Run, size: int) -> list[Run]:
+    return [replace(run, seed=seed) for seed in range(size)]
+
+
+def test_a_pack_gives_each_of_its_runs_a_row(vae: tuple[Run, Any], place: Place) -> None:
+    run, (alone, _) = vae
+    runs = pack_of(run, 3)
+    progress = place.train(*runs)
+    assert [(p.run.seed, p.evaluation and p.evaluation.step) for p in progress if p.evaluation] == [
+        (seed, step) for step in (2, 4, 6) for seed in range(3)
+    ]
+    rows = [place.row(member) for member in runs]
+    assert [(row["status"], row["pack_size"], row["attempts"]) for row in rows] == [("completed", 3, 1)] * 3
+    assert len({row["best_fid"] for row in rows}) == 3
+    # Together as alone, but for rounding.
+    assert rows[0]["best_fid"] == pytest.approx(alone["best_fid"], rel=0.05)
+    assert all((place.work(member) / "samples.png").exists() for member in runs)
+
+
+def test_a_member_that_diverges_ends_and_the_others_go_on(
+    vae: tuple[Run, Any], place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = pack_of(vae[0], 3)
+    disturbed(monkeypatch, lambda run, e: replace(e, fid=math.nan) if (run.seed, e.step) == (1, 4) else e)
+    progress = place.train(*runs)
+    assert [p.run.seed for p in progress if p.row] == [1, 0, 2]
+    rows = [place.row(member) for member in runs]
+    assert [row["status"] for row in rows] == ["completed", "diverged", "completed"]
+    assert [row["steps_done"] for row in rows] == [6, 4, 6]
+
+
+def test_out_of_memory_halves_the_pack(vae: tuple[Run, Any], place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+
+    def small_device(runs: Sequence[Run], *rest: Any) -> Iterator[Any]:
+        sizes.append(len(runs))
+        if len(runs) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        yield from train_pack(runs, *rest)
+
+    monkeypatch.setattr("sweep.worker.train_pack", small_device)
+    runs = pack_of(vae[0], 5)
+    place.train(*runs)
+    assert sizes == [5, 3, 2, 2, 1]
+    assert [place.row(member)["pack_size"] for member in runs] == [2, 2, 1, 2, 2]
+    assert {place.row(member)["status"] for member in runs} == {"completed"}
+
+
+def test_runs_that_were_left_at_different_steps_go_on_each_from_its_own(vae: tuple[Run, Any], place: Place) -> None:
+    runs = pack_of(vae[0], 3)
+    place.train_until(2, runs[0])
+    place.train_until(1, runs[1])
+    place.train_until(1, runs[2])
+    progress = place.train(*runs)
+    assert [(p.run.seed, p.evaluation.step) for p in progress if p.evaluation] == [
+        *((seed, step) for step in (4, 6) for seed in (1, 2)),
+        (0, 6),
+    ]
+    assert {place.row(member)["status"] for member in runs} == {"completed"}
+    assert place.outcome(runs[0])[0]["best_fid"] == vae[1][0]["best_fid"], "alone before and after"
