@@ -66,7 +66,7 @@ class RunFolder:
         save_checkpoint(self._attempt / f"step-{history.step:09d}.safetensors", tensors, asdict(history))
 
     def resume(self) -> tuple[History, dict[str, Tensor] | None]:
-        """The newest checkpoint of any attempt that is valid, and so is its best one; or a history that begins now."""
+        """The newest checkpoint of any attempt that is valid, as is its best one; or a history that begins now."""
         for path in sorted(self._checkpoints("*"), key=lambda path: path.name, reverse=True):
             found = newest_checkpoint([path])
             if found is None:
