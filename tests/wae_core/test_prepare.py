@@ -352,7 +352,7 @@ def test_two_packers_do_not_meet(faces: dict[str, bytes], tmp_path: Path, capsys
         ("celeba --source {faces} --size 4", "from 8 to 1024"),
         ("celeba --source {faces} --processes 0", "at least 1"),
         ("mnist --source {faces} --size 32", "mnist keeps its 28×28"),
-        ("mnist --source {short}", "its header's 3 images need 2368"),
+        ("mnist --source {short}", "its header's shape 3×28×28 needs 2368"),
         ("mnist --source {empty}", "holds neither train-images-idx3-ubyte[.gz]"),
         ("celeba --source {columns}", "no column 'image' with bytes: its columns are picture"),
         ("celeba --source {broken} --processes 1", "0 usable images of 2, two are needed; 1.jpg: "),
