@@ -13,16 +13,16 @@ Fréchet distance that grows with the damage done to real digits.
 from __future__ import annotations
 
 import argparse
-import gzip
 import hashlib
 import math
 from pathlib import Path
 
-import numpy as np
 import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from wae_core.idx import read_idx
 
 FEATURE_DIM = 64
 IMAGE_SHAPE = (1, 28, 28)
@@ -145,22 +145,6 @@ def accuracy(classifier: DigitClassifier, images: Tensor, labels: Tensor) -> flo
     return (logits.argmax(1) == labels).float().mean().item()
 
 
-def read_idx(path: Path) -> Tensor:
-    """A gzipped IDX file of bytes (LeCun, Cortes & Burges, "The MNIST database") as a uint8 tensor.
-
-    Raises:
-        ValueError: the file is not an IDX file of unsigned bytes, or is cut off.
-    """
-    content = gzip.decompress(path.read_bytes())
-    if content[:3] != b"\x00\x00\x08":  # two zeros, type code 0x08; then the number of dimensions
-        raise ValueError(f"{path} starts with {content[:3].hex()}; an IDX file of unsigned bytes starts with 000008")
-    start = 4 + 4 * content[3]
-    shape = np.frombuffer(content[4:start], dtype=">u4").tolist()
-    if len(content) - start != math.prod(shape):
-        raise ValueError(f"{path} holds {len(content) - start} values; its header promises {math.prod(shape)}")
-    return torch.frombuffer(bytearray(content[start:]), dtype=torch.uint8).view(shape)
-
-
 def main() -> None:
     """Train on FOLDER's MNIST, print the test accuracy and the weights' sha256, write the weights."""
     parser = argparse.ArgumentParser(prog="python -m wae_core.digit_classifier", description=main.__doc__)
@@ -171,8 +155,8 @@ def main() -> None:
     torch.use_deterministic_algorithms(True)
     (images, labels), (test_images, test_labels) = (
         (
-            read_idx(arguments.folder / f"{part}-images-idx3-ubyte.gz").unsqueeze(1),
-            read_idx(arguments.folder / f"{part}-labels-idx1-ubyte.gz").long(),
+            torch.tensor(read_idx(arguments.folder / f"{part}-images-idx3-ubyte.gz", IMAGE_SHAPE[1:])).unsqueeze(1),
+            torch.tensor(read_idx(arguments.folder / f"{part}-labels-idx1-ubyte.gz", ())).long(),
         )
         for part in ("train", "t10k")
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 import search_spaces
 from search_spaces import SpaceError
 from sweep.checks import SettingsError
-from sweep.settings import CONF, Cluster, Settings, load_settings
+from sweep.settings import CONF, Cluster, Settings, load_settings, studies
 from wae_core.run import ALGORITHMS
 
 # The words of Hydra, OmegaConf, ANTLR and Python: a user of a sweep need not know them.
@@ -261,10 +262,32 @@ def test_words_reach_their_place_and_the_last_of_two_wins() -> None:
     assert protocol.learning_rate_drops == ((30, 2.0), (50, 5.0))
 
 
-@pytest.mark.parametrize("study", sorted(path.stem for path in (CONF / "study").glob("*.yaml")))
+@pytest.mark.parametrize("study", studies())
 @pytest.mark.parametrize("cluster", sorted(path.stem for path in (CONF / "cluster").glob("*.yaml")))
 def test_every_shipped_study_and_cluster_is_valid(study: str, cluster: str) -> None:
     assert load_settings([f"study={study}", f"cluster={cluster}"]).study.name == study
+
+
+@pytest.mark.parametrize("study", studies())
+def test_every_study_file_opens_with_its_command_hardware_time_and_expected_score(study: str) -> None:
+    opening = (CONF / "study" / f"{study}.yaml").read_text().split("\n#\n")[0]
+    assert re.findall(r"^# (\w+): +\S", opening, re.MULTILINE) == ["Command", "Hardware", "Time", "Expect"]
+    assert f"STUDY={study} " in opening or study == "digits"  # the default
+
+
+@pytest.mark.parametrize(
+    ("study", "differences"),
+    [
+        ("mnist_without_noise", {"input_noise": 0.0}),
+        ("mnist_without_pretraining", {"pretraining_steps": 0}),
+        ("mnist_without_either", {"input_noise": 0.0, "pretraining_steps": 0}),
+    ],
+)
+def test_the_mnist_recipes_differ_in_noise_and_pretraining_alone(study: str, differences: dict[str, float]) -> None:
+    both, other = (load_settings([f"study={name}"]).study for name in ("mnist", study))
+    assert both.protocol.input_noise > 0 and both.protocol.pretraining_steps > 0
+    assert other == replace(both, name=study, protocol=replace(both.protocol, **differences))
+    assert load_settings([f"study={study}", "study.width=16"]).study.protocol.width == 16
 
 
 @pytest.mark.parametrize("key", ["alg", "budget", "results", "space", "study.name"])

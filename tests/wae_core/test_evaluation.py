@@ -194,12 +194,25 @@ def test_figures_repeat_exactly(make_run: MakeRun, evaluator: Evaluator, model: 
 
 
 @pytest.mark.parametrize("batch", [7, 64])
+@pytest.mark.parametrize("network", ["pooled", "digits"])
 def test_figures_do_not_depend_on_the_batch_size(
-    make_run: MakeRun, digits: ImageData, model: AutoEncoder, monkeypatch: pytest.MonkeyPatch, batch: int
+    make_run: MakeRun,
+    digits: ImageData,
+    model: AutoEncoder,
+    monkeypatch: pytest.MonkeyPatch,
+    network: str,
+    batch: int,
 ) -> None:
+    features = pooled() if network == "pooled" else load_features(network, CPU)
+
     def figures() -> dict[str, float]:
-        evaluator = Evaluator(digits, pooled(), CPU)
-        return asdict(evaluator.evaluate(make_run("vae"), checkpoint(model), 0.0))
+        evaluator, run = Evaluator(digits, features, CPU), make_run("vae")
+        parts = (
+            evaluator.evaluate(run, checkpoint(model), 0.0),
+            evaluator.confirm(run, model, 2),
+            evaluator.real_images(300),
+        )
+        return {f"{type(part).__name__}.{name}": value for part in parts for name, value in asdict(part).items()}
 
     whole = figures()
     monkeypatch.setattr(evaluation, "BATCH", batch)

@@ -18,7 +18,7 @@ from scipy.ndimage import gaussian_filter  # type: ignore[import-untyped]
 from torch import Tensor
 
 from wae_core import digit_classifier
-from wae_core.digit_classifier import accuracy, load_digit_classifier, read_idx
+from wae_core.digit_classifier import accuracy, load_digit_classifier
 from wae_core.features import FeatureNetwork, load_features
 from wae_core.frechet import frechet_distance
 from wae_core.statistics import GaussianStatistics
@@ -206,16 +206,3 @@ def test_training_repeats_itself_from_idx_files(
     assert outputs[0].read_bytes() == outputs[1].read_bytes()
     with pytest.raises(ValueError, match="sha256"):
         load_digit_classifier(outputs[0])
-
-
-def test_idx_files_are_read_and_damaged_ones_refused(labelled: tuple[Images, Labels], tmp_path: Path) -> None:
-    path = tmp_path / "images.gz"
-    write_idx(path, labelled[0][:3])
-    assert np.array_equal(read_idx(path).numpy(), labelled[0][:3])
-    whole = gzip.decompress(path.read_bytes())
-    path.write_bytes(gzip.compress(whole[:-1]))
-    with pytest.raises(ValueError, match="2351 values; its header promises 2352"):
-        read_idx(path)
-    path.write_bytes(gzip.compress(b"\x00\x00\x0d" + whole[3:]))
-    with pytest.raises(ValueError, match="00000d"):
-        read_idx(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -121,14 +122,56 @@ def test_resnet50_has_the_known_number_of_convolution_weights() -> None:
     assert counted == 23_454_912 - 7 * 7 * 3 * 64 + 3 * 3 * 3 * 64
 
 
+def stated(architecture: str) -> list[int]:
+    """The parameter counts in build_autoencoder's docstring: encoder, decoder for MNIST, the same for CelebA."""
+    line = re.search(rf"{architecture} +(\d.*)", str(build_autoencoder.__doc__))
+    assert line is not None
+    return [int(count.replace(",", "")) for count in re.findall(r"[\d,]+", line[1])]
+
+
+def counted(architecture: str) -> list[int]:
+    models = build(architecture, GREY), build(architecture, COLOUR, latent_dim=64)
+    return [sum(p.numel() for p in part.parameters()) for model in models for part in (model.encoder, model.decoder)]
+
+
 def test_dcgan_parameter_counts() -> None:
-    model = build("dcgan", GREY)
-    convolutions = 16 * (1 * 128 + 128 * 256 + 256 * 512 + 512 * 1024)
-    encoder = convolutions + 2 * (128 + 256 + 512 + 1024) + (4096 * 8 + 8)
-    deconvolutions = 16 * (1024 * 512 + 512 * 256 + 256 * 1) + 1
-    decoder = (8 * 50176 + 50176) + deconvolutions + 2 * (512 + 256)
-    assert sum(p.numel() for p in model.encoder.parameters()) == encoder
-    assert sum(p.numel() for p in model.decoder.parameters()) == decoder
+    """Filters without biases, two numbers a channel of each batch norm, linear layers with biases."""
+    encoder_norms = 2 * (128 + 256 + 512 + 1024)
+    mnist_encoder = 4 * 4 * (1 * 128 + 128 * 256 + 256 * 512 + 512 * 1024) + encoder_norms + (2 * 2 * 1024 * 8 + 8)
+    mnist_decoder = (8 + 1) * 7 * 7 * 1024 + 4 * 4 * (1024 * 512 + 512 * 256 + 256 * 1) + 1 + 2 * (512 + 256)
+    celeba_encoder = 5 * 5 * (3 * 128 + 128 * 256 + 256 * 512 + 512 * 1024) + encoder_norms + (4 * 4 * 1024 * 64 + 64)
+    celeba_filters = 5 * 5 * (1024 * 512 + 512 * 256 + 256 * 128 + 128 * 3) + 3
+    celeba_decoder = (64 + 1) * 8 * 8 * 1024 + celeba_filters + 2 * (512 + 256 + 128)
+    assert counted("dcgan") == [mnist_encoder, mnist_decoder, celeba_encoder, celeba_decoder] == stated("dcgan")
+
+
+def test_resnet50v2_parameter_counts() -> None:
+    def block(channels: int, out: int) -> int:
+        inner = out // 4
+        shortcut = 0 if channels == out else channels * out
+        return channels * inner + 3 * 3 * inner * inner + inner * out + shortcut + 2 * (channels + inner + inner)
+
+    up = block(64, 256) + 2 * block(256, 256) + block(256, 512) + 3 * block(512, 512)
+    up += block(512, 1024) + 5 * block(1024, 1024) + block(1024, 2048) + 2 * block(2048, 2048)
+    # The decoder's first stage changes no shape, so none of its shortcuts has weights.
+    down = 3 * block(2048, 2048) + block(2048, 1024) + 5 * block(1024, 1024)
+    down += block(1024, 512) + 3 * block(512, 512) + block(512, 256) + 2 * block(256, 256)
+    expected = []
+    for image_channels, side, latent_dim in ((1, 2, 8), (3, 4, 64)):
+        expected += [
+            3 * 3 * image_channels * 64 + up + 2 * 2048 + (2048 + 1) * latent_dim,
+            (latent_dim + 1) * 2048 * side * side + down + 2 * 256 + 4 * 4 * 256 * image_channels + image_channels,
+        ]
+    assert counted("resnet50v2") == expected == stated("resnet50v2")
+
+
+@pytest.mark.parametrize("latent_dim", [8, 64])
+def test_latent_discriminator_parameter_counts(latent_dim: int) -> None:
+    with torch.device("meta"):
+        discriminator = LatentDiscriminator(latent_dim, 128)
+    expected = (latent_dim + 1) * 512 + 3 * (512 + 1) * 512 + (512 + 1)
+    assert sum(p.numel() for p in discriminator.parameters()) == expected
+    assert f"{expected:,} with {latent_dim}" in str(LatentDiscriminator.__doc__)
 
 
 @pytest.mark.parametrize("batch_norm", [True, False])

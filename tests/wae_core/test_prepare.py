@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
 import signal
@@ -352,7 +353,7 @@ def test_two_packers_do_not_meet(faces: dict[str, bytes], tmp_path: Path, capsys
         ("celeba --source {faces} --size 4", "from 8 to 1024"),
         ("celeba --source {faces} --processes 0", "at least 1"),
         ("mnist --source {faces} --size 32", "mnist keeps its 28×28"),
-        ("mnist --source {short}", "its header's 3 images need 2368"),
+        ("mnist --source {short}", "its header's shape 3×28×28 needs 2368"),
         ("mnist --source {empty}", "holds neither train-images-idx3-ubyte[.gz]"),
         ("celeba --source {columns}", "no column 'image' with bytes: its columns are picture"),
         ("celeba --source {broken} --processes 1", "0 usable images of 2, two are needed; 1.jpg: "),
@@ -464,13 +465,28 @@ def test_damaged_files_are_refused(packed: Path, tmp_path: Path) -> None:
         load_dataset("celeba", tmp_path / "data")
 
 
-def test_a_packed_set_trains(packed: Path, make_run: Callable[..., Run]) -> None:
+@pytest.mark.parametrize("architecture", ["dcgan", "resnet50v2"])
+@pytest.mark.parametrize("algorithm", ["wae-mmd", "wae-gan"])
+def test_a_packed_set_trains(packed: Path, make_run: Callable[..., Run], algorithm: str, architecture: str) -> None:
     data = load_dataset("celeba", packed)
-    run = make_run("wae-mmd", dataset="celeba", batch_size=8, pretraining_images=8, architecture="dcgan")
+    run = make_run(
+        algorithm,
+        dataset="celeba",
+        width=4,
+        batch_size=8,
+        pretraining_images=8,
+        architecture=architecture,
+        log_prior=algorithm == "wae-gan",
+    )
     state = TrainingState(run, data, torch.device("cpu"))
+    initial = {name: tensor.clone() for name, tensor in state.autoencoder.state_dict().items()}
     checkpoints = list(train(run, data, torch.device("cpu"), state))
     assert [checkpoint.step for checkpoint in checkpoints] == [2, 4]
+    assert all(math.isfinite(checkpoint.loss) and math.isfinite(checkpoint.penalty) for checkpoint in checkpoints)
     assert checkpoints[-1].diverged_at is None
+    trained = state.autoencoder.state_dict()
+    assert any(name.endswith("running_var") for name in trained)
+    assert [name for name in trained if trained[name].equal(initial[name])] == []
 
 
 def test_decoding_processes_do_without_torch() -> None:

@@ -50,7 +50,10 @@ class AutoEncoder(nn.Module):
 
 
 class LatentDiscriminator(nn.Sequential):
-    """D's logit: z [n, latent_dim] -> [n]. Four hidden linear layers with ReLU, 512 units at the paper's width."""
+    """D's logit: z [n, latent_dim] -> [n]. Four hidden linear layers with ReLU, 512 units at the paper's width.
+
+    Parameters at that width: 793,089 with 8 latent dimensions, 821,761 with 64.
+    """
 
     def __init__(self, latent_dim: int, width: int) -> None:
         units = 4 * width
@@ -72,6 +75,12 @@ def build_autoencoder(
     batch_norm: bool = True,
 ) -> AutoEncoder:
     """Build an auto-encoder with fresh weights from torch's global generator.
+
+    Parameters of encoder + decoder at the paper's width of 128, its latent dimensions, a deterministic encoder:
+
+                      28×28×1, latent_dim 8      64×64×3, latent_dim 64
+        dcgan         11,048,712 + 10,942,977    18,265,280 + 21,474,435
+        resnet50v2    23,507,912 + 24,600,833    23,623,808 + 26,665,219
 
     Args:
         architecture: a key of ARCHITECTURES.
