@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from search_spaces.distributions import ALL_PARAMETERS, PARAMETERS, Distribution, read_distribution
@@ -23,6 +24,17 @@ KNOWN: dict[str, tuple[Domain, tuple[str, ...]]] = {  # the values it may have, 
     "encoder": (Text(("deterministic", "stochastic")), _WAE),  # the VAE's is always stochastic
 }
 COSTS = ("latent_dim", "batch_size", "architecture")  # what decides the cost of a run
+# A line may hang on those before it alone. What the algorithms draw alike comes first, so it never hangs on what only
+# some of them have: configurations of one index stay comparable on equal computation.
+DRAWN_IN_ORDER = (
+    *COSTS,
+    "learning_rate",
+    "encoder",
+    "adversary_learning_rate",
+    "kernel_scale",
+    "wae_lambda",
+    "decoder_variance",
+)
 BOUNDS = ("at_least", "at_most")
 
 
@@ -50,7 +62,7 @@ class Hyperparameter:
     at_least: str | None = None
     at_most: str | None = None
 
-    @property
+    @cached_property
     def hangs_on(self) -> dict[str, str]:
         """The other hyperparameters that the line names, by the key that names them."""
         named = {"when": self.when.name if self.when else None, "at_least": self.at_least, "at_most": self.at_most}

@@ -8,10 +8,8 @@ from typing import Any
 
 from search_spaces.distributions import Choice, Fixed
 from search_spaces.domains import Text, Value
-from search_spaces.hyperparameters import BOUNDS, COSTS, KNOWN, Hyperparameter
+from search_spaces.hyperparameters import BOUNDS, DRAWN_IN_ORDER, KNOWN, Hyperparameter
 from search_spaces.sentences import listed, show
-
-SHARED = (*COSTS, "learning_rate")  # drawn alike for all algorithms, so that these compare on equal computation
 
 
 def mistakes(lines: Sequence[Hyperparameter], place: str) -> list[str]:
@@ -35,23 +33,24 @@ def lines_of(lines: Sequence[Hyperparameter], name: str, algorithm: str) -> list
     return [line for line in lines if line.name == name and algorithm in line.algorithms]
 
 
+def _support(lines: Sequence[Hyperparameter], name: str, algorithm: str) -> list[Value]:
+    return [value for line in lines_of(lines, name, algorithm) for value in line.distribution.support]
+
+
 def _unusable(line: Hyperparameter, lines: Sequence[Hyperparameter]) -> Iterator[str]:
     """Why the line may not hang on what it names: at most one sentence for each of its keys."""
     for key, name in line.hangs_on.items():
         domain, owners = KNOWN[name]
         strangers = [algorithm for algorithm in line.algorithms if algorithm not in owners]
         own = [other for algorithm in line.algorithms for other in lines_of(lines, name, algorithm)]
-        if name == line.name:
-            yield f"{key} names {name} itself, and must name another hyperparameter"
-        elif line.name in SHARED and name not in COSTS:
+        before = DRAWN_IN_ORDER[: DRAWN_IN_ORDER.index(line.name)]
+        if name not in before:
             yield (
-                f"{key} names {name}, but {line.name} is drawn alike for all algorithms, which are compared on equal "
-                f"computation: it may hang on {listed(cost for cost in COSTS if cost != line.name)} alone"
+                f"{key} names {name}, and may name only what is drawn before {line.name}, which is "
+                f"{listed(before) or 'nothing'} (what all algorithms share comes first, and stays alike for all)"
             )
         elif strangers:
             yield f"{key} names {name}, which {listed(strangers)} does not have"
-        elif any(other.hangs_on for other in own):
-            yield f"{key} names {name}, which hangs on another one itself: name one that does not"
         elif key == "when" and not all(isinstance(other.distribution, Choice | Fixed) for other in own):
             yield f"when names {name}, which is drawn from an interval, and must name a choice or a fixed value"
         elif key in BOUNDS and (isinstance(domain, Text) or isinstance(KNOWN[line.name][0], Text)):
@@ -67,7 +66,7 @@ def _empty(lines: Sequence[Hyperparameter]) -> Iterator[str]:
             worst: dict[str, Value] = {}
             for key in BOUNDS & line.hangs_on.keys():
                 name = line.hangs_on[key]
-                ends: Any = lines_of(lines, name, algorithm)[0].distribution.support
+                ends: Any = _support(lines, name, algorithm)
                 worst[name] = max(ends) if key == "at_least" else min(ends)
             if worst and line.distribution.within(*bounds(line, worst)) is None:
                 said = " and ".join(f"{name} is {show(value)}" for name, value in worst.items())
@@ -93,7 +92,7 @@ def _uncovered(lines: Sequence[Hyperparameter]) -> Iterator[str]:
                     "same hyperparameter"
                 )
                 continue
-            drawn = lines_of(lines, names[0], algorithm)[0].distribution.support
+            drawn = _support(lines, names[0], algorithm)
             named = [value for condition in conditions for value in condition.values]
             for value in dict.fromkeys([*drawn, *named]):
                 lines_there = f"{name}: {named.count(value)} lines for {algorithm} are for {names[0]} {show(value)}"

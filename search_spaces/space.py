@@ -11,7 +11,7 @@ from typing import Any
 
 from search_spaces.distributions import Distribution
 from search_spaces.domains import Value
-from search_spaces.hyperparameters import ALGORITHMS, KNOWN, Hyperparameter, read_lines
+from search_spaces.hyperparameters import ALGORITHMS, DRAWN_IN_ORDER, KNOWN, Hyperparameter, read_lines
 from search_spaces.plain_yaml import read_yaml
 from search_spaces.relations import bounds, mistakes
 from search_spaces.sentences import SpaceError, closest, listed, show
@@ -48,12 +48,12 @@ class SearchSpace:
     def configure(self, algorithm: str, choose: Callable[[str, Distribution], Value]) -> dict[str, Value]:
         """A value for each hyperparameter that the algorithm has, as `choose` answers its name and distribution.
 
-        A hyperparameter that hangs on another one is asked for later, with the distribution that is left: that of
-        the line that holds, within its bounds. So it never moves the value of the other one, which algorithms share.
+        One that hangs on others is asked for after them, with the distribution that they leave it: that of the line
+        that holds, within its bounds. So it never moves the value of another one, which the algorithms may share.
         """
         values: dict[str, Value] = {}
         own = [line for line in self.hyperparameters if algorithm in line.algorithms]
-        for line in sorted(own, key=lambda line: bool(line.hangs_on)):
+        for line in sorted(own, key=lambda line: DRAWN_IN_ORDER.index(line.name)):
             if line.when and values[line.when.name] not in line.when.values:
                 continue
             law = (
