@@ -69,7 +69,7 @@ def _values(line: Hyperparameter) -> str:
         values = f"{{{listed(law.support)}}}" if isinstance(law, Choice) else str(law.value)
     else:
         values = f"[{law.low:g}, {law.high:g}]" + (f" in steps of {law.step:g}" if law.step else "")
-    at = [f"{key.replace('_', ' ')} {line.hangs_on[key]}" for key in ("at_least", "at_most") if key in line.hangs_on]
+    at = [f"{key.replace('_', ' ')} {name}" for key, name in line.bounds.items()]
     when = [f"when {line.when.name} is {' or '.join(str(v) for v in line.when.values)}"] if line.when else []
     return ", ".join([values, *at, *when])
 

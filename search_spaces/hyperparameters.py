@@ -68,6 +68,11 @@ class Hyperparameter:
         named = {"when": self.when.name if self.when else None, "at_least": self.at_least, "at_most": self.at_most}
         return {key: name for key, name in named.items() if name is not None}
 
+    @cached_property
+    def bounds(self) -> dict[str, str]:
+        """`hangs_on` without the condition."""
+        return {key: self.hangs_on[key] for key in BOUNDS if key in self.hangs_on}
+
     def as_dict(self) -> dict[str, Any]:
         """The line as plain data, without its name."""
         line = {

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from search_spaces.distributions import Choice, Fixed, Uniform
-from search_spaces.hyperparameters import ALGORITHMS, BOUNDS, Hyperparameter
+from search_spaces.hyperparameters import ALGORITHMS, Hyperparameter
 from search_spaces.relations import lines_of
 from search_spaces.sentences import listed
 from search_spaces.space import SearchSpace
@@ -43,10 +43,10 @@ def _of_line(line: Hyperparameter) -> Iterator[str]:
 def _of_bounds(lines: tuple[Hyperparameter, ...]) -> Iterator[str]:
     for line in lines:
         low, high = _ends(line)
-        for key in BOUNDS & line.hangs_on.keys():
-            others = [_ends(o) for a in line.algorithms for o in lines_of(lines, line.hangs_on[key], a)]
+        for key, name in line.bounds.items():
+            others = [_ends(o) for a in line.algorithms for o in lines_of(lines, name, a)]
             if all(low >= end if key == "at_least" else high <= start for start, end in others):
-                yield f"{_name(line)}: {key} {line.hangs_on[key]} never binds: every value satisfies it"
+                yield f"{_name(line)}: {key} {name} never binds: every value satisfies it"
 
 
 def _of_space(lines: tuple[Hyperparameter, ...], images: int | None) -> Iterator[str]:

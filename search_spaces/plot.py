@@ -86,7 +86,7 @@ def draws_figure(space: SearchSpace, study_seed: int) -> Figure:
         if over:
             axes.set_yscale("log" if _is_log(space, name) else "linear")
             axes.set_xscale("log" if _is_log(space, over) else "linear")
-            _scatter(axes, groups, over, is_bound=any(line.at_least or line.at_most for line in lines))
+            _scatter(axes, groups, over, is_bound=any(line.bounds for line in lines))
         elif all(len(set(group.values)) == 1 for group in groups):
             _fixed(axes, groups)
         elif isinstance(law, Choice | Fixed) or law.step:

@@ -20,7 +20,7 @@ def mistakes(lines: Sequence[Hyperparameter], place: str) -> list[str]:
     return [f"{place}: {sentence}" for sentence in dict.fromkeys([*_empty(lines), *_uncovered(lines)])]
 
 
-def bounds(line: Hyperparameter, values: Mapping[str, Value]) -> tuple[float, float]:
+def limits(line: Hyperparameter, values: Mapping[str, Value]) -> tuple[float, float]:
     """Between which values of the others, −∞ and ∞ where it names none, the line's own value must lie."""
     low = values[line.at_least] if line.at_least else -math.inf
     high = values[line.at_most] if line.at_most else math.inf
@@ -64,16 +64,15 @@ def _empty(lines: Sequence[Hyperparameter]) -> Iterator[str]:
     for line in lines:
         for algorithm in line.algorithms:
             worst: dict[str, Value] = {}
-            for key in BOUNDS & line.hangs_on.keys():
-                name = line.hangs_on[key]
+            for key, name in line.bounds.items():
                 ends: Any = _support(lines, name, algorithm)
                 worst[name] = max(ends) if key == "at_least" else min(ends)
-            if worst and line.distribution.within(*bounds(line, worst)) is None:
+            if worst and line.distribution.within(*limits(line, worst)) is None:
                 said = " and ".join(f"{name} is {show(value)}" for name, value in worst.items())
                 own: Any = line.distribution.support
                 yield (
                     f"{line.name}: for {algorithm} nothing is left of its values from {min(own)} to {max(own)} where "
-                    f"{said}: {listed(f'{key} {name}' for key, name in line.hangs_on.items() if key in BOUNDS)}"
+                    f"{said}: {listed(f'{key} {name}' for key, name in line.bounds.items())}"
                 )
 
 
@@ -95,8 +94,13 @@ def _uncovered(lines: Sequence[Hyperparameter]) -> Iterator[str]:
             drawn = _support(lines, names[0], algorithm)
             named = [value for condition in conditions for value in condition.values]
             for value in dict.fromkeys([*drawn, *named]):
-                lines_there = f"{name}: {named.count(value)} lines for {algorithm} are for {names[0]} {show(value)}"
                 if value not in drawn:
-                    yield f"{lines_there}, which is never drawn: it is one of {listed(drawn)}"
+                    yield (
+                        f"{name}: when names {names[0]} {show(value)}, which {algorithm} never has: "
+                        f"it is one of {listed(drawn)}"
+                    )
                 elif named.count(value) != 1:
-                    yield f"{lines_there}, and there must be one"
+                    yield (
+                        f"{name}: there are {named.count(value)} lines for {algorithm} where {names[0]} is "
+                        f"{show(value)}, and there must be one"
+                    )

@@ -13,7 +13,7 @@ from search_spaces.distributions import Distribution
 from search_spaces.domains import Value
 from search_spaces.hyperparameters import ALGORITHMS, DRAWN_IN_ORDER, KNOWN, Hyperparameter, read_lines
 from search_spaces.plain_yaml import read_yaml
-from search_spaces.relations import bounds, mistakes
+from search_spaces.relations import limits, mistakes
 from search_spaces.sentences import SpaceError, closest, listed, show
 
 _FOLDER = Path(__file__).parent
@@ -56,11 +56,7 @@ class SearchSpace:
         for line in sorted(own, key=lambda line: DRAWN_IN_ORDER.index(line.name)):
             if line.when and values[line.when.name] not in line.when.values:
                 continue
-            law = (
-                line.distribution.within(*bounds(line, values))
-                if line.at_least or line.at_most
-                else line.distribution
-            )
+            law = line.distribution.within(*limits(line, values)) if line.bounds else line.distribution
             assert law is not None, "a space whose bounds could leave nothing is refused"
             values[line.name] = choose(line.name, law)
         return {line.name: values[line.name] for line in own}
