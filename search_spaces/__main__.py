@@ -32,13 +32,13 @@ def main(words: Sequence[str] | None = None) -> int:
             print(f"error: {sentence}", file=sys.stderr)
         return 2
     console = Console(soft_wrap=True, markup=False, highlight=False)
-    console = console if console.is_terminal else Console(width=160, markup=False, highlight=False)
+    console = console if console.is_terminal else Console(width=160, soft_wrap=True, markup=False, highlight=False)
     console.print(_table(space))
     for remark in remarks(space, arguments.images):
         console.print(f"warning: {remark}", style="yellow")
     picture = arguments.out or Path("results") / f"space-{space.name}.png"
     try:
-        from search_spaces.plot import draws_figure  # a second, and not in every installation
+        from search_spaces.plot import DRAWS, draws_figure  # a second, and not in every installation
 
         picture.parent.mkdir(parents=True, exist_ok=True)
         draws_figure(space, arguments.seed).savefig(picture, format="png")
@@ -48,7 +48,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"error: {picture} cannot be written: {error.strerror}", file=sys.stderr)
         return 2
-    console.print(f"1,000 draws: {picture}")
+    console.print(f"{DRAWS:,} draws: {picture}")
     return 0
 
 
