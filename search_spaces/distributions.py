@@ -171,11 +171,11 @@ def _read_step(value: object, low: float, high: float, domain: WholeNumber | Pos
     step = _read_number(value, steps, f"{place}: step")
     if high > LARGEST_ON_GRID:
         raise SpaceError(f"{place}: high is {high}, and with a step it must be at most 2^53")
-    if step > high - low or step < 1e-6 * high:
+    count = (_exact(high) - _exact(low)) / _exact(step)
+    if count < 1 or step < 1e-6 * high:
         raise SpaceError(
             f"{place}: step is {step}, and must be at most high - low and at least a millionth of high ({high})"
         )
-    count = (_exact(high) - _exact(low)) / _exact(step)
     if count.denominator != 1:
         last = _exact(low) + int(count) * _exact(step)
         written = int(last) if isinstance(high, int) else float(last)

@@ -73,7 +73,8 @@ def draws_figure(space: SearchSpace, study_seed: int) -> Figure:
     )
     for axes, (name, (_, owners)) in zip(figure.subplots(3, 3).flat, KNOWN.items(), strict=True):
         lines = [line for line in space.hyperparameters if line.name == name]
-        over = next((o for key in (*BOUNDS, "when") for line in lines if (o := line.hangs_on.get(key))), None)
+        named = [line.hangs_on[key] for key in (*BOUNDS, "when") for line in lines if key in line.hangs_on]
+        over = next((other for other in named if set(owners) <= set(KNOWN[other][1])), None)
         groups: list[_Group] = []
         for algorithm in owners:
             values = [draw[name] for draw in draws[algorithm]]
@@ -82,14 +83,13 @@ def draws_figure(space: SearchSpace, study_seed: int) -> Figure:
                 alike.algorithms.append(algorithm)
             else:
                 groups.append(_Group([algorithm], values, [draw[over or name] for draw in draws[algorithm]]))
-        law = lines[0].distribution
         if over:
             axes.set_yscale("log" if _is_log(space, name) else "linear")
             axes.set_xscale("log" if _is_log(space, over) else "linear")
             _scatter(axes, groups, over, is_bound=any(line.bounds for line in lines))
         elif all(len(set(group.values)) == 1 for group in groups):
             _fixed(axes, groups)
-        elif isinstance(law, Choice | Fixed) or law.step:
+        elif all(isinstance(line.distribution, Choice | Fixed) or line.distribution.step for line in lines):
             _bars(axes, groups)
         else:
             axes.set_xscale("log" if _is_log(space, name) else "linear")

@@ -91,7 +91,7 @@ def _uncovered(lines: Sequence[Hyperparameter]) -> Iterator[str]:
                     "same hyperparameter"
                 )
                 continue
-            drawn = _support(lines, names[0], algorithm)
+            drawn = dict.fromkeys(_support(lines, names[0], algorithm))
             named = [value for condition in conditions for value in condition.values]
             for value in dict.fromkeys([*drawn, *named]):
                 if value not in drawn:

@@ -112,5 +112,14 @@ def test_algorithms_that_draw_apart_are_drawn_apart() -> None:
     assert [(text.get_text(), text.get_color()) for text in panels["latent_dim"].texts] == [("64", SHARED)]
 
 
+def test_one_that_hangs_on_what_only_some_algorithms_have_is_drawn_alone() -> None:
+    data = load("digits").as_dict()
+    first, second = ({**data["wae_lambda"], "algorithms": [name]} for name in ("wae-mmd", "wae-gan"))
+    data["wae_lambda"] = [first, second | {"at_least": "adversary_learning_rate"}]
+    space = SearchSpace.from_dict("mine", data)
+    panels = dict(zip(KNOWN, draws_figure(space, 0).axes, strict=True))
+    assert panels["wae_lambda"].get_ylabel() == "configurations"
+
+
 def _rgba(color: str) -> tuple[float, ...]:
     return (*(int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)), 1.0)

@@ -175,6 +175,13 @@ def test_a_grid_has_the_weights_of_its_cells(related: SearchSpace, study_seed: i
     assert stats.chisquare([sizes.count(size) for size in (8, 16, 24, 32)], expected).pvalue > 0.01
 
 
+def test_a_step_is_compared_in_decimals(data: dict[str, Any]) -> None:
+    """In binary 0.3 − 0.1 is less than 0.2."""
+    data["decoder_variance"] |= {"low": 0.1, "high": 0.3, "step": 0.2}
+    space = SearchSpace.from_dict("mine", data)
+    assert {space.sample("vae", index, 0)["decoder_variance"] for index in range(50)} == {0.1, 0.3}
+
+
 def test_a_bound_on_a_grid_keeps_to_its_values(data: dict[str, Any]) -> None:
     data["batch_size"] = {"algorithms": "all", "distribution": "choice", "values": [31, 56], "source": "O"}
     grid = {"distribution": "uniform", "low": 5, "high": 65, "step": 10}
