@@ -9,7 +9,7 @@ WORDS = $(if $(ALG),alg=$(ALG)) $(if $(BUDGET),budget=$(BUDGET)) $(if $(STUDY),s
         $(if $(SPACE),"space=$(SPACE)") $(if $(SEARCH),search=$(SEARCH)) "results=$(RESULTS)" $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data sweep status ui mlflow-rebuild notebooks test lint
+.PHONY: help setup data space sweep status ui mlflow-rebuild notebooks test lint
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -28,6 +28,11 @@ setup: .venv/ready ## make .venv with the pinned versions (every target that nee
 data: .venv/ready ## pack a data set: DATA=mnist|celeba|folder SOURCE=zip or folder (NAME= SIZE= ARGS=--check)
 	@$(BIN)/python -m wae_core.prepare $(DATA) $(if $(SOURCE),--source "$(SOURCE)") $(if $(NAME),--name "$(NAME)") \
 	    $(if $(SIZE),--size "$(SIZE)") $(ARGS)
+
+space: SPACE ?= digits
+space: .venv/ready ## a search space as a table, with remarks and a picture of 1,000 draws: SPACE= STUDY_SEED=
+	@$(BIN)/python -m search_spaces "$(SPACE)" $(if $(STUDY_SEED),--seed "$(STUDY_SEED)") \
+	    --out "$(RESULTS)/space-$(basename $(notdir $(SPACE))).png" $(ARGS)
 
 sweep: .venv/ready ## train the models of a budget; the same words again continue it
 	@$(BIN)/python -m sweep $(WORDS)

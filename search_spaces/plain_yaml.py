@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from search_spaces.distributions import SpaceError, show
+from search_spaces.sentences import SpaceError, show
 
 
 class _PlainLoader(yaml.SafeLoader):

@@ -4,55 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search_spaces.distributions import (
-    PARAMETERS,
-    Distribution,
-    Domain,
-    PositiveNumber,
-    SpaceError,
-    Text,
-    Value,
-    WholeNumber,
-    closest,
-    read_distribution,
-    show,
-)
+from search_spaces.distributions import Distribution
+from search_spaces.domains import Value
+from search_spaces.hyperparameters import ALGORITHMS, DRAWN_IN_ORDER, KNOWN, Hyperparameter, read_lines
 from search_spaces.plain_yaml import read_yaml
+from search_spaces.relations import limits, mistakes
+from search_spaces.sentences import SpaceError, closest, listed, show
 
-ALGORITHMS = ("wae-mmd", "wae-gan", "vae")
-_WAE = ("wae-mmd", "wae-gan")
-_KNOWN: dict[str, tuple[Domain, tuple[str, ...]]] = {  # the values it may have, the algorithms that have it
-    "latent_dim": (WholeNumber(1), ALGORITHMS),
-    "batch_size": (WholeNumber(2), ALGORITHMS),  # the unbiased MMD² divides by n − 1
-    "learning_rate": (PositiveNumber(), ALGORITHMS),
-    "adversary_learning_rate": (PositiveNumber(), ("wae-gan",)),
-    "kernel_scale": (PositiveNumber(), ("wae-mmd",)),
-    "wae_lambda": (PositiveNumber(), _WAE),
-    "decoder_variance": (PositiveNumber(), ("vae",)),
-    "architecture": (Text(), ALGORITHMS),
-    "encoder": (Text(("deterministic", "stochastic")), _WAE),  # the VAE's is always stochastic
-}
-_COSTS = ("latent_dim", "batch_size", "architecture")  # what decides the cost of a run
 _FOLDER = Path(__file__).parent
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-
-
-@dataclass(frozen=True)
-class Hyperparameter:
-    """One line of a search space, for all or some of the algorithms that have the hyperparameter.
-
-    `source` says where its interval comes from (P, S, O and in words).
-    """
-
-    name: str
-    algorithms: tuple[str, ...]
-    distribution: Distribution
-    source: str
 
 
 @dataclass(frozen=True)
@@ -73,28 +38,34 @@ class SearchSpace:
         """
         if algorithm not in ALGORITHMS:
             hint = closest(algorithm, ALGORITHMS)
-            raise SpaceError(f"algorithm is {show(algorithm)}, and must be one of {_listed(ALGORITHMS)}{hint}")
+            raise SpaceError(f"algorithm is {show(algorithm)}, and must be one of {listed(ALGORITHMS)}{hint}")
         if not isinstance(index, int) or isinstance(index, bool) or index < 0:
             raise SpaceError(f"index is {show(index)}, and must be a whole number, at least 0")
         if not isinstance(study_seed, int) or isinstance(study_seed, bool):
             raise SpaceError(f"study_seed is {show(study_seed)}, and must be a whole number")
-        return {
-            h.name: h.distribution.draw(_uniform_number(study_seed, h.name, index))
-            for h in self.hyperparameters
-            if algorithm in h.algorithms
-        }
+        return self.configure(algorithm, lambda name, law: law.draw(_uniform_number(study_seed, name, index)))
+
+    def configure(self, algorithm: str, choose: Callable[[str, Distribution], Value]) -> dict[str, Value]:
+        """A value for each hyperparameter that the algorithm has, as `choose` answers its name and distribution.
+
+        One that hangs on others is asked for after them, with the distribution that they leave it: that of the line
+        that holds, within its bounds. So it never moves the value of another one, which the algorithms may share.
+        """
+        values: dict[str, Value] = {}
+        own = [line for line in self.hyperparameters if algorithm in line.algorithms]
+        for line in sorted(own, key=lambda line: DRAWN_IN_ORDER.index(line.name)):
+            if line.when and values[line.when.name] not in line.when.values:
+                continue
+            law = line.distribution.within(*limits(line, values)) if line.bounds else line.distribution
+            assert law is not None, "a space whose bounds could leave nothing is refused"
+            values[line.name] = choose(line.name, law)
+        return {line.name: values[line.name] for line in own}
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data (dicts, lists, numbers, text) from which `from_dict` makes an equal space."""
         lines: dict[str, list[dict[str, Any]]] = {}
         for h in self.hyperparameters:
-            line = {
-                "algorithms": list(h.algorithms),
-                "distribution": h.distribution.name,
-                **{k: list(v) if isinstance(v, tuple) else v for k, v in vars(h.distribution).items()},
-                "source": h.source,
-            }
-            lines.setdefault(h.name, []).append(line)
+            lines.setdefault(h.name, []).append(h.as_dict())
         return {name: same[0] if len(same) == 1 else same for name, same in lines.items()}
 
     @classmethod
@@ -122,7 +93,7 @@ def load(name_or_path: str | Path) -> SearchSpace:
         shipped = sorted(file.stem for file in _FOLDER.glob("*.yaml"))
         raise SpaceError(
             f"the search space {text!r} cannot be read: {error.strerror}{closest(Path(text).stem, shipped)}; "
-            f"allowed are {_listed(shipped)}, and the path of a YAML file (with a / in it or ending in .yaml)"
+            f"allowed are {listed(shipped)}, and the path of a YAML file (with a / in it or ending in .yaml)"
         ) from error
     return _read_space(path.stem, data, str(path))
 
@@ -134,93 +105,29 @@ def _uniform_number(study_seed: int, name: str, index: int) -> float:
 
 
 def _read_space(name: object, data: object, place: str) -> SearchSpace:
+    """Read everything before refusing anything, so that all mistakes are seen at once."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise SpaceError(
             f"{place}: the name {show(name)} becomes part of a folder's name, and must have only "
             "a-z, 0-9, _ and -, the first a letter or a digit"
         )
     if not isinstance(data, dict):
-        raise SpaceError(f"{place} holds {show(data)}, and must be a mapping with the keys {_listed(_KNOWN)}")
-    for key in data:
-        if key not in _KNOWN:
-            hint = closest(key, _KNOWN)
-            raise SpaceError(f"{place}: {show(key)} is no hyperparameter{hint}: allowed are {_listed(_KNOWN)}")
-    missing = [key for key in _KNOWN if key not in data]
+        raise SpaceError(f"{place} holds {show(data)}, and must be a mapping with the keys {listed(KNOWN)}")
+    sentences = [
+        f"{place}: {show(key)} is no hyperparameter{closest(key, KNOWN)}: allowed are {listed(KNOWN)}"
+        for key in data
+        if key not in KNOWN
+    ]
+    missing = [key for key in KNOWN if key not in data]
     if missing:
-        raise SpaceError(f"{place} lacks {_listed(missing)}, and each of {_listed(_KNOWN)} must have its line")
-    return SearchSpace(name, tuple(h for key in _KNOWN for h in _read_lines(key, data[key], f"{place}: {key}")))
-
-
-def _read_lines(name: str, lines: object, place: str) -> list[Hyperparameter]:
-    """One line for all algorithms that have the hyperparameter, or a list of lines that share them out."""
-    if not isinstance(lines, list):
-        return [_read_line(name, lines, place, whole=True)]
-    if name in _COSTS:
-        raise SpaceError(
-            f"{place} is a list, and must be one line: it decides what a run costs, which is equal for all algorithms"
-        )
-    owners = _KNOWN[name][1]
-    read = [_read_line(name, line, place, whole=False) for line in lines]
-    covered = [algorithm for h in read for algorithm in h.algorithms]
-    if sorted(covered) != sorted(owners):
-        raise SpaceError(
-            f"{place}: the lines are for {_listed(covered) or 'no algorithm'}, "
-            f"and must name each of {_listed(owners)} once"
-        )
-    return read
-
-
-def _read_line(name: str, line: object, place: str, whole: bool) -> Hyperparameter:
-    domain, owners = _KNOWN[name]
-    if not isinstance(line, dict):
-        raise SpaceError(
-            f"{place} is {show(line)}, and must be a mapping such as "
-            "{algorithms: all, distribution: choice, values: [...], source: ...}"
-        )
-    if "distribution" not in line:
-        present = _listed(str(key) for key in line)
-        raise SpaceError(f"{place} has the keys {present}; it lacks distribution: {_listed(PARAMETERS)}")
-    kind = line["distribution"]
-    if not isinstance(kind, str) or kind not in PARAMETERS:
-        hint = closest(kind, PARAMETERS)
-        raise SpaceError(f"{place}: distribution is {show(kind)}, and must be one of {_listed(PARAMETERS)}{hint}")
-    keys = ("algorithms", "distribution", *PARAMETERS[kind], "source")
-    for key in line:
-        if key not in keys:
-            raise SpaceError(
-                f"{place}: {show(key)} is no key of distribution {kind}{closest(key, keys)}: "
-                f"allowed are {_listed(keys)}"
-            )
-    missing = [key for key in keys if key not in line]
-    if missing:
-        raise SpaceError(f"{place} lacks {_listed(missing)}, and the line must have {_listed(keys)}")
-    distribution = read_distribution(line, domain, place)
-    algorithms = _read_algorithms(line["algorithms"], owners, f"{place}: algorithms", whole)
-    source = line["source"]
-    if not isinstance(source, str) or not source.strip():
-        raise SpaceError(f"{place}: source is {show(source)}, and must be text that says where the interval is from")
-    return Hyperparameter(name, algorithms, distribution, source)
-
-
-def _read_algorithms(algorithms: object, owners: tuple[str, ...], place: str, whole: bool) -> tuple[str, ...]:
-    """Refuse all but the owners, and, on a line that is the `whole` of its hyperparameter, all but exactly these."""
-    allowed = "all" if owners == ALGORITHMS else f"[{_listed(owners)}]"
-    given = list(ALGORITHMS) if algorithms == "all" else algorithms
-    if not isinstance(given, list):
-        raise SpaceError(f"{place} is {show(algorithms)}, and must be {allowed}")
-    for algorithm in given:
-        if algorithm not in ALGORITHMS:
-            hint = closest(algorithm, ALGORITHMS)
-            raise SpaceError(f"{place} has {show(algorithm)}, and must be {allowed}{hint}")
-        if algorithm not in owners:
-            raise SpaceError(
-                f"{place} is {show(algorithms)}, but {algorithm} does not have this hyperparameter: "
-                f"it must be {allowed}"
-            )
-    if whole and sorted(given) != sorted(owners):
-        raise SpaceError(f"{place} is {show(algorithms)}, and must be {allowed}, each algorithm once")
-    return tuple(algorithm for algorithm in owners if algorithm in given)
-
-
-def _listed(words: Iterable[str]) -> str:
-    return ", ".join(words)
+        sentences.append(f"{place} lacks {listed(missing)}, and each of {listed(KNOWN)} must have its line")
+    lines: list[Hyperparameter] = []
+    for key in KNOWN:
+        try:
+            lines += read_lines(key, data[key], f"{place}: {key}") if key in data else []
+        except SpaceError as error:
+            sentences += error.sentences
+    sentences = sentences or mistakes(lines, place)
+    if sentences:
+        raise SpaceError(*sentences)
+    return SearchSpace(name, tuple(lines))

@@ -52,7 +52,8 @@ def launch(settings: Settings, console: Console) -> None:
     check_trainable(settings)
     folder = _open(settings)
     with results_lock(folder.root / "lock"):
-        study_file.claim(folder.study_file, study)
+        for difference in study_file.claim(folder, study):
+            console.print(f"the search space is wider than this folder's was: {difference}")
         _extend_plan(folder, runs)
         tables = Tables(folder)
         _delete_attempts(folder, tables.run_ids())

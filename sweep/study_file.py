@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
+import io
 import json
 import platform
 import subprocess
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib.metadata import version
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import yaml
 
 from sweep.checks import SettingsError
+from sweep.results import StudyFolder
 from sweep.schema import SCHEMA_VERSION
 from sweep.settings import Study
 from wae_core.checkpoint import write_atomically
 from wae_core.features import features_name
+from wae_core.run import Hyperparameters
 
 PACKAGES = ("torch", "numpy", "ray", "mlflow", "pandas", "pyarrow", "safetensors")
 
 
-def claim(path: Path, study: Study) -> None:
-    """Write study.yaml, or check that the one there is of the same study.
+def claim(folder: StudyFolder, study: Study) -> list[str]:
+    """Write study.yaml, or check that the one there is of the same study, with the same space or a wider one.
+
+    A space is wider than the stored one if it draws every planned configuration as the plan has it, so that it
+    changes only what is still to be drawn. Then study.yaml records it, and the differences are returned as lines.
 
     Raises:
-        SettingsError: the folder belongs to another version of the study; the sentence names the first difference.
+        SettingsError: the folder belongs to another version of the study; the sentence names the first difference,
+            or all those of the space.
     """
-    identity = _identity(study)
+    path, identity = folder.study_file, _identity(study)
     if not path.exists():
         document = identity | {
             "git_commit": git_commit(),
@@ -35,20 +44,47 @@ def claim(path: Path, study: Study) -> None:
             "packages": {package: version(package) for package in PACKAGES},
         }
         write_atomically(path, yaml.safe_dump(document, sort_keys=False).encode())
-        return
+        return []
     try:
-        stored = yaml.safe_load(path.read_text())
-        stored = {key: stored[key] for key in identity}
+        document = yaml.safe_load(path.read_text())
+        stored = {key: document[key] for key in identity}
     except (OSError, yaml.YAMLError, ValueError, KeyError, TypeError, RecursionError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise SettingsError(f"{path} is not a study file of this version ({reason})") from error
+    lines = []
     for key, there, here in _differences("", stored, identity):
         if key.endswith(".source"):  # words about an interval, not the interval
             continue
+        if not key.startswith("space."):
+            raise SettingsError(
+                f"{path.parent} belongs to another version of study {study.name}: {key} is {there!r} there and "
+                f"{here!r} in this launch; give another results folder (RESULTS=), or the old value"
+            )
+        lines.append(f"{key}: {there} → {here}")
+    if not lines:
+        return []
+    moved = _moved_configuration(folder, study)
+    if moved:
         raise SettingsError(
-            f"{path.parent} belongs to another version of study {study.name}: {key} is {there!r} there and "
-            f"{here!r} in this launch; give another results folder (RESULTS=), or the old value"
+            f"{path.parent} was planned from another search space, in which {moved}; give another results folder "
+            "(RESULTS=), or the old values:\n  " + "\n  ".join(lines)
         )
+    write_atomically(path, yaml.safe_dump(document | {"space": identity["space"]}, sort_keys=False).encode())
+    return lines
+
+
+def _moved_configuration(folder: StudyFolder, study: Study) -> str:
+    """The first planned configuration that the study's space draws otherwise, in words; empty if there is none."""
+    if not folder.plan_file.exists():
+        return ""
+    plan = pq.read_table(io.BytesIO(folder.plan_file.read_bytes())).to_pylist()
+    for row in {row["config_id"]: row for row in plan}.values():
+        drawn = study.space.sample(row["algorithm"], row["config_index"], study.seed)
+        for hyperparameter in fields(Hyperparameters):
+            name = hyperparameter.name
+            if row[name] != drawn.get(name):
+                return f"{row['config_id']} has {name} {row[name]} and not {drawn.get(name)}"
+    return ""
 
 
 def git_commit() -> str:
@@ -78,9 +114,14 @@ def _identity(study: Study) -> dict[str, Any]:
 
 def _differences(key: str, there: Any, here: Any) -> list[tuple[str, Any, Any]]:
     if isinstance(there, dict) and isinstance(here, dict):
-        return [
-            difference
-            for name in dict.fromkeys([*there, *here])
-            for difference in _differences(f"{key}.{name}".strip("."), there.get(name), here.get(name))
-        ]
-    return [] if there == here else [(key, there, here)]
+        pairs = {name: (there.get(name), here.get(name)) for name in dict.fromkeys([*there, *here])}
+    elif isinstance(there, list) and isinstance(here, list) and _are_lines(there) and _are_lines(here):
+        pairs = dict(enumerate(zip_longest(there, here), start=1))
+    else:
+        return [] if there == here else [(key, there, here)]
+    return [d for name, pair in pairs.items() for d in _differences(f"{key}.{name}".strip("."), *pair)]
+
+
+def _are_lines(values: list[Any]) -> bool:
+    """Whether they are the lines of one hyperparameter, and not its values."""
+    return all(isinstance(value, dict) for value in values)

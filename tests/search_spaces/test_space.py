@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
+import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +18,8 @@ from scipy import stats  # type: ignore[import-untyped]
 
 import search_spaces
 from search_spaces import SearchSpace, SpaceError, load
+from search_spaces.distributions import Distribution, LogUniform
+from search_spaces.domains import Value
 
 FOLDER = Path(search_spaces.__file__).parent
 # A space of the tests' own: the shipped intervals may be corrected without touching a test.
@@ -91,12 +96,129 @@ def test_golden_values(space: SearchSpace, study_seed: int, index: int) -> None:
     assert {key: drawn[key] for key in expected} == expected
 
 
-def test_another_process_draws_the_same_and_imports_no_heavy_library() -> None:
+FROZEN = json.loads((Path(__file__).parent / "golden" / "draws.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("name", FROZEN)
+def test_the_first_versions_of_the_shipped_spaces_draw_what_they_drew(name: str) -> None:
+    """Bit for bit, as of the first release: `declared` is a copy, so that a shipped interval may be corrected."""
+    frozen = SearchSpace.from_dict(name, FROZEN[name]["declared"])
+    assert frozen.as_dict() == FROZEN[name]["declared"]
+    for coordinates, expected in FROZEN[name]["draws"].items():
+        algorithm, index, study_seed = coordinates.split("/")
+        drawn = frozen.sample(algorithm, int(index), int(study_seed))
+        assert drawn == expected
+        assert [type(value) for value in drawn.values()] == [type(expected[key]) for key in drawn]
+
+
+@pytest.fixture
+def related(data: dict[str, Any]) -> SearchSpace:
+    """A rate that is at least another's, an interval by case, whole numbers and decimals on grids."""
+    rate = {"algorithms": ["wae-gan"], "distribution": "log_uniform", "low": 1e-4, "high": 1e-1, "source": "O"}
+    scale = {"algorithms": ["wae-mmd"], "distribution": "uniform", "source": "O"}
+    data["adversary_learning_rate"] = rate | {"at_least": "learning_rate"}
+    data["kernel_scale"] = [
+        scale | {"when": {"latent_dim": [8, 16]}, "low": 1, "high": 4},
+        scale | {"when": {"latent_dim": 32}, "low": 20, "high": 30},
+    ]
+    data["batch_size"] |= {"distribution": "log_uniform", "low": 8, "high": 32, "step": 8}
+    del data["batch_size"]["value"]
+    data["decoder_variance"] |= {"low": 0.1, "high": 0.5, "step": 0.1}
+    return SearchSpace.from_dict("related", data)
+
+
+DRAWN = 2000
+
+
+@pytest.mark.parametrize("study_seed", [0, 1])
+def test_a_bound_cuts_the_distribution_where_the_other_value_lies(related: SearchSpace, study_seed: int) -> None:
+    """P(X ≤ x | X ≥ y) of log-uniform X is (log x − log y) / (log high − log y), whatever y is: uniform on [0, 1]."""
+    drawn = [related.sample("wae-gan", index, study_seed) for index in range(DRAWN)]
+    pairs = [(float(d["adversary_learning_rate"]), max(1e-4, float(d["learning_rate"]))) for d in drawn]
+    quantiles = [math.log(rate / least) / math.log(0.1 / least) for rate, least in pairs]
+    assert stats.kstest(quantiles, "uniform").pvalue > 0.01
+    assert {d["learning_rate"] for d in drawn} == {
+        related.sample("vae", index, study_seed)["learning_rate"] for index in range(DRAWN)
+    }
+
+
+def test_a_bound_leaves_a_draw_from_which_it_takes_nothing(related: SearchSpace, data: dict[str, Any]) -> None:
+    """A referent below the interval does not move the draw, so a bound changes only what it binds."""
+    free = copy.deepcopy(data)
+    del free["adversary_learning_rate"]["at_least"]
+    unbound = SearchSpace.from_dict("free", free)
+    pairs = [(related.sample("wae-gan", index, 0), unbound.sample("wae-gan", index, 0)) for index in range(300)]
+    below = [(bound, free) for bound, free in pairs if bound["learning_rate"] <= 1e-4]
+    assert 50 < len(below) < 150
+    assert all(bound == free for bound, free in below)
+
+
+@pytest.mark.parametrize("study_seed", [0, 1])
+def test_each_case_has_the_distribution_of_its_line(related: SearchSpace, study_seed: int) -> None:
+    drawn = [related.sample("wae-mmd", index, study_seed) for index in range(DRAWN)]
+    small = [d["kernel_scale"] for d in drawn if d["latent_dim"] != 32]
+    large = [d["kernel_scale"] for d in drawn if d["latent_dim"] == 32]
+    assert stats.kstest(small, stats.uniform(1, 3).cdf).pvalue > 0.01
+    assert stats.kstest(large, stats.uniform(20, 10).cdf).pvalue > 0.01
+
+
+@pytest.mark.parametrize("study_seed", [0, 1])
+def test_a_grid_has_the_weights_of_its_cells(related: SearchSpace, study_seed: int) -> None:
+    """Uniform: equal; log-uniform: the logarithm of (value + step) / value."""
+    drawn = [related.sample("vae", index, study_seed) for index in range(DRAWN)]
+    variances = [d["decoder_variance"] for d in drawn]
+    assert set(variances) == {0.1, 0.2, 0.3, 0.4, 0.5}  # and not 0.30000000000000004
+    assert stats.chisquare([variances.count(v) for v in (0.1, 0.2, 0.3, 0.4, 0.5)]).pvalue > 0.01
+    sizes = [d["batch_size"] for d in drawn]
+    assert {(type(size), size) for size in sizes} == {(int, 8), (int, 16), (int, 24), (int, 32)}
+    expected = [DRAWN * math.log((size + 8) / size) / math.log(40 / 8) for size in (8, 16, 24, 32)]
+    assert stats.chisquare([sizes.count(size) for size in (8, 16, 24, 32)], expected).pvalue > 0.01
+
+
+def test_a_step_is_compared_in_decimals(data: dict[str, Any]) -> None:
+    """In binary 0.3 − 0.1 is less than 0.2."""
+    data["decoder_variance"] |= {"low": 0.1, "high": 0.3, "step": 0.2}
+    space = SearchSpace.from_dict("mine", data)
+    assert {space.sample("vae", index, 0)["decoder_variance"] for index in range(50)} == {0.1, 0.3}
+
+
+def test_a_bound_on_a_grid_keeps_to_its_values(data: dict[str, Any]) -> None:
+    data["batch_size"] = {"algorithms": "all", "distribution": "choice", "values": [31, 56], "source": "O"}
+    grid = {"distribution": "uniform", "low": 5, "high": 65, "step": 10}
+    data["kernel_scale"] |= grid | {"at_most": "batch_size", "at_least": "latent_dim"}
+    data["latent_dim"]["values"] = [14, 15]
+    space = SearchSpace.from_dict("grid", data)
+    drawn = [space.sample("wae-mmd", index, 0) for index in range(200)]
+    assert {(d["batch_size"], d["kernel_scale"]) for d in drawn} == {
+        *((31, scale) for scale in (15.0, 25.0)),
+        *((56, scale) for scale in (15.0, 25.0, 35.0, 45.0, 55.0)),
+    }
+
+
+def test_another_choice_of_values_gets_the_same_distributions(related: SearchSpace) -> None:
+    """What an adaptive search proposes from: each hyperparameter once, after those that it hangs on."""
+    asked: dict[str, Distribution] = {}
+
+    def lowest(name: str, distribution: Distribution) -> Value:
+        assert name not in asked
+        asked[name] = distribution
+        return min(distribution.support)  # type: ignore[type-var]
+
+    values = related.configure("wae-gan", lowest)
+    assert list(values) == [h.name for h in related.hyperparameters if "wae-gan" in h.algorithms]
+    assert list(asked)[:4] == ["latent_dim", "batch_size", "architecture", "learning_rate"]
+    assert asked["adversary_learning_rate"] == LogUniform(1e-4, 1e-1)
+    assert values["adversary_learning_rate"] == 1e-4
+
+
+@pytest.mark.parametrize("hash_seed", ["0", "1"])
+def test_another_process_draws_the_same_and_imports_no_heavy_library(hash_seed: str) -> None:
     code = (
         "import sys, search_spaces; print(search_spaces.load('bigwae').sample('wae-gan', 9, 4));"
-        "print([m for m in ('torch', 'numpy', 'ray', 'wae_core', 'sweep') if m in sys.modules])"
+        "print([m for m in ('torch', 'numpy', 'ray', 'wae_core', 'sweep', 'matplotlib') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [str(load("bigwae").sample("wae-gan", 9, 4)), "[]"]
 
 

@@ -163,6 +163,141 @@ def test_a_mistake_in_a_line_is_named(line: str, expected: str, tmp_path: Path) 
     assert_says(refusal(path), f"{path} … {expected.strip()}")
 
 
+# A line's step and what it says of other lines; algorithms and source are added. Below it what the sentence must say.
+RELATIONS = """
+kernel_scale: distribution: uniform, low: 1, high: 16, step: 2
+    high is 16.0, which steps of 2.0 from 1.0 do not meet: the last below it is 15.0
+kernel_scale: distribution: uniform, low: 1, high: 16, step: 20
+    step is 20.0 … at most high - low
+kernel_scale: distribution: uniform, low: 1, high: 16, step: 1.0e-6
+    step is 1e-06 … at least a millionth of high (16.0)
+kernel_scale: distribution: uniform, low: 1, high: 16, step: 0
+    step is 0 … above 0
+kernel_scale: distribution: choice, values: [1, 2], step: 1
+    'step' is no key of distribution choice
+latent_dim: distribution: uniform, low: 1, high: 9, step: 0.5
+    step is 0.5 … whole number
+latent_dim: distribution: uniform, low: 1, high: 9007199254740994, step: 9007199254740993
+    high is 9007199254740994 … at most 2^53
+kernel_scale: when: encoder, distribution: fixed, value: 1
+    when is 'encoder' … must name one hyperparameter, such as {latent_dim: [4, 8]}
+kernel_scale: when: {latent_dim: 8, encoder: stochastic}, distribution: fixed, value: 1
+    when is {'encoder': 'stochastic', 'latent_dim': 8} … must name one hyperparameter
+kernel_scale: when: {latent_dims: 8}, distribution: fixed, value: 1
+    when names 'latent_dims' … did you mean latent_dim
+kernel_scale: when: {latent_dim: small}, distribution: fixed, value: 1
+    when: latent_dim: one is 'small' … whole number
+kernel_scale: when: {latent_dim: []}, distribution: fixed, value: 1
+    when: latent_dim is [] … at least one value
+kernel_scale: when: {latent_dim: 8}, distribution: fixed, value: 1
+    there are 0 lines for wae-mmd where latent_dim is 16, and there must be one
+kernel_scale: when: {latent_dim: [8, 16, 32]}, distribution: fixed, value: 1
+    when names latent_dim 32, which wae-mmd never has: it is one of 8, 16
+kernel_scale: when: {learning_rate: 1}, distribution: fixed, value: 1
+    when names learning_rate, which is drawn from an interval, and must name a choice or a fixed value
+decoder_variance: when: {encoder: stochastic}, distribution: fixed, value: 1
+    when names encoder, which vae does not have
+learning_rate: when: {encoder: stochastic}, distribution: fixed, value: 1
+    when names encoder … only … latent_dim, batch_size, architecture (what all algorithms share
+learning_rate: distribution: fixed, value: 1, at_most: adversary_learning_rate
+    at_most names adversary_learning_rate … only … latent_dim, batch_size, architecture (what all
+latent_dim: distribution: fixed, value: 8, at_most: batch_size
+    at_most names batch_size … which is nothing
+batch_size: distribution: fixed, value: 8, at_least: batch_size
+    at_least names batch_size … which is latent_dim (
+kernel_scale: distribution: fixed, value: 1, at_least: latent_dims
+    at_least names 'latent_dims' … did you mean latent_dim
+kernel_scale: distribution: fixed, value: 1, at_least: [latent_dim]
+    at_least names ['latent_dim'] … one of latent_dim
+kernel_scale: distribution: fixed, value: 1, at_least: encoder
+    at_least names encoder, and only numbers can be compared
+encoder: distribution: fixed, value: stochastic, at_least: latent_dim
+    at_least names latent_dim, and only numbers can be compared
+kernel_scale: distribution: uniform, low: 1, high: 15, at_least: latent_dim
+    for wae-mmd nothing is left of its values from 1.0 to 15.0 where latent_dim is 16: at_least latent_dim
+kernel_scale: distribution: uniform, low: 33, high: 40, at_most: batch_size
+    for wae-mmd nothing is left of its values from 33.0 to 40.0 where batch_size is 32: at_most batch_size
+kernel_scale: distribution: choice, values: [9, 40], at_least: latent_dim, at_most: batch_size
+    from 9.0 to 40.0 where latent_dim is 16 and batch_size is 32: at_least latent_dim, at_most batch_size
+kernel_scale: distribution: uniform, low: 4, high: 84, step: 40, at_least: latent_dim, at_most: batch_size
+    from 4.0 to 84.0 where latent_dim is 16 and batch_size is 32: at_least latent_dim, at_most batch_size
+kernel_scale: distribution: fixed, value: 8, at_least: latent_dim, at_most: latent_dim
+    at_least and at_most both name latent_dim
+"""
+RELATION_CASES = RELATIONS.strip().split("\n")
+ALGORITHMS = {
+    "kernel_scale": "[wae-mmd]",
+    "decoder_variance": "[vae]",
+    "encoder": "[wae-mmd, wae-gan]",
+    "wae_lambda": "[wae-mmd, wae-gan]",
+}
+
+
+@pytest.mark.parametrize(("line", "expected"), list(zip(RELATION_CASES[::2], RELATION_CASES[1::2], strict=True)))
+def test_a_relation_that_cannot_hold_is_named(line: str, expected: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    name, _, rest = line.partition(": ")
+    path.write_text(edited(f"{name}: {{algorithms: {ALGORITHMS.get(name, 'all')}, {rest}, source: O}}"))
+    assert_says(refusal(path), f"{path}: {name} … {expected.strip()}")
+
+
+LINE = "{{algorithms: {}, when: {}, distribution: fixed, value: 1, source: O}}"
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (
+            [("[wae-mmd, wae-gan]", "{latent_dim: 8}"), ("[wae-mmd, wae-gan]", "{latent_dim: [16, 8]}")],
+            "wae_lambda: there are 2 lines for wae-mmd where latent_dim is 8, and there must be one",
+        ),
+        (
+            [("[wae-mmd, wae-gan]", "{latent_dim: 8}"), ("[wae-mmd]", "{latent_dim: 16}")],
+            "wae_lambda: there are 0 lines for wae-gan where latent_dim is 16",
+        ),
+        (
+            [("[wae-mmd, wae-gan]", "{latent_dim: [8, 16]}"), ("[wae-mmd]", "{encoder: stochastic}")],
+            "wae_lambda: the lines for wae-mmd must either be one, or all have a condition (when) on the same",
+        ),
+        (
+            [("[wae-mmd]", "{latent_dim: 8}"), ("[wae-mmd]", "{latent_dim: 16}")],
+            "wae_lambda: the lines are for wae-mmd, and must name each of wae-mmd, wae-gan",
+        ),
+    ],
+    ids=["twice", "missing", "mixed", "one algorithm"],
+)
+def test_lines_with_conditions_must_share_out_the_cases(
+    lines: list[tuple[str, str]], expected: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(edited(f"wae_lambda: [{', '.join(LINE.format(*line) for line in lines)}]"))
+    assert_says(refusal(path), f"{path} … {expected}")
+
+
+def test_what_a_run_costs_has_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(edited(f"batch_size: [{LINE.format('all', '{latent_dim: [8, 16]}')}]"))
+    assert_says(
+        refusal(path), f"{path} … batch_size is a list, and must be one line … costs … equal for all algorithms"
+    )
+
+
+def test_all_mistakes_of_a_file_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    text = edited("kernel_scale: {algorithms: [wae-gan], distribution: fixed, value: 1, source: O}")
+    text = text.replace("low: 0.1, high: 1,", "low: 1, high: 0.1,").replace("latent_dim", "latent_dims")
+    path.write_text(text)
+    with pytest.raises(SpaceError) as caught:
+        load(path)
+    unknown, missing, owner, order = caught.value.sentences
+    assert_says(unknown, "'latent_dims' is no hyperparameter … did you mean latent_dim")
+    assert_says(missing, "lacks latent_dim")
+    assert_says(owner, "kernel_scale: algorithms is ['wae-gan'], but wae-gan does not have this hyperparameter")
+    assert_says(order, "decoder_variance: low is 1.0 and high is 0.1, and low must be below high")
+    assert str(caught.value).startswith(unknown)
+    assert "the first of 4 mistakes" in str(caught.value)
+
+
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x], " + ", ".join(
     f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
 )  # 10⁹ words once its aliases are spelt out

@@ -7,26 +7,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from search_spaces import SearchSpace
 from sweep.checks import SettingsError
+from sweep.plan import plan_runs, plan_table
+from sweep.results import StudyFolder
 from sweep.settings import Study
 from sweep.study_file import claim
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "study.yaml"
+def path(folder: StudyFolder) -> Path:
+    return folder.study_file
 
 
-def refusal(path: Path, study: Study) -> str:
-    before = path.read_bytes()
+def refusal(folder: StudyFolder, study: Study) -> str:
+    before = folder.study_file.read_bytes()
     with pytest.raises(SettingsError) as caught:
-        claim(path, study)
-    assert path.read_bytes() == before
-    assert "\n" not in str(caught.value)
+        claim(folder, study)
+    assert folder.study_file.read_bytes() == before
     return str(caught.value)
 
 
@@ -36,8 +38,8 @@ def with_line(study: Study, name: str, **changes: Any) -> Study:
     return replace(study, space=SearchSpace.from_dict(study.space.name, data))
 
 
-def test_the_file_is_plain_yaml_that_says_all_of_the_study(path: Path, study: Study) -> None:
-    claim(path, study)
+def test_the_file_is_plain_yaml_that_says_all_of_the_study(path: Path, folder: StudyFolder, study: Study) -> None:
+    claim(folder, study)
     written = yaml.safe_load(path.read_text())
     assert (written["study"], written["seed"], written["seeds"]) == ("test", 5, 3)
     assert written["protocol"]["evaluation_steps"] == list(study.protocol.evaluation_steps)
@@ -45,15 +47,17 @@ def test_the_file_is_plain_yaml_that_says_all_of_the_study(path: Path, study: St
     assert SearchSpace.from_dict("mine", written["space"]) == study.space
     assert written["packages"]["torch"]
     assert written["git_commit"]
-    assert [file.name for file in path.parent.iterdir()] == ["study.yaml"], "no temporary file stays"
+    assert {file.name for file in path.parent.iterdir()} == {"study.yaml", "records"}, "no temporary file stays"
 
 
-def test_the_same_study_is_accepted_and_the_file_stays_as_it_was(path: Path, study: Study) -> None:
-    claim(path, study)
+def test_the_same_study_is_accepted_and_the_file_stays_as_it_was(
+    path: Path, folder: StudyFolder, study: Study
+) -> None:
+    claim(folder, study)
     # Another machine, another commit: still the same study.
     path.write_text(path.read_text().replace("git_commit:", "git_commit: x"))
     before = (path.read_bytes(), path.stat().st_mtime_ns)
-    claim(path, replace(study))
+    claim(folder, replace(study))
     assert (path.read_bytes(), path.stat().st_mtime_ns) == before
 
 
@@ -73,31 +77,93 @@ def _protocol(**changes: Any) -> Callable[[Study], Study]:
             _protocol(steps=7, evaluation_steps=(7,), width=7),
             "protocol.width is 2 there and 7 in this launch",  # the first of three
         ),
-        (
-            lambda study: with_line(study, "wae_lambda", high=60),
-            "space.wae_lambda.high is 50.0 there and 60.0 in this launch",
-        ),
-        (
-            lambda study: with_line(study, "latent_dim", values=[4, 8]),
-            "space.latent_dim.values is [4, 8, 16] there and [4, 8] in this launch",
-        ),
     ],
-    ids=["seed", "seeds", "steps", "fid_samples", "input_noise", "several", "interval", "set"],
+    ids=["seed", "seeds", "steps", "fid_samples", "input_noise", "several"],
 )
 def test_another_version_of_the_study_is_refused_with_the_first_difference(
-    path: Path, study: Study, change: Callable[[Study], Study], named: str
+    path: Path, folder: StudyFolder, study: Study, change: Callable[[Study], Study], named: str
 ) -> None:
-    claim(path, study)
-    sentence = refusal(path, change(study))
+    claim(folder, study)
+    sentence = refusal(folder, change(study))
     assert f": {named};" in sentence
+    assert "\n" not in sentence
     assert str(path.parent) in sentence
     assert "results" in sentence
 
 
-def test_a_changed_provenance_of_an_interval_is_no_other_study(path: Path, study: Study) -> None:
+def test_a_changed_provenance_of_an_interval_is_no_other_study(path: Path, folder: StudyFolder, study: Study) -> None:
     """The source of a line is words about it; who confirms an interval with the PDF may go on."""
-    claim(path, study)
-    claim(path, with_line(study, "wae_lambda", source="P: confirmed with the PDF"))
+    claim(folder, study)
+    plan(folder, study, "wae-mmd")
+    before = path.read_bytes()
+    assert claim(folder, with_line(study, "wae_lambda", source="P: confirmed with the PDF")) == []
+    assert path.read_bytes() == before
+
+
+def plan(folder: StudyFolder, study: Study, *algorithms: str) -> None:
+    runs = [run for algorithm in algorithms for run in plan_runs(study, algorithm, budget=12)]
+    pq.write_table(plan_table(runs), folder.plan_file)
+
+
+def test_a_space_that_moves_a_planned_configuration_is_refused_with_all_differences(
+    folder: StudyFolder, study: Study
+) -> None:
+    claim(folder, study)
+    plan(folder, study, "wae-mmd")
+    moved = with_line(with_line(study, "wae_lambda", high=60), "decoder_variance", low=0.5)
+    first, *differences = refusal(folder, moved).split("\n")
+    before, after = (s.space.sample("wae-mmd", 0, study.seed)["wae_lambda"] for s in (study, moved))
+    assert f"wae-mmd-00000 has wae_lambda {before} and not {after};" in first
+    assert str(folder.root) in first
+    assert differences == [
+        "  space.wae_lambda.high: 50.0 → 60.0",
+        "  space.decoder_variance.low: 0.02 → 0.5",
+    ]
+
+
+def test_a_wider_set_is_refused_at_the_first_configuration_that_it_moves(folder: StudyFolder, study: Study) -> None:
+    """A larger set keeps the old values, but configuration i may now have another of them."""
+    claim(folder, study)
+    plan(folder, study, "wae-mmd")
+    sentence = refusal(folder, with_line(study, "latent_dim", values=[4, 8, 16, 32]))
+    assert "space.latent_dim.values: [4, 8, 16] → [4, 8, 16, 32]" in sentence
+
+
+def test_a_space_that_draws_the_plan_alike_is_wider_and_recorded(
+    path: Path, folder: StudyFolder, study: Study
+) -> None:
+    """The lines of an algorithm that has no runs yet may change, and no longer once they have been drawn from."""
+    claim(folder, study)
+    plan(folder, study, "wae-mmd", "vae")
+    before = yaml.safe_load(path.read_text())
+    wider = with_line(study, "adversary_learning_rate", high=0.1, at_least="learning_rate", source="P")
+    assert claim(folder, wider) == [
+        "space.adversary_learning_rate.high: 0.01 → 0.1",
+        "space.adversary_learning_rate.at_least: None → learning_rate",
+    ]
+    written = yaml.safe_load(path.read_text())
+    assert SearchSpace.from_dict("mine", written["space"]) == wider.space
+    assert {key: value for key, value in written.items() if value != before[key]}.keys() == {"space"}
+    assert claim(folder, wider) == []
+    plan(folder, wider, "wae-gan")
+    assert "wae-gan-00000 has adversary_learning_rate" in refusal(folder, study)
+
+
+def test_before_anything_is_planned_the_space_is_free(folder: StudyFolder, study: Study) -> None:
+    claim(folder, study)
+    assert claim(folder, with_line(study, "wae_lambda", high=60)) == ["space.wae_lambda.high: 50.0 → 60.0"]
+
+
+def test_a_difference_is_shown_for_the_line_that_has_it(folder: StudyFolder, study: Study) -> None:
+    def in_two(high: float, source: str) -> Study:
+        data = study.space.as_dict()
+        first, second = ({**data["wae_lambda"], "algorithms": [name]} for name in ("wae-mmd", "wae-gan"))
+        data["wae_lambda"] = [first, {**second, "high": high, "source": source}]
+        return replace(study, space=SearchSpace.from_dict("mine", data))
+
+    claim(folder, in_two(9, "O"))
+    assert claim(folder, in_two(9, "P")) == []
+    assert claim(folder, in_two(8, "P")) == ["space.wae_lambda.2.high: 9.0 → 8.0"]
 
 
 @pytest.mark.parametrize(
@@ -131,20 +197,22 @@ def test_a_changed_provenance_of_an_interval_is_no_other_study(path: Path, study
         "deep",
     ],
 )
-def test_a_file_that_is_none_of_ours_is_refused(path: Path, study: Study, content: bytes) -> None:
+def test_a_file_that_is_none_of_ours_is_refused(
+    path: Path, folder: StudyFolder, study: Study, content: bytes
+) -> None:
     path.write_bytes(content)
-    sentence = refusal(path, study)
+    sentence = refusal(folder, study)
     assert str(path) in sentence
     assert len(sentence) < 600
     assert " object at 0x" not in sentence
 
 
 @pytest.mark.parametrize("tag", ["!!python/object/apply:os.mkdir", "!!python/object/new:os.mkdir"])
-def test_a_foreign_tag_is_refused_and_runs_no_code(path: Path, study: Study, tag: str) -> None:
-    claim(path, study)
+def test_a_foreign_tag_is_refused_and_runs_no_code(path: Path, folder: StudyFolder, study: Study, tag: str) -> None:
+    claim(folder, study)
     made = path.parent / "made"
     path.write_text(path.read_text() + f"\nextra: {tag} [{str(made)!r}]\n")
-    sentence = refusal(path, study)
+    sentence = refusal(folder, study)
     assert str(path) in sentence
     assert " object at 0x" not in sentence
     assert not made.exists()

@@ -1,0 +1,78 @@
+"""`python -m search_spaces NAME`: a search space as a table, remarks on it, a picture of 1,000 draws."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from search_spaces.distributions import Choice, Fixed
+from search_spaces.hyperparameters import ALGORITHMS, Hyperparameter
+from search_spaces.lint import remarks
+from search_spaces.sentences import SpaceError, listed
+from search_spaces.space import SearchSpace, load
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code: 0, or 2 where the space or another word is not valid."""
+    parser = argparse.ArgumentParser(prog="python -m search_spaces", description=__doc__)
+    parser.add_argument("space", help="a file of search_spaces/ by its name, or the path of a YAML file")
+    parser.add_argument("--seed", type=int, default=0, help="the study's seed, which decides the draws (default: 0)")
+    parser.add_argument("--images", type=int, help="training images of the data set, to compare the batches with")
+    parser.add_argument("--out", type=Path, help="the picture (default: results/space-<name>.png)")
+    arguments = parser.parse_args(words)
+    try:
+        space = load(arguments.space)
+    except SpaceError as error:
+        for sentence in error.sentences:
+            print(f"error: {sentence}", file=sys.stderr)
+        return 2
+    console = Console(soft_wrap=True, markup=False, highlight=False)
+    console = console if console.is_terminal else Console(width=160, soft_wrap=True, markup=False, highlight=False)
+    console.print(_table(space))
+    for remark in remarks(space, arguments.images):
+        console.print(f"warning: {remark}", style="yellow")
+    picture = arguments.out or Path("results") / f"space-{space.name}.png"
+    try:
+        from search_spaces.plot import DRAWS, draws_figure  # a second, and not in every installation
+
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        draws_figure(space, arguments.seed).savefig(picture, format="png")
+    except ImportError:
+        print("error: the picture needs matplotlib: pip install 'bigwae[notebooks]'", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {picture} cannot be written: {error.strerror}", file=sys.stderr)
+        return 2
+    console.print(f"{DRAWS:,} draws: {picture}")
+    return 0
+
+
+def _table(space: SearchSpace) -> Table:
+    table = Table(title=f"search space {space.name}", title_justify="left")
+    for column in ("hyperparameter", "who", "distribution", "values", "source"):
+        table.add_column(column, overflow="fold")
+    for line in space.hyperparameters:
+        who = "all" if line.algorithms == ALGORITHMS else listed(line.algorithms)
+        table.add_row(line.name, who, line.distribution.name, _values(line), line.source)
+    return table
+
+
+def _values(line: Hyperparameter) -> str:
+    """The values of the line, and what they hang on: [1, 20] in steps of 0.5, at least learning_rate."""
+    law = line.distribution
+    if isinstance(law, Choice | Fixed):
+        values = f"{{{listed(law.support)}}}" if isinstance(law, Choice) else str(law.value)
+    else:
+        values = f"[{law.low:g}, {law.high:g}]" + (f" in steps of {law.step:g}" if law.step else "")
+    at = [f"{key.replace('_', ' ')} {name}" for key, name in line.bounds.items()]
+    when = [f"when {line.when.name} is {' or '.join(str(v) for v in line.when.values)}"] if line.when else []
+    return ", ".join([values, *at, *when])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
