@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import shutil
 import threading
@@ -15,6 +16,8 @@ from rich.console import Console
 
 from sweep import study_file
 from sweep.checks import SettingsError
+from sweep.cost import CostModel
+from sweep.dry_run import print_plan
 from sweep.lock import results_lock
 from sweep.plan import PLAN, Pack, check_trainable, pack_runs, plan_runs, plan_table
 from sweep.progress import ProgressDisplay
@@ -25,6 +28,7 @@ from sweep.status import print_status
 from sweep.tracking import Mirror, default_uri
 from sweep.worker import ATTEMPT, Progress, WorkerContext, publish_failure
 from wae_core.checkpoint import write_atomically
+from wae_core.data import image_shape
 from wae_core.run import Run
 
 SECONDS_BETWEEN_TABLES = 5.0
@@ -46,8 +50,10 @@ def launch(settings: Settings, console: Console) -> None:
     is_stand_in = study.protocol.dataset == "digits"
     if is_stand_in:
         console.print(STAND_IN)
-    _announce(settings, runs, console)
+    _announce(settings, console)
+    cost = _cost_model(settings, runs)
     if settings.dry_run:
+        print_plan(settings, runs, cost, console)
         return
     check_trainable(settings)
     folder = _open(settings)
@@ -56,7 +62,7 @@ def launch(settings: Settings, console: Console) -> None:
         _extend_plan(folder, runs)
         tables = Tables(folder)
         _delete_attempts(folder, tables.run_ids())
-        packs = pack_runs(runs, done=tables.run_ids())
+        packs = pack_runs(runs, tables.run_ids(), cost.seconds)
         problems: list[str] = []
         mirror = Mirror(
             default_uri(folder.root.parent),
@@ -70,7 +76,7 @@ def launch(settings: Settings, console: Console) -> None:
         try:
             if packs:
                 console.print(f"starting Ray and the workers; results go to {folder.root}")
-                _Sweep(settings, folder, tables, mirror, console).train(runs, packs)
+                _Sweep(settings, folder, tables, mirror, cost, console).train(runs, packs)
             else:
                 console.print("every run of this budget has its row: nothing to train")
         finally:
@@ -91,6 +97,7 @@ class _Sweep:
     folder: StudyFolder
     tables: Tables
     mirror: Mirror
+    cost: CostModel
     console: Console
 
     def train(self, runs: Sequence[Run], packs: Sequence[Pack]) -> None:
@@ -99,7 +106,7 @@ class _Sweep:
 
         planned = {run.run_id for run in runs}
         ended = [RunRow(**row) for row in self.folder.read_table("runs").to_pylist()]
-        display = ProgressDisplay(self.console, runs, [row for row in ended if row.run_id in planned])
+        display = ProgressDisplay(self.console, runs, [row for row in ended if row.run_id in planned], self.cost)
         cluster = self.settings.cluster
         data, inception = self.settings.data.absolute(), self.settings.inception
         context = WorkerContext(
@@ -111,6 +118,8 @@ class _Sweep:
         )
 
         def on_progress(progress: Progress) -> None:
+            if progress.row is not None:
+                self.cost.learn(progress.row)
             display.update(progress)
             if progress.evaluation is not None:
                 self.mirror.evaluation(progress.run, progress.evaluation)
@@ -155,7 +164,7 @@ class _TableKeeper:
         _delete_attempts(self._folder, self._tables.absorb())
 
 
-def _announce(settings: Settings, runs: Sequence[Run], console: Console) -> None:
+def _announce(settings: Settings, console: Console) -> None:
     study, budget = settings.study, settings.budget
     configurations = budget // study.seeds
     models = configurations * study.seeds
@@ -166,13 +175,28 @@ def _announce(settings: Settings, runs: Sequence[Run], console: Console) -> None
     )
     if models < budget:
         console.print(f"BUDGET={budget} is never exceeded; BUDGET={models + study.seeds} would complete one more")
-    if settings.dry_run:
-        for algorithm in settings.algorithms:
-            batches = [run.hyperparameters.batch_size for run in runs if run.algorithm == algorithm]
-            steps, images = len(batches) * study.protocol.steps, sum(batches) * study.protocol.steps
-            console.print(f"  {algorithm}: {len(batches)} models, {steps:,} steps, {images:,} images")
-        plan = plan_table(runs).to_pandas().drop_duplicates("config_id")
-        console.print(plan.drop(columns=["run_id", "seed", "config_index"]).to_string(index=False, na_rep="–"))
+
+
+def _cost_model(settings: Settings, runs: Sequence[Run]) -> CostModel:
+    """The cost of the runs, by the ended ones of the results folder if it is this very study's.
+
+    Raises:
+        SettingsError: the networks of a run cannot be built, or the shape of the images is not known.
+    """
+    study = settings.study
+    try:
+        cost = CostModel(study, image_shape(study.protocol.dataset, settings.data), settings.cluster)
+        for run in runs:
+            cost.flops(run)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+    folder = StudyFolder(settings.results.absolute(), study.name)
+    if folder.study_file.exists():
+        with contextlib.suppress(SettingsError):  # another study's: a dry run goes on without, a launch is refused
+            study_file.claim(folder.study_file, study)
+            for row in folder.read_table("runs").to_pylist():
+                cost.learn(RunRow(**row))
+    return cost
 
 
 def _open(settings: Settings) -> StudyFolder:

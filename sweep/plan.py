@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import asdict, dataclass
 
 import pyarrow as pa
@@ -45,10 +45,14 @@ def plan_runs(study: Study, algorithm: str, budget: int) -> list[Run]:
     ]
 
 
-def pack_runs(runs: Sequence[Run], done: Set[str]) -> list[Pack]:
-    """The runs without a row, the longest first, so that no worker is left alone with a long one at the end."""
+def pack_runs(runs: Sequence[Run], done: Set[str], seconds: Callable[[Run], float]) -> list[Pack]:
+    """The runs without a row, the longest first, so that no worker is left alone with a long one at the end.
+
+    Args:
+        seconds: what a run is predicted to take.
+    """
     missing = [run for run in runs if run.run_id not in done]
-    return [Pack((run,)) for run in sorted(missing, key=lambda run: -run.hyperparameters.batch_size)]
+    return [Pack((run,)) for run in sorted(missing, key=seconds, reverse=True)]
 
 
 def check_trainable(settings: Settings) -> None:

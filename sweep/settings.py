@@ -49,6 +49,7 @@ class Cluster:
     cpus_per_worker: int
     gpus_per_worker: int
     tpus_per_worker: int
+    teraflops: float  # of one device, sustained; assumed until runs have ended
 
 
 @dataclass(frozen=True)
@@ -222,4 +223,5 @@ def _cluster(values: Mapping[str, Any]) -> Cluster:
         device=checks.one_of("cluster.device", values["device"], DEVICES),
         workers=None if workers is None else checks.integer("cluster.workers", workers, minimum=1),
         **resources,
+        teraflops=checks.positive("cluster.teraflops", values["teraflops"]),
     )

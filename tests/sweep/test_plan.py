@@ -19,7 +19,7 @@ from sweep.checks import SettingsError
 from sweep.plan import PLAN, Pack, check_trainable, pack_runs, plan_runs, plan_table
 from sweep.settings import Cluster, Settings, Study
 from wae_core.data import ImageData
-from wae_core.run import ALGORITHMS, Hyperparameters
+from wae_core.run import ALGORITHMS, Hyperparameters, Run
 
 SHARED = ("latent_dim", "batch_size", "learning_rate", "architecture")
 
@@ -86,25 +86,30 @@ def test_what_algorithms_share_is_equal_for_all_of_them(study: Study) -> None:
 # --- packs
 
 
+def batch_size(run: Run) -> float:
+    """Stands for the predicted seconds."""
+    return run.hyperparameters.batch_size
+
+
 def test_packs_hold_each_missing_run_once_and_no_other(study: Study) -> None:
     runs = [run for algorithm in ALGORITHMS for run in plan_runs(study, algorithm, 30)]
     done = {run.run_id for run in runs[::3]} | {"vae-99999-s0"}
-    packs = pack_runs(runs, done)
+    packs = pack_runs(runs, done, batch_size)
     packed = Counter(run.run_id for pack in packs for run in pack.runs)
     assert packed == Counter(run.run_id for run in runs if run.run_id not in done)
     assert {type(pack) for pack in packs} == {Pack}
-    assert pack_runs(runs, {run.run_id for run in runs}) == []
-    assert pack_runs([], set()) == []
+    assert pack_runs(runs, {run.run_id for run in runs}, batch_size) == []
+    assert pack_runs([], set(), batch_size) == []
 
 
 def test_packs_start_with_the_longest_and_keep_the_order_of_equals(study: Study) -> None:
     runs = plan_runs(study, "vae", 30)
-    packs = pack_runs(runs, set())
-    sizes = [pack.runs[0].hyperparameters.batch_size for pack in packs]
+    packs = pack_runs(runs, set(), batch_size)
+    sizes = [batch_size(pack.runs[0]) for pack in packs]
     assert sizes == sorted(sizes, reverse=True)
     assert len(set(sizes)) > 1
-    largest = [pack.runs[0] for pack in packs if pack.runs[0].hyperparameters.batch_size == sizes[0]]
-    assert largest == [run for run in runs if run.hyperparameters.batch_size == sizes[0]]
+    largest = [pack.runs[0] for pack in packs if batch_size(pack.runs[0]) == sizes[0]]
+    assert largest == [run for run in runs if batch_size(run) == sizes[0]]
 
 
 # --- what cannot train
@@ -118,7 +123,7 @@ def _data_once(digits: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def launch_of(study: Study, tmp_path: Path, device: str = "cpu") -> Settings:
-    cluster = Cluster(device, workers=None, cpus_per_worker=1, gpus_per_worker=0, tpus_per_worker=0)
+    cluster = Cluster(device, None, cpus_per_worker=1, gpus_per_worker=0, tpus_per_worker=0, teraflops=0.02)
     return Settings(study, ALGORITHMS, 3, tmp_path / "results", tmp_path / "data", None, "random", cluster, False)
 
 

@@ -95,6 +95,8 @@ REFUSED = {
     # the covariance of one image is not a number
     "study.pretraining_images=1": ["study.pretraining_images", "1", "at least 2"],
     # numbers
+    "cluster.teraflops=0": ["cluster.teraflops", "0", "above 0"],
+    "cluster.teraflops=fast": ["cluster.teraflops", "'fast'", "above 0"],
     "study.prior_variance=0": ["study.prior_variance", "0", "above 0"],
     "study.prior_variance=nan": ["study.prior_variance", "nan", "above 0"],
     "study.cost_scale=inf": ["study.cost_scale", "inf", "above 0"],
@@ -223,7 +225,9 @@ def test_without_a_word_it_is_the_smallest_sweep_of_the_embedded_study() -> None
     assert (settings.budget, settings.search, settings.dry_run) == (3, "random", False)
     assert (settings.results, settings.data, settings.inception) == (Path("results"), Path("data"), None)
     assert (settings.study.name, settings.study.seed, settings.study.seeds) == ("digits", 3, 3)
-    assert settings.cluster == Cluster("cpu", None, cpus_per_worker=1, gpus_per_worker=0, tpus_per_worker=0)
+    assert settings.cluster == Cluster(
+        "cpu", None, cpus_per_worker=1, gpus_per_worker=0, tpus_per_worker=0, teraflops=0.02
+    )
     protocol = settings.study.protocol
     assert protocol.dataset == "digits"
     assert protocol.evaluation_steps[-1] == protocol.steps
@@ -239,6 +243,7 @@ def test_words_reach_their_place_and_the_last_of_two_wins() -> None:
             "dry_run=true",
             "cluster=gpu",
             "cluster.workers=4",
+            "cluster.teraflops=300",
             "study.seed=7",
             "study.steps=4",
             "study.evaluation_steps=[2,4]",
@@ -252,7 +257,9 @@ def test_words_reach_their_place_and_the_last_of_two_wins() -> None:
         ]
     )
     assert (settings.algorithms, settings.budget, settings.dry_run) == (("vae",), 12, True)
-    assert settings.cluster == Cluster("cuda", 4, cpus_per_worker=1, gpus_per_worker=1, tpus_per_worker=0)
+    assert settings.cluster == Cluster(
+        "cuda", 4, cpus_per_worker=1, gpus_per_worker=1, tpus_per_worker=0, teraflops=300.0
+    )
     assert settings.study.seed == 7
     protocol = settings.study.protocol
     assert (protocol.steps, protocol.evaluation_steps) == (4, (2, 4))
