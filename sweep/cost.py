@@ -36,7 +36,7 @@ class CostModel:
     @property
     def measured_runs(self) -> int:
         """How many completed runs the rates are taken from; 0 means that they are assumed."""
-        return len(self._measured[()])
+        return len(self._measured.get((), ()))
 
     def learn(self, row: RunRow) -> None:
         """Take in an ended run of the study. Those that did not complete, or ran on another device, are left out."""
@@ -60,8 +60,8 @@ class CostModel:
     def seconds_per_flop(self, kind: Kind) -> float:
         """Of one device with runs of this kind."""
         for likeness in _likenesses(kind):
-            if self._measured[likeness]:
-                return median(self._measured[likeness])
+            if measured := self._measured.get(likeness):
+                return median(measured)
         return self._assumed
 
     def seconds(self, run: Run) -> float:

@@ -39,7 +39,7 @@ def _table(rows: Sequence[tuple[str, int, int, int, int, float]]) -> Table:
     total_hours = sum(row[-1] for row in rows)
     if len(rows) > 1:
         _, *counts = zip(*rows, strict=True)
-        rows = [*rows, ("together", *(sum(column) for column in counts))]  # type: ignore[list-item]
+        rows = [*rows, ("together", *(sum(column) for column in counts))]
     table = Table(title="what this budget takes", title_justify="left")
     for name in ("algorithm", "models", "steps", "images", "FLOPs", "device-hours", "share"):
         table.add_column(name, justify="left" if name == "algorithm" else "right")

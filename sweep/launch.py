@@ -192,7 +192,7 @@ def _cost_model(settings: Settings, runs: Sequence[Run]) -> CostModel:
         raise SettingsError(str(error)) from error
     folder = StudyFolder(settings.results.absolute(), study.name)
     if folder.study_file.exists():
-        with contextlib.suppress(SettingsError):  # another study's: a dry run goes on without, a launch is refused
+        with contextlib.suppress(SettingsError):  # another version's: a launch is refused later
             study_file.claim(folder.study_file, study)
             for row in folder.read_table("runs").to_pylist():
                 cost.learn(RunRow(**row))

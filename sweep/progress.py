@@ -64,9 +64,10 @@ class ProgressDisplay:
             self._running[run.run_id] = (run, progress.evaluation.step / run.protocol.steps)
             self._note_fid(run.algorithm, progress.evaluation.fid)
         if progress.row is not None:
-            self._running.pop(run.run_id, None)
-            self._flops_left[kind(run)] -= self._cost.flops(run)
+            # Done before it stops running: the display's own thread divides by what is done.
             self._flops_done[kind(run)] += self._cost.flops(run)
+            self._flops_left[kind(run)] -= self._cost.flops(run)
+            self._running.pop(run.run_id, None)
             self._note_fid(run.algorithm, progress.row.best_fid)
             self._statuses[run.algorithm, progress.row.status] += 1
             self._ended_here += 1
@@ -93,7 +94,7 @@ class ProgressDisplay:
     def _left_over_done(self) -> float:
         """The work that is left as a multiple of the work done since `__enter__`, in predicted seconds."""
         done, left = self._flops_done.copy(), self._flops_left.copy()
-        for run, fraction in self._running.values():
+        for run, fraction in list(self._running.values()):
             flops = round(fraction * self._cost.flops(run))
             done[kind(run)] += flops
             left[kind(run)] -= flops

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from wae_core.data import ImageData, image_shape, load_dataset, to_float, to_uint8
+from wae_core.manifest import Manifest
 
 LEVELS = torch.arange(256, dtype=torch.uint8)
 
@@ -85,3 +86,11 @@ def test_the_shape_of_a_known_set_is_known_before_it_is_packed(digits: ImageData
     for name in ("cifar", "../digits"):
         with pytest.raises(ValueError, match=r"unknown data set.*make data DATA=folder"):
             image_shape(name, tmp_path)
+
+
+def test_the_shape_of_a_packed_set_is_its_manifest_s(tmp_path: Path) -> None:
+    for name in ("celeba", "mine"):
+        (tmp_path / name).mkdir()
+        shape = (10, 3, 32, 32)
+        Manifest(name, {}, 10, 8, shape, "0", None, None, None, "a rule", None, []).write(tmp_path / name)
+        assert image_shape(name, tmp_path) == (3, 32, 32)
