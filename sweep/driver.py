@@ -30,7 +30,8 @@ from ray.tune.search import ConcurrencyLimiter, Searcher
 from sweep.attempt import Progress, WorkerContext
 from sweep.plan import Pack
 from sweep.settings import Cluster
-from sweep.worker import run_pack
+from sweep.worker import pack_rates, run_pack
+from wae_core.run import Run
 
 DEATHS_ALLOWED = 5  # of a pack's worker (a segmentation fault, the kernel's out-of-memory killer)
 # Ours alone: in Ray's own folder the sessions of a living cluster cannot be told from dead ones.
@@ -152,6 +153,19 @@ def _capacity(cluster: Cluster) -> int:
 def _resources(cluster: Cluster) -> dict[str, float]:
     wanted = {"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker, "TPU": cluster.tpus_per_worker}
     return {name: amount for name, amount in wanted.items() if amount}
+
+
+def measure_pack(run: Run, sizes: Sequence[int], context: WorkerContext, cluster: Cluster) -> dict[int, float]:
+    """Models per hour by pack size, measured on one worker inside a Ray session."""
+    task: Any = ray.remote(pack_rates)
+    rates: dict[int, float] = ray.get(
+        task.options(
+            num_cpus=cluster.cpus_per_worker,
+            num_gpus=cluster.gpus_per_worker,
+            resources={"TPU": cluster.tpus_per_worker} if cluster.tpus_per_worker else None,
+        ).remote(run, sizes, context)
+    )
+    return rates
 
 
 def train_packs(

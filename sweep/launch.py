@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import threading
 from collections.abc import Iterable, Sequence
@@ -15,7 +16,10 @@ from rich.console import Console
 from sweep import study_file
 from sweep.attempt import Progress, WorkerContext, publish_failure
 from sweep.checks import SettingsError
+from sweep.cost import CostModel
+from sweep.dry_run import print_plan
 from sweep.lock import results_lock
+from sweep.pack_size import pack_sizes
 from sweep.plan import PLAN, Pack, check_trainable, pack_runs, plan_runs, plan_table
 from sweep.progress import ProgressDisplay
 from sweep.results import StudyFolder, Tables
@@ -25,6 +29,7 @@ from sweep.settings import Settings
 from sweep.status import print_status
 from sweep.tracking import Mirror, default_uri
 from wae_core.checkpoint import write_atomically
+from wae_core.data import image_shape
 from wae_core.run import Run
 
 SECONDS_BETWEEN_TABLES = 5.0
@@ -46,8 +51,10 @@ def launch(settings: Settings, console: Console) -> None:
     is_stand_in = study.protocol.dataset == "digits"
     if is_stand_in:
         console.print(STAND_IN)
-    _announce(settings, runs, console)
+    _announce(settings, console)
+    cost = _cost_model(settings, runs)
     if settings.dry_run:
+        print_plan(settings, runs, cost, console)
         return
     check_trainable(settings)
     folder = _open(settings)
@@ -57,7 +64,8 @@ def launch(settings: Settings, console: Console) -> None:
         _extend_plan(folder, runs)
         tables = Tables(folder)
         _delete_attempts(folder, tables.run_ids())
-        packs = pack_runs(runs, done=tables.run_ids())
+        done = tables.run_ids()
+        missing = [run for run in runs if run.run_id not in done]
         problems: list[str] = []
         mirror = Mirror(
             default_uri(folder.root.parent),
@@ -69,9 +77,9 @@ def launch(settings: Settings, console: Console) -> None:
         mirror.start()
         mirror.catch_up()
         try:
-            if packs:
+            if missing:
                 console.print(f"starting Ray and the workers; results go to {folder.root}")
-                _Sweep(settings, folder, tables, mirror, console).train(runs, packs)
+                _Sweep(settings, folder, tables, mirror, cost, console).train(runs, missing)
             else:
                 console.print("every run of this budget has its row: nothing to train")
         finally:
@@ -92,15 +100,16 @@ class _Sweep:
     folder: StudyFolder
     tables: Tables
     mirror: Mirror
+    cost: CostModel
     console: Console
 
-    def train(self, runs: Sequence[Run], packs: Sequence[Pack]) -> None:
+    def train(self, runs: Sequence[Run], missing: Sequence[Run]) -> None:
         # Imported here: bad input, and a launch with nothing to do, need not wait for Ray.
-        from sweep.driver import ray_session, train_packs
+        from sweep.driver import measure_pack, ray_session, train_packs
 
         planned = {run.run_id for run in runs}
         ended = [RunRow(**row) for row in self.folder.read_table("runs").to_pylist()]
-        display = ProgressDisplay(self.console, runs, [row for row in ended if row.run_id in planned])
+        display = ProgressDisplay(self.console, runs, [row for row in ended if row.run_id in planned], self.cost)
         cluster = self.settings.cluster
         data, inception = self.settings.data.absolute(), self.settings.inception
         context = WorkerContext(
@@ -112,6 +121,8 @@ class _Sweep:
         )
 
         def on_progress(progress: Progress) -> None:
+            if progress.row is not None:
+                self.cost.learn(progress.row)
             display.update(progress)
             if progress.evaluation is not None:
                 self.mirror.evaluation(progress.run, progress.evaluation)
@@ -124,6 +135,15 @@ class _Sweep:
                 on_progress(Progress(run, row=row))
 
         with ray_session(cluster) as workers:
+            sizes = pack_sizes(
+                self.folder,
+                missing,
+                self.cost.seconds,
+                cluster,
+                lambda run, sizes: measure_pack(run, sizes, context, cluster),
+                self.console,
+            )
+            packs = pack_runs(missing, self.cost.seconds, sizes)
             self.mirror.wait_ready(SECONDS_FOR_MIRROR)
             with _TableKeeper(self.folder, self.tables), display:
                 train_packs(packs, context, cluster, workers, on_progress, on_lost)
@@ -156,7 +176,7 @@ class _TableKeeper:
         _delete_attempts(self._folder, self._tables.absorb())
 
 
-def _announce(settings: Settings, runs: Sequence[Run], console: Console) -> None:
+def _announce(settings: Settings, console: Console) -> None:
     study, budget = settings.study, settings.budget
     configurations = budget // study.seeds
     models = configurations * study.seeds
@@ -167,13 +187,28 @@ def _announce(settings: Settings, runs: Sequence[Run], console: Console) -> None
     )
     if models < budget:
         console.print(f"BUDGET={budget} is never exceeded; BUDGET={models + study.seeds} would complete one more")
-    if settings.dry_run:
-        for algorithm in settings.algorithms:
-            batches = [run.hyperparameters.batch_size for run in runs if run.algorithm == algorithm]
-            steps, images = len(batches) * study.protocol.steps, sum(batches) * study.protocol.steps
-            console.print(f"  {algorithm}: {len(batches)} models, {steps:,} steps, {images:,} images")
-        plan = plan_table(runs).to_pandas().drop_duplicates("config_id")
-        console.print(plan.drop(columns=["run_id", "seed", "config_index"]).to_string(index=False, na_rep="–"))
+
+
+def _cost_model(settings: Settings, runs: Sequence[Run]) -> CostModel:
+    """The cost of the runs, by the ended ones of the results folder if it is this very study's.
+
+    Raises:
+        SettingsError: the networks of a run cannot be built, or the shape of the images is not known.
+    """
+    study = settings.study
+    try:
+        cost = CostModel(study, image_shape(study.protocol.dataset, settings.data), settings.cluster)
+        for run in runs:
+            cost.flops(run)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+    folder = StudyFolder(settings.results.absolute(), study.name)
+    if folder.study_file.exists():
+        with contextlib.suppress(SettingsError):  # another version's: a launch is refused later
+            study_file.widening(folder, study)
+            for row in folder.read_table("runs").to_pylist():
+                cost.learn(RunRow(**row))
+    return cost
 
 
 def _open(settings: Settings) -> StudyFolder:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence, Set
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import pyarrow as pa
@@ -45,10 +46,22 @@ def plan_runs(study: Study, algorithm: str, budget: int) -> list[Run]:
     ]
 
 
-def pack_runs(runs: Sequence[Run], done: Set[str]) -> list[Pack]:
-    """The runs without a row, the longest first, so that no worker is left alone with a long one at the end."""
-    missing = [run for run in runs if run.run_id not in done]
-    return [Pack((run,)) for run in sorted(missing, key=lambda run: -run.hyperparameters.batch_size)]
+def pack_runs(runs: Sequence[Run], seconds: Callable[[Run], float], sizes: Mapping[str, int]) -> list[Pack]:
+    """The runs in packs of equal shapes, the longest first, so that no worker is left alone with one at the end.
+
+    Args:
+        seconds: what a run is predicted to take.
+        sizes: how many runs a pack holds at most, by architecture.
+    """
+    by_shape: defaultdict[tuple[str | int | bool, ...], list[Run]] = defaultdict(list)
+    for run in runs:
+        h = run.hyperparameters
+        by_shape[run.algorithm, h.architecture, h.latent_dim, h.batch_size, run.is_stochastic].append(run)
+    packs = []
+    for alike in by_shape.values():
+        size = sizes[alike[0].hyperparameters.architecture]
+        packs += [Pack(tuple(alike[i : i + size])) for i in range(0, len(alike), size)]
+    return sorted(packs, key=lambda pack: sum(map(seconds, pack.runs)), reverse=True)
 
 
 def check_trainable(settings: Settings) -> None:

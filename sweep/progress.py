@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 
 from sweep.attempt import Progress
+from sweep.cost import CostModel, Kind, kind
 from sweep.schema import STATUSES, RunRow
 from wae_core.run import Run
 
@@ -20,9 +21,12 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class ProgressDisplay:
-    """Counts what workers report and shows it, with models an hour and an estimate of the time left."""
+    """Counts what workers report and shows it, with models an hour and an estimate of the time left.
 
-    def __init__(self, console: Console, planned: Sequence[Run], ended: Sequence[RunRow]) -> None:
+    The time left is what the rest takes at the pace so far, both in the seconds that `cost` predicts by then.
+    """
+
+    def __init__(self, console: Console, planned: Sequence[Run], ended: Sequence[RunRow], cost: CostModel) -> None:
         self._console = console
         self._algorithms = list(dict.fromkeys(run.algorithm for run in planned))
         self._planned = Counter(run.algorithm for run in planned)
@@ -30,8 +34,15 @@ class ProgressDisplay:
         self._best: dict[str, float] = {}
         for row in ended:
             self._note_fid(row.algorithm, row.best_fid)
-        self._running: dict[str, tuple[str, float]] = {}  # run_id: algorithm, fraction done
+        self._running: dict[str, tuple[Run, float]] = {}  # run_id: run, fraction done
         self._missing = len(planned) - len(ended)
+        self._cost = cost
+        self._flops_done: Counter[Kind] = Counter()  # since `__enter__`
+        self._flops_left: Counter[Kind] = Counter()
+        has_row = {row.run_id for row in ended}
+        for run in planned:
+            if run.run_id not in has_row:
+                self._flops_left[kind(run)] += cost.flops(run)
         self._ended_here = 0
         self._began = self._last_line = time.monotonic()
         self._live = Live(console=console, get_renderable=self._table, refresh_per_second=2)
@@ -50,9 +61,12 @@ class ProgressDisplay:
         """Take in one report of a worker."""
         run = progress.run
         if progress.evaluation is not None:
-            self._running[run.run_id] = (run.algorithm, progress.evaluation.step / run.protocol.steps)
+            self._running[run.run_id] = (run, progress.evaluation.step / run.protocol.steps)
             self._note_fid(run.algorithm, progress.evaluation.fid)
         if progress.row is not None:
+            # Done before it stops running: the display's own thread divides by what is done.
+            self._flops_done[kind(run)] += self._cost.flops(run)
+            self._flops_left[kind(run)] -= self._cost.flops(run)
             self._running.pop(run.run_id, None)
             self._note_fid(run.algorithm, progress.row.best_fid)
             self._statuses[run.algorithm, progress.row.status] += 1
@@ -74,8 +88,20 @@ class ProgressDisplay:
         elapsed, done = time.monotonic() - self._began, self._done()
         if done == 0:
             return "no model scored yet"
-        left = timedelta(seconds=round(elapsed / done * (self._missing - done)))
+        left = timedelta(seconds=round(elapsed * self._left_over_done()))
         return f"{done / elapsed * 3600:,.0f} models/hour, {left} left"
+
+    def _left_over_done(self) -> float:
+        """The work that is left as a multiple of the work done since `__enter__`, in predicted seconds."""
+        done, left = self._flops_done.copy(), self._flops_left.copy()
+        for run, fraction in list(self._running.values()):
+            flops = round(fraction * self._cost.flops(run))
+            done[kind(run)] += flops
+            left[kind(run)] -= flops
+        seconds_done, seconds_left = (
+            sum(flops * self._cost.seconds_per_flop(kind) for kind, flops in work.items()) for work in (done, left)
+        )
+        return seconds_left / seconds_done
 
     def _line(self) -> str:
         counts = Counter(status for (_, status), n in self._statuses.items() for _ in range(n))
@@ -91,7 +117,7 @@ class ProgressDisplay:
         for name in ("algorithm", "planned", *STATUSES, "running", "best FID"):
             table.add_column(name, justify="left" if name == "algorithm" else "right")
         for algorithm in self._algorithms:
-            running = sum(1 for name, _ in self._running.values() if name == algorithm)
+            running = sum(1 for run, _ in self._running.values() if run.algorithm == algorithm)
             best = self._best.get(algorithm)
             table.add_row(
                 algorithm,

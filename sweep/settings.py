@@ -50,6 +50,8 @@ class Cluster:
     cpus_per_worker: int
     gpus_per_worker: int
     tpus_per_worker: int
+    pack_size: int | None  # models that a worker trains together; None: by a short measurement
+    teraflops: float  # of one device, sustained; assumed until runs have ended
 
 
 @dataclass(frozen=True)
@@ -214,7 +216,7 @@ def _drops(value: object) -> tuple[tuple[int, float], ...]:
 
 
 def _cluster(values: Mapping[str, Any]) -> Cluster:
-    workers = values["workers"]
+    workers, pack_size = values["workers"], values["pack_size"]
     resources = {key: checks.integer(f"cluster.{key}", values[key], minimum=0) for key in RESOURCES}
     if not any(resources.values()):
         raise SettingsError(
@@ -224,4 +226,6 @@ def _cluster(values: Mapping[str, Any]) -> Cluster:
         device=checks.one_of("cluster.device", values["device"], DEVICES),
         workers=None if workers is None else checks.integer("cluster.workers", workers, minimum=1),
         **resources,
+        pack_size=None if pack_size is None else checks.integer("cluster.pack_size", pack_size, minimum=1),
+        teraflops=checks.positive("cluster.teraflops", values["teraflops"]),
     )

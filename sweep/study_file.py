@@ -45,6 +45,20 @@ def claim(folder: StudyFolder, study: Study) -> list[str]:
         }
         write_atomically(path, yaml.safe_dump(document, sort_keys=False).encode())
         return []
+    lines = widening(folder, study)
+    if lines:
+        document = yaml.safe_load(path.read_text()) | {"space": identity["space"]}
+        write_atomically(path, yaml.safe_dump(document, sort_keys=False).encode())
+    return lines
+
+
+def widening(folder: StudyFolder, study: Study) -> list[str]:
+    """In which lines the study's space is wider than the one in study.yaml; nothing is written.
+
+    Raises:
+        SettingsError: as `claim` does.
+    """
+    path, identity = folder.study_file, _identity(study)
     try:
         document = yaml.safe_load(path.read_text())
         stored = {key: document[key] for key in identity}
@@ -61,15 +75,12 @@ def claim(folder: StudyFolder, study: Study) -> list[str]:
                 f"{here!r} in this launch; give another results folder (RESULTS=), or the old value"
             )
         lines.append(f"{key}: {there} → {here}")
-    if not lines:
-        return []
-    moved = _moved_configuration(folder, study)
+    moved = _moved_configuration(folder, study) if lines else ""
     if moved:
         raise SettingsError(
             f"{path.parent} was planned from another search space, in which {moved}; give another results folder "
             "(RESULTS=), or the old values:\n  " + "\n  ".join(lines)
         )
-    write_atomically(path, yaml.safe_dump(document | {"space": identity["space"]}, sort_keys=False).encode())
     return lines
 
 

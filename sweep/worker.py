@@ -11,12 +11,13 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from sweep.attempt import Attempt, Progress, WorkerContext, publish_failure
+from sweep.attempt import Attempt, Progress, WorkerContext, evaluator_of, publish_failure
 from sweep.plan import Pack
 from sweep.results import StudyFolder
 from sweep.run_folder import RunFolder
 from wae_core.device import select_device
 from wae_core.run import Run
+from wae_core.throughput import models_per_hour
 from wae_core.train import train_pack
 
 TRIES = 3  # after so many exceptions a run is `failed`
@@ -51,6 +52,13 @@ def run_pack(pack: Pack, context: WorkerContext) -> Iterator[Progress]:
             elif left:
                 reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
                 yield Progress(left[0], row=publish_failure(left[0], len(runs), context, reason))
+
+
+def pack_rates(run: Run, sizes: Sequence[int], context: WorkerContext) -> dict[int, float]:
+    """Models per hour by pack size, on this worker's device."""
+    torch.set_num_threads(1)
+    data, _ = evaluator_of(run.protocol.dataset, run.protocol.fid_features, context)
+    return models_per_hour(run, data, select_device(context.device), sizes)
 
 
 def _attempt(runs: Sequence[Run], context: WorkerContext) -> Iterator[Progress]:

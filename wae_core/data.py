@@ -11,13 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wae_core.manifest import IMAGES, read_manifest
+from wae_core.manifest import IMAGES, Manifest, read_manifest
 
 # What packs a data set; any other name is a folder's.
 COMMANDS = {
     "mnist": "make data DATA=mnist SOURCE=<folder>",
     "celeba": "make data DATA=celeba SOURCE=<zip or folder>",
 }
+# (C, H, W), as they are packed unless told otherwise.
+SHAPES = {"digits": (1, 28, 28), "mnist": (1, 28, 28), "celeba": (3, 64, 64)}
 
 
 @dataclass(frozen=True)
@@ -54,14 +56,12 @@ def load_dataset(name: str, folder: Path = Path("data")) -> ImageData:
     """
     if name == "digits":
         return _digits()
-    command = COMMANDS.get(name, f"make data DATA=folder NAME={name} SOURCE=<folder or zip of images>")
-    manifest = read_manifest(folder / name) if re.fullmatch("[a-z0-9][a-z0-9_-]*", name) else None
+    command = _command(name)
+    manifest = _manifest(name, folder)
     if manifest is None and name in COMMANDS:
         raise ValueError(f"data set {name!r} is not in {folder}/: {command}")
     if manifest is None:
-        raise ValueError(
-            f"unknown data set {name!r}: it is neither digits, {', '.join(COMMANDS)} nor in {folder}/: {command}"
-        )
+        raise ValueError(_unknown(name, folder))
     try:
         # Copy-on-write: torch warns of arrays that it may not write to.
         images = np.lib.format.open_memmap(folder / name / IMAGES, mode="c")
@@ -74,6 +74,33 @@ def load_dataset(name: str, folder: Path = Path("data")) -> ImageData:
         )
     tensor = torch.from_numpy(images)
     return ImageData(name, train=tensor[: manifest.train_count], held_out=tensor[manifest.train_count :])
+
+
+def image_shape(name: str, folder: Path = Path("data")) -> tuple[int, int, int]:
+    """(C, H, W) of the data set called `name`; of those that bigwae knows also before they are packed.
+
+    Raises:
+        ValueError: there is no such data set, or its manifest is damaged.
+    """
+    manifest = None if name == "digits" else _manifest(name, folder)
+    if manifest is not None:
+        return manifest.shape[1:]
+    if name not in SHAPES:
+        raise ValueError(_unknown(name, folder))
+    return SHAPES[name]
+
+
+def _manifest(name: str, folder: Path) -> Manifest | None:
+    return read_manifest(folder / name) if re.fullmatch("[a-z0-9][a-z0-9_-]*", name) else None
+
+
+def _command(name: str) -> str:
+    return COMMANDS.get(name, f"make data DATA=folder NAME={name} SOURCE=<folder or zip of images>")
+
+
+def _unknown(name: str, folder: Path) -> str:
+    known = ", ".join(COMMANDS)
+    return f"unknown data set {name!r}: it is neither digits, {known} nor in {folder}/: {_command(name)}"
 
 
 def _digits() -> ImageData:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -16,10 +16,10 @@ import yaml
 import search_spaces
 from sweep import plan
 from sweep.checks import SettingsError
-from sweep.plan import PLAN, Pack, check_trainable, pack_runs, plan_runs, plan_table
+from sweep.plan import PLAN, check_trainable, pack_runs, plan_runs, plan_table
 from sweep.settings import Cluster, Settings, Study
 from wae_core.data import ImageData
-from wae_core.run import ALGORITHMS, Hyperparameters
+from wae_core.run import ALGORITHMS, Hyperparameters, Run
 
 SHARED = ("latent_dim", "batch_size", "learning_rate", "architecture")
 
@@ -86,25 +86,51 @@ def test_what_algorithms_share_is_equal_for_all_of_them(study: Study) -> None:
 # --- packs
 
 
-def test_packs_hold_each_missing_run_once_and_no_other(study: Study) -> None:
-    runs = [run for algorithm in ALGORITHMS for run in plan_runs(study, algorithm, 30)]
-    done = {run.run_id for run in runs[::3]} | {"vae-99999-s0"}
-    packs = pack_runs(runs, done)
-    packed = Counter(run.run_id for pack in packs for run in pack.runs)
-    assert packed == Counter(run.run_id for run in runs if run.run_id not in done)
-    assert {type(pack) for pack in packs} == {Pack}
-    assert pack_runs(runs, {run.run_id for run in runs}) == []
-    assert pack_runs([], set()) == []
+def batch_size(run: Run) -> float:
+    """Stands for the predicted seconds."""
+    return run.hyperparameters.batch_size
 
 
-def test_packs_start_with_the_longest_and_keep_the_order_of_equals(study: Study) -> None:
+def all_of_size(size: int, runs: Sequence[Run]) -> dict[str, int]:
+    return dict.fromkeys((run.hyperparameters.architecture for run in runs), size)
+
+
+@pytest.mark.parametrize("size", [1, 3, 4])
+def test_packs_hold_each_run_once_and_only_equal_shapes(study: Study, size: int) -> None:
+    runs = [run for algorithm in ALGORITHMS for run in plan_runs(study, algorithm, 60)]
+    packs = pack_runs(runs, batch_size, all_of_size(size, runs))
+    assert Counter(run.run_id for pack in packs for run in pack.runs) == Counter(run.run_id for run in runs)
+    assert max(len(pack.runs) for pack in packs) == size
+    for pack in packs:
+        shapes = {
+            (run.algorithm, h.architecture, h.latent_dim, h.batch_size, run.is_stochastic)
+            for run in pack.runs
+            for h in [run.hyperparameters]
+        }
+        assert len(shapes) == 1
+    assert pack_runs([], batch_size, {}) == []
+
+
+def test_three_seeds_of_a_configuration_share_a_pack(study: Study) -> None:
+    runs = plan_runs(study, "wae-gan", 60)
+    packs = pack_runs(runs, batch_size, all_of_size(3, runs))
+    assert {tuple(run.seed for run in pack.runs) for pack in packs} == {(0, 1, 2)}
+    assert all(len({run.config_index for run in pack.runs}) == 1 for pack in packs)
+
+
+def test_each_architecture_has_its_own_pack_size(study: Study) -> None:
+    runs = plan_runs(study, "vae", 60)
+    sizes = {"dcgan_small": 6, "resnet11v2": 1}
+    for pack in pack_runs(runs, batch_size, sizes):
+        assert len(pack.runs) <= sizes[pack.runs[0].hyperparameters.architecture]
+
+
+def test_packs_start_with_the_longest(study: Study) -> None:
     runs = plan_runs(study, "vae", 30)
-    packs = pack_runs(runs, set())
-    sizes = [pack.runs[0].hyperparameters.batch_size for pack in packs]
+    packs = pack_runs(runs, batch_size, all_of_size(1, runs))
+    sizes = [batch_size(pack.runs[0]) for pack in packs]
     assert sizes == sorted(sizes, reverse=True)
     assert len(set(sizes)) > 1
-    largest = [pack.runs[0] for pack in packs if pack.runs[0].hyperparameters.batch_size == sizes[0]]
-    assert largest == [run for run in runs if run.hyperparameters.batch_size == sizes[0]]
 
 
 # --- what cannot train
@@ -118,7 +144,9 @@ def _data_once(digits: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def launch_of(study: Study, tmp_path: Path, device: str = "cpu") -> Settings:
-    cluster = Cluster(device, workers=None, cpus_per_worker=1, gpus_per_worker=0, tpus_per_worker=0)
+    cluster = Cluster(
+        device, None, cpus_per_worker=1, gpus_per_worker=0, tpus_per_worker=0, pack_size=1, teraflops=0.02
+    )
     return Settings(study, ALGORITHMS, 3, tmp_path / "results", tmp_path / "data", None, "random", cluster, False)
 
 

@@ -12,13 +12,15 @@ from rich.console import Console
 
 from sweep import progress
 from sweep.attempt import Progress
+from sweep.cost import CostModel
 from sweep.plan import plan_runs
 from sweep.progress import ProgressDisplay
-from sweep.settings import Study
+from sweep.settings import Cluster, Study
 from wae_core.run import Run
 from wae_core.selection import Evaluation
 
 NAN = float("nan")
+CORE = Cluster("cpu", None, cpus_per_worker=1, gpus_per_worker=0, tpus_per_worker=0, pack_size=1, teraflops=0.02)
 
 
 @pytest.fixture
@@ -35,6 +37,18 @@ def runs(study: Study) -> list[Run]:
     return [*plan_runs(study, "wae-mmd", 3), *plan_runs(study, "vae", 3)]
 
 
+class SameForAll(CostModel):
+    """Runs of any algorithm take the same, so that the time left is plain arithmetic."""
+
+    def flops(self, run: Run) -> int:
+        return 1_000_000
+
+
+@pytest.fixture
+def cost(study: Study) -> CostModel:
+    return SameForAll(study, (1, 28, 28), CORE)
+
+
 @pytest.fixture
 def output() -> io.StringIO:
     return io.StringIO()
@@ -46,13 +60,14 @@ def plain(output: io.StringIO) -> Console:
 
 def test_lines_have_counts_rate_time_left_and_the_best_fids(
     clock: list[float],
+    cost: CostModel,
     runs: list[Run],
     output: io.StringIO,
     make_result: Callable[..., Any],
     make_evaluation: Callable[[int, float], Evaluation],
 ) -> None:
     earlier, _ = make_result(runs[0], fids=(70.0,))
-    with ProgressDisplay(plain(output), runs, [earlier]) as display:
+    with ProgressDisplay(plain(output), runs, [earlier], cost) as display:
         clock[0] += 60
         display.update(Progress(runs[1], row=make_result(runs[1], fids=(50.0,))[0]))
         clock[0] += 60
@@ -72,12 +87,13 @@ def test_lines_have_counts_rate_time_left_and_the_best_fids(
 
 def test_a_run_counts_as_running_until_it_has_its_row(
     clock: list[float],
+    cost: CostModel,
     runs: list[Run],
     output: io.StringIO,
     make_result: Callable[..., Any],
     make_evaluation: Callable[[int, float], Evaluation],
 ) -> None:
-    with ProgressDisplay(plain(output), runs, []) as display:
+    with ProgressDisplay(plain(output), runs, [], cost) as display:
         for step in (2, 4):
             clock[0] += 60
             display.update(Progress(runs[0], evaluation=make_evaluation(step, 40.0)))
@@ -90,15 +106,48 @@ def test_a_run_counts_as_running_until_it_has_its_row(
     ]
 
 
+class ByBatch(CostModel):
+    """FLOPs are batch sizes."""
+
+    def flops(self, run: Run) -> int:
+        return run.hyperparameters.batch_size
+
+
+def test_the_time_left_weighs_runs_by_what_they_take_and_learns_what_that_is(
+    clock: list[float],
+    study: Study,
+    make_run: Callable[..., Run],
+    output: io.StringIO,
+    make_result: Callable[..., Any],
+) -> None:
+    long, short, *others = (
+        make_run("vae", seed=seed, batch_size=size) for seed, size in enumerate((300, 100, 100, 100, 200))
+    )
+    cost = ByBatch(study, (1, 28, 28), CORE)
+    with ProgressDisplay(plain(output), [long, short, *others], [], cost) as display:
+        clock[0] += 60
+        display.update(Progress(long, row=make_result(long)[0]))  # 300 of 800
+        clock[0] += 60
+        row, _ = make_result(short, train_seconds=300.0, eval_seconds=0.0)
+        cost.learn(make_result(long, train_seconds=100.0, eval_seconds=0.0)[0])
+        cost.learn(row)  # in small batches everything takes nine times as long, in those between both five times
+        display.update(Progress(short, row=row))
+    lines = output.getvalue().splitlines()
+    assert lines[0].split("; ")[2] == "60 models/hour, 0:01:40 left"
+    # 100 and 300 seconds' worth in two minutes; left are twice 300 and, by the median of both, 200 × 5/3.
+    assert lines[1].split("; ")[2] == "60 models/hour, 0:04:40 left"
+
+
 def test_best_fids_are_the_lowest_of_rows_and_evaluations(
     clock: list[float],
+    cost: CostModel,
     runs: list[Run],
     output: io.StringIO,
     make_result: Callable[..., Any],
     make_evaluation: Callable[[int, float], Evaluation],
 ) -> None:
     earlier = [make_result(runs[0], fids=(38.0,))[0], make_result(runs[3], fids=(60.0, 50.0))[0]]
-    with ProgressDisplay(plain(output), runs, earlier) as display:
+    with ProgressDisplay(plain(output), runs, earlier, cost) as display:
         for fid in (40.0, 30.0, 35.0):
             clock[0] += 60
             display.update(Progress(runs[1], evaluation=make_evaluation(2, fid)))
@@ -115,12 +164,13 @@ def test_best_fids_are_the_lowest_of_rows_and_evaluations(
 @pytest.mark.parametrize("fids", [(NAN, 40.0), (40.0, NAN), (NAN, 40.0, NAN), (NAN,)])
 def test_a_fid_that_is_no_number_is_never_the_best(
     clock: list[float],
+    cost: CostModel,
     runs: list[Run],
     output: io.StringIO,
     fids: tuple[float, ...],
     make_evaluation: Callable[[int, float], Evaluation],
 ) -> None:
-    with ProgressDisplay(plain(output), runs, []) as display:
+    with ProgressDisplay(plain(output), runs, [], cost) as display:
         for fid in fids:
             clock[0] += 60
             display.update(Progress(runs[0], evaluation=make_evaluation(2, fid)))
@@ -130,9 +180,9 @@ def test_a_fid_that_is_no_number_is_never_the_best(
 
 
 def test_lines_are_rare_but_the_last_model_has_one(
-    clock: list[float], runs: list[Run], output: io.StringIO, make_result: Callable[..., Any]
+    clock: list[float], cost: CostModel, runs: list[Run], output: io.StringIO, make_result: Callable[..., Any]
 ) -> None:
-    with ProgressDisplay(plain(output), runs, []) as display:
+    with ProgressDisplay(plain(output), runs, [], cost) as display:
         for run in runs:
             clock[0] += 1
             display.update(Progress(run, row=make_result(run)[0]))
@@ -141,9 +191,13 @@ def test_lines_are_rare_but_the_last_model_has_one(
 
 
 def test_lines_are_at_least_ten_seconds_apart(
-    clock: list[float], runs: list[Run], output: io.StringIO, make_evaluation: Callable[[int, float], Evaluation]
+    clock: list[float],
+    cost: CostModel,
+    runs: list[Run],
+    output: io.StringIO,
+    make_evaluation: Callable[[int, float], Evaluation],
 ) -> None:
-    with ProgressDisplay(plain(output), runs, []) as display:
+    with ProgressDisplay(plain(output), runs, [], cost) as display:
         for _ in range(10):
             clock[0] += 4
             display.update(Progress(runs[0], evaluation=make_evaluation(2, 40.0)))
@@ -151,24 +205,25 @@ def test_lines_are_at_least_ten_seconds_apart(
 
 
 def test_before_the_first_score_no_rate_is_made_up(
-    clock: list[float], runs: list[Run], output: io.StringIO, make_result: Callable[..., Any]
+    clock: list[float], cost: CostModel, runs: list[Run], output: io.StringIO, make_result: Callable[..., Any]
 ) -> None:
     ended = [make_result(run)[0] for run in runs[:5]]
     console = Console(file=output, width=300, force_terminal=True)
-    with ProgressDisplay(console, runs, ended):
+    with ProgressDisplay(console, runs, ended, cost):
         clock[0] += 60
     assert "no model scored yet" in output.getvalue()
 
 
 def test_a_terminal_shows_a_table_with_a_row_for_each_algorithm(
     clock: list[float],
+    cost: CostModel,
     runs: list[Run],
     output: io.StringIO,
     make_result: Callable[..., Any],
     make_evaluation: Callable[[int, float], Evaluation],
 ) -> None:
     console = Console(file=output, width=160, force_terminal=True, no_color=True)
-    with ProgressDisplay(console, runs, [make_result(runs[0], fids=(70.0,))[0]]) as display:
+    with ProgressDisplay(console, runs, [make_result(runs[0], fids=(70.0,))[0]], cost) as display:
         clock[0] += 3600
         display.update(Progress(runs[1], evaluation=make_evaluation(1, 60.0)))
         display.update(Progress(runs[3], row=make_result(runs[3], "failed", ())[0]))

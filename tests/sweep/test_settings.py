@@ -54,6 +54,8 @@ REFUSED = {
     "cluster.device=gpu": ["cluster.device", "'gpu'", "cpu", "cuda", "xla"],
     "search=tpe": ["search", "'tpe'", "random"],
     "dry_run=maybe": ["dry_run", "'maybe'", "true", "false"],
+    "study.precision=float16": ["study.precision", "'float16'", "float32", "tf32", "bfloat16"],
+    "cluster.pack_size=0": ["cluster.pack_size", "0"],
     "study.vae_likelihood=laplace": ["study.vae_likelihood", "'laplace'", "gaussian", "bernoulli"],
     "study.log_prior=0": ["study.log_prior", "0", "true", "false"],
     "dry_run=1": ["dry_run", "1", "true", "false"],
@@ -96,6 +98,8 @@ REFUSED = {
     # the covariance of one image is not a number
     "study.pretraining_images=1": ["study.pretraining_images", "1", "at least 2"],
     # numbers
+    "cluster.teraflops=0": ["cluster.teraflops", "0", "above 0"],
+    "cluster.teraflops=fast": ["cluster.teraflops", "'fast'", "above 0"],
     "study.prior_variance=0": ["study.prior_variance", "0", "above 0"],
     "study.prior_variance=nan": ["study.prior_variance", "nan", "above 0"],
     "study.cost_scale=inf": ["study.cost_scale", "inf", "above 0"],
@@ -224,7 +228,9 @@ def test_without_a_word_it_is_the_smallest_sweep_of_the_embedded_study() -> None
     assert (settings.budget, settings.search, settings.dry_run) == (3, "random", False)
     assert (settings.results, settings.data, settings.inception) == (Path("results"), Path("data"), None)
     assert (settings.study.name, settings.study.seed, settings.study.seeds) == ("digits", 3, 3)
-    assert settings.cluster == Cluster("cpu", None, cpus_per_worker=1, gpus_per_worker=0, tpus_per_worker=0)
+    assert settings.cluster == Cluster(
+        "cpu", None, cpus_per_worker=1, gpus_per_worker=0, tpus_per_worker=0, pack_size=1, teraflops=0.02
+    )
     protocol = settings.study.protocol
     assert protocol.dataset == "digits"
     assert protocol.evaluation_steps[-1] == protocol.steps
@@ -240,6 +246,7 @@ def test_words_reach_their_place_and_the_last_of_two_wins() -> None:
             "dry_run=true",
             "cluster=gpu",
             "cluster.workers=4",
+            "cluster.teraflops=300",
             "study.seed=7",
             "study.steps=4",
             "study.evaluation_steps=[2,4]",
@@ -253,7 +260,9 @@ def test_words_reach_their_place_and_the_last_of_two_wins() -> None:
         ]
     )
     assert (settings.algorithms, settings.budget, settings.dry_run) == (("vae",), 12, True)
-    assert settings.cluster == Cluster("cuda", 4, cpus_per_worker=1, gpus_per_worker=1, tpus_per_worker=0)
+    assert settings.cluster == Cluster(
+        "cuda", 4, cpus_per_worker=1, gpus_per_worker=1, tpus_per_worker=0, pack_size=None, teraflops=300.0
+    )
     assert settings.study.seed == 7
     protocol = settings.study.protocol
     assert (protocol.steps, protocol.evaluation_steps) == (4, (2, 4))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from wae_core.data import ImageData, load_dataset, to_float, to_uint8
+from wae_core.data import ImageData, image_shape, load_dataset, to_float, to_uint8
+from wae_core.manifest import Manifest
 
 LEVELS = torch.arange(256, dtype=torch.uint8)
 
@@ -75,3 +78,19 @@ def test_to_uint8_rounds_to_the_nearest_level_and_clamps() -> None:
     assert to_uint8(values, (0.0, 1.0)).tolist() == [0, 1, 100, 101, 255]
     assert to_uint8(values * 2 - 1, (-1.0, 1.0)).tolist() == [0, 1, 100, 101, 255]
     assert to_uint8(torch.tensor([-3.0, 7.0]), (0.0, 1.0)).tolist() == [0, 255]
+
+
+def test_the_shape_of_a_known_set_is_known_before_it_is_packed(digits: ImageData, tmp_path: Path) -> None:
+    assert image_shape("digits", tmp_path) == digits.image_shape
+    assert (image_shape("mnist", tmp_path), image_shape("celeba", tmp_path)) == ((1, 28, 28), (3, 64, 64))
+    for name in ("cifar", "../digits"):
+        with pytest.raises(ValueError, match=r"unknown data set.*make data DATA=folder"):
+            image_shape(name, tmp_path)
+
+
+def test_the_shape_of_a_packed_set_is_its_manifest_s(tmp_path: Path) -> None:
+    for name in ("celeba", "mine"):
+        (tmp_path / name).mkdir()
+        shape = (10, 3, 32, 32)
+        Manifest(name, {}, 10, 8, shape, "0", None, None, None, "a rule", None, []).write(tmp_path / name)
+        assert image_shape(name, tmp_path) == (3, 32, 32)
