@@ -94,10 +94,14 @@ def _print_table(rows: dict[str, list[Row]], machine: dict[str, Any]) -> None:
 
 
 def _figures(row: Row) -> str:
-    if not row.values:
+    if row.value is None:
         return "–"
-    spread = f" ({min(row.values):.3g}–{max(row.values):.3g})" if len(row.values) > 1 else ""
-    return f"{row.value:.3g}{spread} {row.unit}"
+    spread = f" ({_number(min(row.values))}–{_number(max(row.values))})" if len(row.values) > 1 else ""
+    return f"{_number(row.value)}{spread} {row.unit}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _target(row: Row) -> str:
