@@ -9,7 +9,7 @@ WORDS = $(if $(ALG),alg=$(ALG)) $(if $(BUDGET),budget=$(BUDGET)) $(if $(STUDY),s
         $(if $(SPACE),"space=$(SPACE)") $(if $(SEARCH),search=$(SEARCH)) "results=$(RESULTS)" $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data space sweep status ui mlflow-rebuild notebooks test lint
+.PHONY: help setup data space sweep status ui mlflow-rebuild notebooks test lint bench
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -55,6 +55,10 @@ test: .venv/ready ## lint, types and all tests (what CI runs)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+bench: .venv/ready ## measure speed against others, about 15 minutes: DEVICE=cpu|cuda PARTS="step frechet" PYTHAE=its Python
+	@$(BIN)/python -m tests.benchmarks $(PARTS) $(if $(DEVICE),--device $(DEVICE)) $(if $(PYTHAE),--pythae "$(PYTHAE)") \
+	    --json "$(RESULTS)/bench.json" $(ARGS)
 
 lint: .venv/ready ## format and check the code
 	$(BIN)/ruff format .

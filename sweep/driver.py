@@ -37,6 +37,20 @@ DEATHS_ALLOWED = 5  # of a pack's worker (a segmentation fault, the kernel's out
 # Ours alone: in Ray's own folder the sessions of a living cluster cannot be told from dead ones.
 SCRATCH = Path(tempfile.gettempdir()) / f"bigwae-{os.getuid()}"
 OBJECT_STORE_BYTES = 200 * 2**20  # packs and results are small
+NEEDED_BY_TUNE = frozenset({"done", "training_iteration", "trial_id", "node_ip", "pid"})  # of a result
+
+
+class _Shared:
+    """A value on its way to the workers: Tune copies a trial's configuration thrice, and prints it into a tag."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __deepcopy__(self, memo: object) -> _Shared:
+        return self
+
+    def __repr__(self) -> str:
+        return ""
 
 
 class _NotPickled:
@@ -61,7 +75,7 @@ class PackSearcher(_NotPickled, Searcher):
         if not self._waiting:
             return None if self._running else Searcher.FINISHED
         pack = self._running[trial_id] = self._waiting.popleft()
-        return {"pack": pack}
+        return {"pack": _Shared(pack)}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         pack = self._running.pop(trial_id)
@@ -93,8 +107,9 @@ class PackTrainable(tune.Trainable):
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._runs_left = len(new_config["pack"].runs)
-        self._progress = run_pack(new_config["pack"], new_config["context"])
+        pack: Pack = new_config["pack"].value
+        self._runs_left = len(pack.runs)
+        self._progress = run_pack(pack, new_config["context"].value)
         return True
 
     def step(self) -> dict[str, Any]:
@@ -111,6 +126,9 @@ class _Listener(_NotPickled, tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         self._on_progress(result["progress"])
+        # Tune would keep all of it until the sweep ends, with six statistics of every number.
+        for key in result.keys() - NEEDED_BY_TUNE:
+            del result[key]
 
 
 @contextlib.contextmanager
@@ -189,7 +207,7 @@ def train_packs(
     try:
         tune.Tuner(
             tune.with_resources(PackTrainable, _resources(cluster)),
-            param_space={"context": context},
+            param_space={"context": _Shared(context)},
             tune_config=tune.TuneConfig(
                 search_alg=ConcurrencyLimiter(searcher, max_concurrent=workers),
                 num_samples=-1,

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
-import sqlite3
 import time
 from collections.abc import Collection, Sequence
-from contextlib import closing
 from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 # Read by MLflow when it is imported; a value that the user has set stays.
 os.environ.update(
@@ -28,11 +25,11 @@ os.environ.update(
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
+from sweep.mlflow_database import Database
 from sweep.results import StudyFolder
 from sweep.schema import FAILED, RunRow
 from wae_core.run import Hyperparameters, Run
@@ -71,11 +68,15 @@ class MlflowStudy:
 
     def __init__(self, tracking_uri: str, artifact_root: Path, folder: StudyFolder, study: str) -> None:
         """Open a tracking server, or a SQLite database, which is created where there is none."""
-        is_sqlite = tracking_uri.startswith("sqlite:")
-        self._database = _Database(tracking_uri, artifact_root) if is_sqlite else None
+        self._database: Database | None = None
+        self._artifact_root: Path | None = None  # a server has its own
+        if tracking_uri.startswith("sqlite:"):
+            self._database = Database(Path(tracking_uri.removeprefix("sqlite:///")))
+            self._artifact_root = artifact_root.absolute()
+            self._engine = SqlAlchemyStore(tracking_uri, str(artifact_root)).engine  # type: ignore[no-untyped-call]
         self._client = MlflowClient(tracking_uri)
         self._client.search_experiments(max_results=1)  # raises if the server cannot be reached
-        self._artifact_root = artifact_root.absolute() if is_sqlite else None  # a server has its own
+        self._writer: Database | MlflowClient = self._database or self._client
         self._folder, self._study = folder, study
         self._experiments: dict[str, _Experiment] = {}
 
@@ -86,7 +87,8 @@ class MlflowStudy:
     def close(self) -> None:
         """Close the connections to the database."""
         if self._database is not None:
-            self._database.engine.dispose()
+            self._database.close()
+            self._engine.dispose()
 
     def missing(self, run_ids: Collection[str]) -> list[tuple[RunRow, list[Evaluation]]]:
         """What the study's tables have of these runs, row and evaluations, where MLflow lacks any of it."""
@@ -112,7 +114,7 @@ class MlflowStudy:
         if isinstance(run, RunRow):
             metrics += _metrics(run, BEST_FIGURES, _milliseconds(run.ended_at), run.best_step or 0)
         params, tags = _params(run), _tags(run)
-        self._client.log_batch(
+        self._writer.log_batch(
             mirrored.id,
             metrics,
             [Param(key, value) for key, value in params.items() if key not in mirrored.params],
@@ -122,10 +124,10 @@ class MlflowStudy:
         mirrored.steps.update(new)
         if isinstance(run, RunRow):
             for picture in sorted(self._folder.work(run.run_id).glob("*.png")):
-                self._client.log_artifact(mirrored.id, str(picture))
+                self._writer.log_artifact(mirrored.id, str(picture))
             # Last of all: an MLflow run that has ended is taken to be whole.
             status = "FAILED" if run.status == FAILED else "FINISHED"
-            self._client.set_terminated(mirrored.id, status, _milliseconds(run.ended_at))
+            self._writer.set_terminated(mirrored.id, status, _milliseconds(run.ended_at))
             mirrored.end_time = _milliseconds(run.ended_at)
 
     def _has(self, row: RunRow) -> bool:
@@ -140,8 +142,9 @@ class MlflowStudy:
                 return mirrored
             self._client.delete_run(mirrored.id)  # of an earlier study of this name, whose folder is gone
         start_time, tags = _start_time(run, evaluations), _tags(run)
-        info = self._client.create_run(experiment.id, start_time, tags, run.run_id).info
-        experiment.runs[run.run_id] = _Mirrored(info.run_id, start_time, None, {}, tags, set())
+        created = self._writer.create_run(experiment.id, start_time, tags, run.run_id)
+        mlflow_id = created if isinstance(created, str) else created.info.run_id
+        experiment.runs[run.run_id] = _Mirrored(mlflow_id, start_time, None, {}, tags, set())
         return experiment.runs[run.run_id]
 
     def _experiment(self, algorithm: str) -> _Experiment:
@@ -174,37 +177,6 @@ class MlflowStudy:
             elif run_id is not None:
                 runs[run_id] = _Mirrored(mlflow_id, info.start_time, info.end_time, data.params, data.tags, None)
         return _Experiment(found.experiment_id, runs)
-
-
-class _Database:
-    """A SQLite database of MLflow, with its tables."""
-
-    def __init__(self, tracking_uri: str, artifact_root: Path) -> None:
-        self._path = Path(tracking_uri.removeprefix("sqlite:///"))
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        # The write-ahead log stays switched on in the file: commits are cheaper, and readers never wait.
-        with closing(sqlite3.connect(self._path)) as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
-        store = SqlAlchemyStore(tracking_uri, str(artifact_root))  # type: ignore[no-untyped-call]
-        self.engine: sqlalchemy.Engine = store.engine
-        sqlalchemy.event.listen(self.engine, "connect", _relax)
-        self.engine.dispose()
-        self._file = self._identity()
-
-    def is_current(self) -> bool:
-        return self._identity() == self._file
-
-    def _identity(self) -> tuple[int, int] | None:
-        try:
-            status = self._path.stat()
-        except FileNotFoundError:
-            return None
-        return status.st_dev, status.st_ino
-
-
-def _relax(connection: Any, _record: object) -> None:
-    """Let a commit not wait for the disk: a power cut may cost the mirror its last seconds, never its consistency."""
-    connection.execute("PRAGMA synchronous = NORMAL")
 
 
 def _only(table: pa.Table, run_ids: Collection[str]) -> pa.Table:

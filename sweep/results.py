@@ -166,10 +166,14 @@ def _read_records(paths: Iterable[Path]) -> pa.Table:
     tables = []
     for path in paths:
         try:
-            tables.append(_read(path, RECORD))
+            data = path.read_bytes()  # at once, as in _read
         except FileNotFoundError:
             continue
-    return pa.concat_tables([RECORD.empty_table(), *tables])
+        # For one row, read_table and its schema take twice the time of this.
+        tables.append(pq.ParquetFile(io.BytesIO(data)).read(use_threads=False))
+    if not tables:
+        return RECORD.empty_table()
+    return pa.concat_tables(tables).combine_chunks().cast(RECORD)
 
 
 def _split(records: pa.Table) -> dict[str, pa.Table]:

@@ -12,10 +12,8 @@ buffers. Either takes minutes.
 import argparse
 import multiprocessing
 import re
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,7 +27,7 @@ from wae_core.train import train
 ACCELERATOR = 80e9  # bytes
 DATA_SET = 182_599 * 3 * 64 * 64  # bytes of CelebA's training images, which train() holds on the device
 LATENT_DIM = 512  # the largest of the study
-PRECISIONS = ("float32", "bfloat16 autocast")
+PRECISIONS = ("float32", "bfloat16")
 SMALL = (2, 3)  # batches; what is kept grows in proportion to the batch, or not at all
 
 
@@ -67,10 +65,10 @@ def slope(batches: tuple[int, ...] | list[int], sizes: list[int]) -> float:
     return (sizes[1] - sizes[0]) / (batches[1] - batches[0])
 
 
-def prepare(architecture: str, batch: int) -> tuple[Run, ImageData, TrainingState]:
+def prepare(architecture: str, batch: int, precision: str = "float32") -> tuple[Run, ImageData, TrainingState]:
     """A run of a single step on random images."""
     protocol = load_settings(["study=bigwae"]).study.protocol
-    protocol = replace(protocol, steps=1, evaluation_steps=(1,), pretraining_steps=0)
+    protocol = replace(protocol, steps=1, evaluation_steps=(1,), pretraining_steps=0, precision=precision)
     hyperparameters = Hyperparameters(
         latent_dim=LATENT_DIM,
         batch_size=batch,
@@ -107,9 +105,8 @@ def bytes_kept(architecture: str, batch: int, precision: str) -> int:
         kept[storage.data_ptr()] = storage  # held, so that no address is used twice
         return tensor
 
-    prepared = prepare(architecture, batch)
-    autocast: Any = nullcontext() if precision == "float32" else torch.autocast("cpu", torch.bfloat16)
-    with autocast, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    prepared = prepare(architecture, batch, precision)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         take_step(*prepared)
     return sum(storage.nbytes() for storage in kept.values())
 

@@ -79,6 +79,7 @@ def make_result(make_evaluation: Callable[[int, float], Evaluation]) -> Callable
             fid_features="features",
             fid_reference="digits/held_out/1000",
             fid_samples=run.protocol.fid_samples,
+            precision=run.protocol.precision,
             images_seen=10 * len(fids) * run.hyperparameters.batch_size,
             train_seconds=1.0,
             eval_seconds=2.0,

@@ -1,0 +1,136 @@
+"""What every part of the benchmark shares: its options, its rows, interleaved timing, and the machine described."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("torch", "numpy", "scipy", "ray", "mlflow", "pandas", "pyarrow", "safetensors")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line chooses for all parts.
+
+    device: of the parts that exercise wae_core.
+    runs: of the orchestration's long block.
+    rounds: interleaved repetitions, whose median is shown.
+    pythae: a Python that has pythae, or None.
+    """
+
+    device: torch.device
+    runs: int
+    rounds: int
+    pythae: Path | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure: its median, lowest and highest over the rounds, and what it must be to meet its target."""
+
+    what: str
+    values: tuple[float, ...]
+    unit: str
+    at_least: float | None = None
+    at_most: float | None = None
+    note: str = ""
+
+    @property
+    def value(self) -> float | None:
+        """None where nothing was measured."""
+        return statistics.median(self.values) if self.values else None
+
+    @property
+    def meets_target(self) -> bool | None:
+        """None without a target, or without a figure."""
+        if self.value is None:
+            return None
+        if self.at_least is not None:
+            return self.value >= self.at_least
+        return None if self.at_most is None else self.value <= self.at_most
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self) | {"value": self.value, "meets_target": self.meets_target}
+
+
+def seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Wall time of `work`, until the device has done it."""
+    _synchronize(device)
+    began = time.perf_counter()
+    work()
+    _synchronize(device)
+    return time.perf_counter() - began
+
+
+def interleave(contestants: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, tuple[float, ...]]:
+    """Call A, B, …, A, B, …; returns what each returned, in the order of the rounds.
+
+    Whatever else the machine does then falls on all of them alike, and a round's ratios hold.
+    """
+    figures: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, measure in contestants.items():
+            figures[name].append(measure())
+    return {name: tuple(values) for name, values in figures.items()}
+
+
+def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> tuple[float, ...]:
+    """Round by round."""
+    return tuple(a / b for a, b in zip(numerators, denominators, strict=True))
+
+
+def describe_machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "git_commit": _git_commit(),
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "load_average": os.getloadavg()[0],  # of the minute before: what else the machine was doing
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _git_commit() -> str | None:
+    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,77 @@
+"""The benchmark suite runs from its command line and writes its figures; its records are those of the schema."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sweep.plan import Pack
+from sweep.results import StudyFolder, Tables
+from sweep.worker import WorkerContext
+from tests.benchmarks import orchestration
+from tests.benchmarks.measuring import Row, interleave, ratios
+from wae_core.run import Run
+
+ROOT = Path(__file__).parents[1]
+
+
+def bench(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.benchmarks", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_smallest_benchmark_writes_its_figures(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "bench.json"
+    done = bench("step", "--rounds", "1", "--json", str(path))
+    assert done.returncode == 0, done.stderr
+    assert "plain eager float32 / ours" in " ".join(done.stdout.split())
+    document = json.loads(path.read_text())
+    assert document["machine"]["cores"] >= 1
+    assert document["machine"]["packages"]["torch"]
+    eager, pythae = document["parts"]["step"]
+    assert eager["value"] == eager["values"][0] > 0
+    assert eager["meets_target"] is (eager["value"] >= eager["at_least"])
+    assert pythae["value"] is None  # not asked for
+
+
+def test_unknown_part_is_refused() -> None:
+    assert bench("orchestra").returncode == 2
+
+
+def test_no_op_run_leaves_a_whole_record(tmp_path: Path, make_run: Callable[..., Run]) -> None:
+    runs = tuple(make_run("wae-mmd", seed=seed) for seed in range(2))
+    folder = StudyFolder(tmp_path, "test")
+    folder.records.mkdir(parents=True)
+    context = WorkerContext(results=tmp_path, data=tmp_path, inception=None, device="cpu", git_commit="unknown")
+    reported = [progress.row for progress in orchestration._publish(Pack(runs), context)]
+    assert [row.run_id for row in reported if row] == [run.run_id for run in runs]
+    assert Tables(folder).run_ids() == {run.run_id for run in runs}
+    assert len(folder.read_table("evaluations")) == 2
+
+
+def test_rounds_alternate_and_ratios_are_taken_within_a_round() -> None:
+    order = []
+
+    def contestant(name: str, figures: list[float]) -> Callable[[], float]:
+        def measure() -> float:
+            order.append(name)
+            return figures[order.count(name) - 1]
+
+        return measure
+
+    took = interleave({"a": contestant("a", [2.0, 30.0, 4.0]), "b": contestant("b", [1.0, 10.0, 2.0])}, rounds=3)
+    assert order == ["a", "b"] * 3
+    row = Row("a / b", ratios(took["a"], took["b"]), "×", at_least=2.5)
+    assert row.values == (2.0, 3.0, 2.0)
+    assert row.value == 2.0
+    assert row.meets_target is False
+
+
+@pytest.mark.parametrize(("limits", "met"), [({}, None), ({"at_most": 2.0}, True), ({"at_most": 1.9}, False)])
+def test_target_is_met_or_not(limits: dict[str, float], met: bool | None) -> None:
+    assert Row("figure", (2.0,), "ms", **limits).meets_target is met
