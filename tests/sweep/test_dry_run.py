@@ -65,7 +65,7 @@ def test_hours_are_those_of_the_study_s_ended_runs_if_there_are_any(
     run = plan_runs(study, "vae", 3)[1]
     folder = StudyFolder(tmp_path, study.name)
     folder.records.mkdir(parents=True)
-    study_file.claim(folder.study_file, study)
+    study_file.claim(folder, study)
     folder.publish(*make_result(run, train_seconds=3500.0, eval_seconds=100.0))
     Tables(folder)
     output = dry_run(*words)
