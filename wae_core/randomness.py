@@ -44,9 +44,9 @@ class Streams:
     def truncated_normal(self, shape: Sequence[int], phase: str, step: int, purpose: str) -> Tensor:
         """Standard normal draws of `shape`, cut off at ±2, float32, on the run's device."""
         generator = self.generator(phase, step, purpose)
-        uniform = torch.rand(*shape, generator=generator, device=generator.device)
+        draws = torch.rand(*shape, generator=generator, device=generator.device)
         # By the inverse distribution function: torch's own initialiser waits for the device to reject draws.
-        draws = math.sqrt(2) * torch.erfinv((2 * uniform - 1) * math.erf(math.sqrt(2)))
+        draws.mul_(2).sub_(1).mul_(math.erf(math.sqrt(2))).erfinv_().mul_(math.sqrt(2))
         return draws.to(self._device)
 
     def permutation(self, n: int, phase: str, step: int, purpose: str) -> Tensor:

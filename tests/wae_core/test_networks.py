@@ -38,7 +38,8 @@ def layers(network: nn.Module, inputs: Tensor) -> list[str]:
         elif isinstance(module, nn.Linear):
             seen.append(f"linear {size}")
         else:
-            seen.append({"BatchNorm2d": "bn", "ReLU": "relu", "Flatten": "flatten"}.get(type(module).__name__, "?"))
+            kinds = {"BatchNorm2d": "bn", "FlattenMap": "flatten", "Flatten": "flatten", "UnflattenMap": "unflatten"}
+            seen.append(kinds.get(type(module).__name__, "relu" if isinstance(module, nn.ReLU) else "?"))
 
     hooks = [m.register_forward_hook(record) for m in network.modules() if not list(m.children())]
     network(inputs)
@@ -62,6 +63,7 @@ def test_dcgan_for_mnist_is_the_paper_s() -> None:
     assert layers(model.decoder, torch.empty(2, 8, device="meta")) == [
         f"linear {7 * 7 * 1024}",
         "relu",
+        "unflatten",
         *hidden("deconv 4/2 512x14", "deconv 4/2 256x28"),
         "deconv 4/1 1x28",
     ]
@@ -77,6 +79,7 @@ def test_dcgan_for_celeba_is_the_paper_s() -> None:
     assert layers(model.decoder, torch.empty(2, 64, device="meta")) == [
         f"linear {8 * 8 * 1024}",
         "relu",
+        "unflatten",
         *hidden("deconv 5/2 512x16", "deconv 5/2 256x32", "deconv 5/2 128x64"),
         "deconv 5/1 3x64",
     ]

@@ -6,7 +6,13 @@ import itertools
 
 from torch import Tensor, nn
 
-from wae_core.networks.layers import SameConv2d, SameConvTranspose2d, batch_norm_relu
+from wae_core.networks.layers import (
+    FlattenMap,
+    SameConv2d,
+    SameConvTranspose2d,
+    UnflattenMap,
+    batch_norm_relu,
+)
 
 
 def encoder_trunk(image_shape: tuple[int, int, int], width: int, layers: int, batch_norm: bool) -> nn.Sequential:
@@ -22,7 +28,7 @@ def encoder_trunk(image_shape: tuple[int, int, int], width: int, layers: int, ba
         modules += [SameConv2d(size, channels, out, kernel, stride=2, bias=not batch_norm)]
         modules += batch_norm_relu(out, batch_norm)
         channels, size = out, -(-size // 2)
-    return nn.Sequential(*modules, nn.Flatten())
+    return nn.Sequential(*modules, FlattenMap())
 
 
 class Decoder(nn.Module):
@@ -45,8 +51,9 @@ class Decoder(nn.Module):
         channels, image_size, _ = image_shape
         kernel = filter_size(image_shape)
         size = image_size // (2 ** (len(widths) - 1) * last_stride)
-        self._first_map = (widths[0], size, size)
-        self.project = nn.Sequential(nn.Linear(latent_dim, widths[0] * size * size), nn.ReLU(inplace=True))
+        self.project = nn.Sequential(
+            nn.Linear(latent_dim, widths[0] * size * size), nn.ReLU(inplace=True), UnflattenMap(widths[0], size)
+        )
         modules: list[nn.Module] = []
         for in_channels, out_channels in itertools.pairwise(widths):
             modules += [SameConvTranspose2d(size, in_channels, out_channels, kernel, 2, bias=not batch_norm)]
@@ -56,7 +63,7 @@ class Decoder(nn.Module):
         self.deconvolve = nn.Sequential(*modules)
 
     def forward(self, z: Tensor) -> Tensor:
-        logits: Tensor = self.deconvolve(self.project(z).unflatten(1, self._first_map))
+        logits: Tensor = self.deconvolve(self.project(z))
         return logits
 
 

@@ -38,6 +38,24 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
         return super().forward(x, output_size)[:, :, : self._out, : self._out]
 
 
+class FlattenMap(nn.Module):
+    """x [n, C, s, s] -> [n, s·s·C]: with channels last, as the authors' TensorFlow had it, nothing is copied."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 2, 3, 1).flatten(1)
+
+
+class UnflattenMap(nn.Module):
+    """x [n, s·s·C] -> [n, C, s, s], the reverse of FlattenMap."""
+
+    def __init__(self, channels: int, size: int) -> None:
+        super().__init__()
+        self._shape = (size, size, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.view(-1, *self._shape).permute(0, 3, 1, 2)
+
+
 def batch_norm_relu(channels: int, batch_norm: bool) -> list[nn.Module]:
     """Batch norm (eps 1e-5, running averages with decay 0.9: the authors' values), if wanted, and ReLU."""
     norm: list[nn.Module] = [nn.BatchNorm2d(channels, eps=1e-5, momentum=0.1)] if batch_norm else []

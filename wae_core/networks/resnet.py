@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from wae_core.networks.layers import SameConv2d, SameConvTranspose2d, batch_norm_relu
+from wae_core.networks.layers import SameConv2d, SameConvTranspose2d, UnflattenMap, batch_norm_relu
 
 BOTTLENECK = 4  # a block's output has four times the channels of its 3×3 convolution
 
@@ -104,9 +104,8 @@ class Decoder(nn.Module):
         sizes = map_sizes(image_size, len(blocks), stem_stride)
         channels = 2 * width * 2 ** (len(blocks) - 1)
         size = sizes[-1]
-        self._first_map = (channels, size, size)
         self.project = nn.Linear(latent_dim, channels * size * size)
-        modules: list[nn.Module] = []
+        modules: list[nn.Module] = [UnflattenMap(channels, size)]
         for stage in reversed(range(len(blocks))):
             # The first block of a stage upsamples, as the encoder's first block of the stage above strides.
             out_size = sizes[stage]
@@ -122,5 +121,5 @@ class Decoder(nn.Module):
         self.blocks = nn.Sequential(*modules)
 
     def forward(self, z: Tensor) -> Tensor:
-        logits: Tensor = self.blocks(self.project(z).unflatten(1, self._first_map))
+        logits: Tensor = self.blocks(self.project(z))
         return logits
