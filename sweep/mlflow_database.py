@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+REVISION = "dc11669786a5"  # of the tables in MLflow 3.17, as its migrations name it
 SECONDS_FOR_LOCK = 60.0  # another process, a rebuild say, may be writing
 INSERT_RUN = """
     INSERT INTO runs (run_uuid, name, artifact_uri, experiment_id, start_time, status, lifecycle_stage, user_id,
@@ -33,7 +34,7 @@ UPDATE_LATEST_METRIC = """
 
 
 class Database:
-    """The tables that `mlflow.store.tracking` has made, as its 3.x versions read them.
+    """The tables that `mlflow.store.tracking` has made, at the revision that is written here.
 
     The methods are those of MlflowClient, and raise as it does where a run is not there, or is deleted.
     """
@@ -55,6 +56,10 @@ class Database:
     def is_current(self) -> bool:
         """Whether this is still the file that was opened: SQLite itself would write on into a deleted one."""
         return self._identity() == self._file
+
+    def is_known(self) -> bool:
+        """Whether the tables are of the revision that the other methods know; another one is MLflow's to write."""
+        return self._connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(REVISION,)]
 
     def create_run(self, experiment_id: str, start_time: int, tags: Mapping[str, str], run_name: str) -> str:
         """Create an MLflow run and return its id."""

@@ -76,7 +76,9 @@ class MlflowStudy:
             self._engine = SqlAlchemyStore(tracking_uri, str(artifact_root)).engine  # type: ignore[no-untyped-call]
         self._client = MlflowClient(tracking_uri)
         self._client.search_experiments(max_results=1)  # raises if the server cannot be reached
-        self._writer: Database | MlflowClient = self._database or self._client
+        self._writer: Database | MlflowClient = self._client
+        if self._database is not None and self._database.is_known():
+            self._writer = self._database
         self._folder, self._study = folder, study
         self._experiments: dict[str, _Experiment] = {}
 

@@ -48,6 +48,6 @@ def pack_sizes(
             write_atomically(file, json.dumps(known, indent=1).encode())
         rates = known[key]
         sizes[architecture] = int(max(rates, key=lambda size: rates[size], default="1"))
-        shown = ", ".join(f"{rate:.3g} in packs of {size}" for size, rate in rates.items())
+        shown = ", ".join(f"{rate:,.0f} in packs of {size}" for size, rate in rates.items())
         console.print(f"{architecture}: packs of {sizes[architecture]}; models per hour and worker: {shown}")
     return sizes

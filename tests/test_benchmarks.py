@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from sweep.attempt import WorkerContext
 from sweep.plan import Pack
 from sweep.results import StudyFolder, Tables
-from sweep.worker import WorkerContext
 from tests.benchmarks import orchestration
 from tests.benchmarks.measuring import Row, interleave, ratios
 from wae_core.run import Run

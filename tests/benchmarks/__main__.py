@@ -23,7 +23,7 @@ from tests.benchmarks.measuring import Options, Row, describe_machine
 from wae_core.device import select_device
 
 # Each is imported when it is asked for: not every machine has what each of them needs.
-PARTS = ("step", "frechet", "orchestration")
+PARTS = ("step", "packs", "celeba", "frechet", "orchestration")
 
 
 def main() -> int:

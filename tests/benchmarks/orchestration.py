@@ -26,6 +26,8 @@ import psutil
 from rich.console import Console
 
 import sweep.driver
+from sweep.attempt import Progress, WorkerContext
+from sweep.cost import CostModel
 from sweep.driver import tune  # which is imported after Ray's settings are made
 from sweep.launch import _TableKeeper
 from sweep.plan import Pack, pack_runs, plan_runs
@@ -34,8 +36,8 @@ from sweep.results import StudyFolder, Tables
 from sweep.schema import COMPLETED, EvaluationRow, RunRow
 from sweep.settings import load_settings
 from sweep.tracking import Mirror, default_uri
-from sweep.worker import Progress, WorkerContext
 from tests.benchmarks.measuring import Options, Row, ratios
+from wae_core.data import image_shape
 from wae_core.run import Run
 
 FUNCTION_TRIALS = 20  # each takes seconds
@@ -145,12 +147,15 @@ def _ours(results: Path, count: int, workers: int) -> Block:
     mirror = Mirror(default_uri(results), results / "mlartifacts", folder, settings.study.name, problems.append)
     mirror.start()
     assert mirror.wait_ready(LONGEST_WAIT), problems
-    display = ProgressDisplay(Console(file=io.StringIO()), runs, [])
+    cost = CostModel(settings.study, image_shape(settings.study.protocol.dataset), settings.cluster)
+    packs = pack_runs(runs, cost.seconds, {run.hyperparameters.architecture: 1 for run in runs})
+    display = ProgressDisplay(Console(file=io.StringIO()), runs, [], cost)
     memory: list[int] = []
 
     def on_progress(progress: Progress) -> None:
-        display.update(progress)
         assert progress.row is not None
+        cost.learn(progress.row)
+        display.update(progress)
         mirror.ended(progress.run, progress.row)
         memory.append(psutil.Process().memory_info().rss)
 
@@ -159,7 +164,7 @@ def _ours(results: Path, count: int, workers: int) -> Block:
 
     meter = _Meter()
     with _TableKeeper(folder, tables), display:
-        sweep.driver.train_packs(pack_runs(runs, set()), context, settings.cluster, workers, on_progress, on_lost)
+        sweep.driver.train_packs(packs, context, settings.cluster, workers, on_progress, on_lost)
     swept = meter.wall()
     behind = mirror.close(LONGEST_WAIT)
     mirrored = meter.wall()

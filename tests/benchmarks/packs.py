@@ -1,0 +1,60 @@
+"""Part `packs`: how many models an hour one worker trains, by the number of models that it fuses."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import torch
+
+from tests.benchmarks.measuring import Options, Row
+from wae_core import throughput
+from wae_core.data import ImageData
+from wae_core.run import ALGORITHMS, Hyperparameters, Protocol, Run
+
+SIZES = {"cpu": (1, 3), "cuda": (1, 3, 6, 12, 24, 48)}
+PROTOCOL = Protocol(
+    dataset="mnist",
+    width=8,
+    steps=100_000,
+    evaluation_steps=(100_000,),
+    fid_features="digits",
+    fid_samples=0,
+    evaluation_images=0,
+    prior_variance=1.0,
+    cost_scale=0.05,
+    input_noise=0.01,
+    pretraining_steps=0,
+    pretraining_images=0,
+)
+
+
+def measure(options: Options, say: Callable[[str], None]) -> list[Row]:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (4000, 1, 28, 28), generator=generator, dtype=torch.uint8)
+    data = ImageData("mnist", train=images, held_out=images[:0]).to(options.device)
+    rows = []
+    for algorithm in ALGORITHMS:
+        for architecture in ("dcgan_small", "resnet11v2"):
+            say(f"{algorithm}, {architecture}")
+            run = _run(algorithm, architecture)
+            rates = [_rates(run, data, options.device) for _ in range(options.rounds)]
+            for size in list(rates[0])[1:]:
+                gains = tuple(rate[size] / rate[1] for rate in rates if size in rate)
+                what = f"{algorithm}, {architecture}: models an hour, {size} fused / one after the other"
+                rows.append(Row(what, gains, "×", at_least=5 if options.device.type == "cuda" else None))
+    return rows
+
+
+def _rates(run: Run, data: ImageData, device: torch.device) -> dict[int, float]:
+    return throughput.models_per_hour(run, data, device, SIZES[device.type])
+
+
+def _run(algorithm: str, architecture: str) -> Run:
+    names = {
+        "wae-mmd": {"encoder": "deterministic", "wae_lambda": 10.0, "kernel_scale": 16.0},
+        "wae-gan": {"encoder": "deterministic", "wae_lambda": 10.0, "adversary_learning_rate": 5e-4},
+        "vae": {"decoder_variance": 0.1},
+    }
+    shared = Hyperparameters(latent_dim=8, batch_size=64, learning_rate=1e-3, architecture=architecture)
+    return Run("bench", 0, algorithm, 0, 0, dataclasses.replace(shared, **names[algorithm]), PROTOCOL)  # type: ignore[arg-type]
