@@ -68,6 +68,7 @@ class PackSearcher(_NotPickled, Searcher):
         self._waiting = deque(packs)
         self._running: dict[str, Pack] = {}
         self._deaths: Counter[Pack] = Counter()
+        self._ended: set[str] = set()  # run_ids
         self._on_lost = on_lost
 
     def suggest(self, trial_id: str) -> Any:
@@ -81,11 +82,16 @@ class PackSearcher(_NotPickled, Searcher):
         pack = self._running.pop(trial_id)
         if not error:
             return
+        pack = Pack(tuple(run for run in pack.runs if run.run_id not in self._ended))
         self._deaths[pack] += 1
-        if self._deaths[pack] < DEATHS_ALLOWED:
+        if pack.runs and self._deaths[pack] < DEATHS_ALLOWED:
             self._waiting.appendleft(pack)
         else:
             self._on_lost(pack)
+
+    def note_ended(self, run: Run) -> None:
+        """A run that has its row is not trained again with a pack whose worker dies later."""
+        self._ended.add(run.run_id)
 
     @property
     def has_more(self) -> bool:
@@ -145,6 +151,8 @@ def ray_session(cluster: Cluster) -> Iterator[int]:
         log_to_driver=False,
         logging_level=logging.ERROR,
     )
+    if not address:
+        SCRATCH.chmod(0o700)  # Ray opens its temporary folder to everybody
     try:
         yield cluster.workers or _capacity(cluster)
     finally:
@@ -203,6 +211,12 @@ def train_packs(
         KeyboardInterrupt: Ctrl-C; Tune takes the signal for itself, and ends with packs left over.
     """
     searcher = PackSearcher(packs, on_lost)
+
+    def report(progress: Progress) -> None:
+        if progress.row is not None:
+            searcher.note_ended(progress.run)
+        on_progress(progress)
+
     storage = SCRATCH / f"tune_{os.getpid()}"
     try:
         tune.Tuner(
@@ -218,7 +232,7 @@ def train_packs(
             run_config=tune.RunConfig(
                 storage_path=str(storage),
                 name="packs",
-                callbacks=[_Listener(on_progress)],
+                callbacks=[_Listener(report)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 verbose=0,
             ),

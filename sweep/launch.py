@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -22,17 +21,15 @@ from sweep.lock import results_lock
 from sweep.pack_size import pack_sizes
 from sweep.plan import PLAN, Pack, check_trainable, pack_runs, plan_runs, plan_table
 from sweep.progress import ProgressDisplay
-from sweep.results import StudyFolder, Tables
-from sweep.run_folder import RunFolder
+from sweep.results import StudyFolder, Tables, write_table
 from sweep.schema import RunRow
 from sweep.settings import Settings
 from sweep.status import print_status
+from sweep.table_keeper import TableKeeper, delete_attempts
 from sweep.tracking import Mirror, default_uri
-from wae_core.checkpoint import write_atomically
 from wae_core.data import image_shape
 from wae_core.run import Run
 
-SECONDS_BETWEEN_TABLES = 5.0
 SECONDS_FOR_MIRROR = 60.0
 STAND_IN = (
     "'digits' is a laptop-sized stand-in for the paper's study; "
@@ -63,7 +60,7 @@ def launch(settings: Settings, console: Console) -> None:
             console.print(f"the search space is wider than this folder's was: {difference}")
         _extend_plan(folder, runs)
         tables = Tables(folder)
-        _delete_attempts(folder, tables.run_ids())
+        delete_attempts(folder, tables.run_ids())
         done = tables.run_ids()
         missing = [run for run in runs if run.run_id not in done]
         problems: list[str] = []
@@ -145,35 +142,8 @@ class _Sweep:
             )
             packs = pack_runs(missing, self.cost.seconds, sizes)
             self.mirror.wait_ready(SECONDS_FOR_MIRROR)
-            with _TableKeeper(self.folder, self.tables), display:
+            with TableKeeper(self.folder, self.tables), display:
                 train_packs(packs, context, cluster, workers, on_progress, on_lost)
-
-
-class _TableKeeper:
-    """A thread that, every few seconds, absorbs records into the tables and deletes the attempts of ended runs."""
-
-    def __init__(self, folder: StudyFolder, tables: Tables) -> None:
-        self._folder, self._tables = folder, tables
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="tables", daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._absorb()
-
-    def _run(self) -> None:
-        while not self._stop.wait(SECONDS_BETWEEN_TABLES):
-            try:
-                self._absorb()
-            except OSError:
-                continue  # a full disk, say: the records stay, and the last call in __exit__ raises
-
-    def _absorb(self) -> None:
-        _delete_attempts(self._folder, self._tables.absorb())
 
 
 def _announce(settings: Settings, console: Console) -> None:
@@ -230,15 +200,7 @@ def _extend_plan(folder: StudyFolder, runs: Sequence[Run]) -> None:
         table = pa.concat_tables([earlier, table.filter(is_new)])
         if len(table) == len(earlier):
             return
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer)
-    write_atomically(folder.plan_file, buffer.getvalue())
-
-
-def _delete_attempts(folder: StudyFolder, run_ids: Iterable[str]) -> None:
-    """Ended runs need their training checkpoints no more."""
-    for run_id in run_ids:
-        RunFolder(folder.work(run_id)).delete_attempts()
+    write_table(folder.plan_file, table)
 
 
 def _say_what_next(settings: Settings, folder: StudyFolder, console: Console) -> None:

@@ -39,12 +39,10 @@ class StudyFolder:
         changes nothing.
         """
         record = asdict(row) | {"evaluations": [asdict(evaluation) for evaluation in evaluations]}
-        buffer = io.BytesIO()
-        pq.write_table(pa.Table.from_pylist([record], schema=RECORD), buffer)
         target = self.records / f"{row.run_id}.parquet"
         # A rename would let the later of two results win; a link fails where the name is taken.
         complete = target.with_name(f".{target.name}.{os.uname().nodename}.{os.getpid()}.tmp")
-        write_atomically(complete, buffer.getvalue())
+        write_table(complete, pa.Table.from_pylist([record], schema=RECORD))
         try:
             os.link(complete, target)
         except FileExistsError:
@@ -125,9 +123,14 @@ class Tables:
     def _write(self, name: str, algorithm: str) -> None:
         path = self._path(name, algorithm)
         path.parent.mkdir(parents=True, exist_ok=True)
-        buffer = io.BytesIO()
-        pq.write_table(self._tables[name, algorithm].combine_chunks(), buffer)
-        write_atomically(path, buffer.getvalue())
+        write_table(path, self._tables[name, algorithm].combine_chunks())
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Replace `path` by the table, serialised whole beforehand."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    write_atomically(path, buffer.getvalue())
 
 
 def read_runs(results: str | Path, study: str) -> pd.DataFrame:

@@ -29,12 +29,12 @@ import sweep.driver
 from sweep.attempt import Progress, WorkerContext
 from sweep.cost import CostModel
 from sweep.driver import tune  # which is imported after Ray's settings are made
-from sweep.launch import _TableKeeper
 from sweep.plan import Pack, pack_runs, plan_runs
 from sweep.progress import ProgressDisplay
 from sweep.results import StudyFolder, Tables
 from sweep.schema import COMPLETED, EvaluationRow, RunRow
 from sweep.settings import load_settings
+from sweep.table_keeper import TableKeeper
 from sweep.tracking import Mirror, default_uri
 from tests.benchmarks.measuring import Options, Row, ratios
 from wae_core.data import image_shape
@@ -163,7 +163,7 @@ def _ours(results: Path, count: int, workers: int) -> Block:
         raise AssertionError(f"the worker of {pack} died")
 
     meter = _Meter()
-    with _TableKeeper(folder, tables), display:
+    with TableKeeper(folder, tables), display:
         sweep.driver.train_packs(packs, context, settings.cluster, workers, on_progress, on_lost)
     swept = meter.wall()
     behind = mirror.close(LONGEST_WAIT)
