@@ -19,7 +19,7 @@ def test_a_pack_whose_worker_died_comes_again_without_the_runs_that_have_ended(m
     searcher.note_ended(runs[1])
     searcher.on_trial_complete("a", error=True)
     rest = Pack((runs[0], runs[2]))
-    for death in range(DEATHS_ALLOWED):
+    for death in range(1, DEATHS_ALLOWED):
         assert lost == []
         assert searcher.suggest(str(death))["pack"].value == rest
         searcher.on_trial_complete(str(death), error=True)
