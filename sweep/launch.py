@@ -61,6 +61,8 @@ def launch(settings: Settings, console: Console) -> None:
         _extend_plan(folder, runs)
         tables = Tables(folder)
         delete_attempts(folder, tables.run_ids())
+        if settings.retry_failed:
+            console.print(f"failed runs that are tried again: {tables.drop_failed()}")
         done = tables.run_ids()
         missing = [run for run in runs if run.run_id not in done]
         problems: list[str] = []

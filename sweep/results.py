@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sweep.schema import EVALUATIONS, RECORD, RUNS, EvaluationRow, RunRow
+from sweep.schema import EVALUATIONS, FAILED, RECORD, RUNS, EvaluationRow, RunRow
 from wae_core.checkpoint import write_atomically
 from wae_core.run import ALGORITHMS
 
@@ -116,6 +116,21 @@ class Tables:
             if path.stem in present:
                 path.unlink()
         return absorbed
+
+    def drop_failed(self) -> int:
+        """Take the failed runs out of the tables, so that they are missing again; returns how many they were.
+
+        Evaluations go first: a crash in between leaves failed rows, which the next call drops.
+        """
+        count = 0
+        for algorithm in ALGORITHMS:
+            runs = self._tables["runs", algorithm]
+            failed = runs.filter(pc.equal(runs["status"], FAILED))
+            count += len(failed)
+            for name in ("evaluations", "runs") if len(failed) else ():
+                self._tables[name, algorithm] = _without(self._tables[name, algorithm], failed)
+                self._write(name, algorithm)
+        return count
 
     def _path(self, name: str, algorithm: str) -> Path:
         return self._folder.root / name / f"{algorithm}.parquet"

@@ -25,6 +25,7 @@ from wae_core.run import ALGORITHMS, Protocol
 CONF = Path(__file__).parent / "conf"
 PATHS = ("results", "space", "data", "inception")
 LARGEST_BUDGET = 1_000_000
+RETRIES = ("none", "failed")
 SEARCHES = ("random",)
 DEVICES = ("cpu", "cuda", "xla")
 RESOURCES = ("cpus_per_worker", "gpus_per_worker", "tpus_per_worker")
@@ -65,6 +66,7 @@ class Settings:
     data: Path
     inception: Path | None
     search: str
+    retry_failed: bool  # train runs again that have failed
     cluster: Cluster
     dry_run: bool
 
@@ -98,6 +100,7 @@ def load_settings(words: Sequence[str]) -> Settings:
         data=Path(checks.text("data", config["data"])),
         inception=None if config["inception"] is None else Path(checks.text("inception", config["inception"])),
         search=checks.one_of("search", config["search"], SEARCHES),
+        retry_failed=checks.one_of("retry", config["retry"], RETRIES) == "failed",
         cluster=_cluster(config["cluster"]),
         dry_run=checks.boolean("dry_run", config["dry_run"]),
     )
@@ -111,7 +114,7 @@ def studies() -> list[str]:
 def _check_keys(words: Sequence[str]) -> None:
     """Refuse what Hydra would answer with a page: words without '=', unknown keys, unknown files of a group."""
     groups = {"study": studies(), "cluster": sorted(path.stem for path in (CONF / "cluster").glob("*.yaml"))}
-    known = {"alg", "budget", *PATHS, "search", "dry_run", *groups}
+    known = {"alg", "budget", *PATHS, "search", "retry", "dry_run", *groups}
     for group, names in groups.items():
         known |= {f"{group}.{key!s}" for key in OmegaConf.load(CONF / group / f"{names[0]}.yaml")}
     for word in words:

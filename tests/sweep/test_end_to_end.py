@@ -180,6 +180,14 @@ def test_diverging_and_failing_runs_are_rows_and_the_others_go_on(tmp_path: Path
     assert runs.loc["vae-00000-s1", "status"] == "failed"
     assert "FileExistsError" in runs.loc["vae-00000-s1", "status_reason"]
 
+    (study / "work" / "vae-00000-s1").unlink()
+    output = sweep(tmp_path / "results", "alg=vae", "budget=3", f"space={path}", "retry=failed")
+    assert "failed runs that are tried again: 1" in output
+    again = read_runs(tmp_path / "results", "digits-diverging").set_index("run_id")
+    assert again["status"].to_dict() == dict.fromkeys(runs.index, "diverged")
+    others = ["vae-00000-s0", "vae-00000-s2"]
+    pd.testing.assert_frame_equal(again.loc[others], runs.loc[others])
+
 
 def test_killed_driver_loses_and_doubles_nothing(tmp_path: Path, first: tuple[Path, str]) -> None:
     """SIGKILL to the whole driver session in mid-run; the relaunch ends with the rows of an undisturbed sweep."""

@@ -149,7 +149,9 @@ def launch_of(study: Study, tmp_path: Path, device: str = "cpu") -> Settings:
     cluster = Cluster(
         device, None, cpus_per_worker=1, gpus_per_worker=0, tpus_per_worker=0, pack_size=1, teraflops=0.02
     )
-    return Settings(study, ALGORITHMS, 3, tmp_path / "results", tmp_path / "data", None, "random", cluster, False)
+    return Settings(
+        study, ALGORITHMS, 3, tmp_path / "results", tmp_path / "data", None, "random", False, cluster, False
+    )
 
 
 @pytest.fixture

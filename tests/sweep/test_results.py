@@ -179,6 +179,26 @@ def test_records_become_rows_once(
             assert set(table["algorithm"].to_pylist()) == {algorithm}
 
 
+def test_dropped_failed_runs_are_missing_and_can_have_another_result(
+    folder: StudyFolder, make_run: Callable[..., Run], make_result: Callable[..., Any]
+) -> None:
+    runs = [make_run("vae", seed=seed) for seed in range(3)] + [make_run("wae-gan")]
+    for run, status in zip(runs, ("completed", "failed", "diverged", "failed"), strict=True):
+        folder.publish(*make_result(run, status, fids=(3.0, 2.0)))
+    tables = Tables(folder)
+    before = files(folder)
+    assert tables.drop_failed() == 2
+    assert tables.run_ids() == rows_of(folder).keys() == {runs[0].run_id, runs[2].run_id}
+    assert {run_id for run_id, _ in evaluations_of(folder)} == {runs[0].run_id, runs[2].run_id}
+    assert files(folder)["runs/wae-mmd.parquet"] == before["runs/wae-mmd.parquet"]
+    assert tables.drop_failed() == 0
+
+    folder.publish(*make_result(runs[1], "completed", fids=(1.0,)))
+    assert tables.absorb() == [runs[1].run_id]
+    assert rows_of(folder)[runs[1].run_id] == 1
+    assert [step for run_id, step in evaluations_of(folder) if run_id == runs[1].run_id] != []
+
+
 @pytest.mark.parametrize("first_fids", [(9.0, 8.0), (9.0,), ()], ids=["as many", "fewer", "none"])
 def test_the_table_wins_over_a_later_record(
     folder: StudyFolder,

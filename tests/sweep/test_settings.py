@@ -53,6 +53,7 @@ REFUSED = {
     "cluster=null": ["cluster", "gpu", "local", "tpu"],
     "cluster.device=gpu": ["cluster.device", "'gpu'", "cpu", "cuda", "xla"],
     "search=tpe": ["search", "'tpe'", "random"],
+    "retry=all": ["retry", "'all'", "none", "failed"],
     "dry_run=maybe": ["dry_run", "'maybe'", "true", "false"],
     "study.precision=float16": ["study.precision", "'float16'", "float32", "tf32", "bfloat16"],
     "cluster.pack_size=0": ["cluster.pack_size", "0"],
@@ -226,6 +227,7 @@ def test_without_a_word_it_is_the_smallest_sweep_of_the_embedded_study() -> None
     settings = load_settings([])
     assert settings.algorithms == ALGORITHMS
     assert (settings.budget, settings.search, settings.dry_run) == (3, "random", False)
+    assert not settings.retry_failed
     assert (settings.results, settings.data, settings.inception) == (Path("results"), Path("data"), None)
     assert (settings.study.name, settings.study.seed, settings.study.seeds) == ("digits", 3, 3)
     assert settings.cluster == Cluster(
@@ -244,6 +246,7 @@ def test_words_reach_their_place_and_the_last_of_two_wins() -> None:
             "budget=3",
             "budget=12",
             "dry_run=true",
+            "retry=failed",
             "cluster=gpu",
             "cluster.workers=4",
             "cluster.teraflops=300",
@@ -260,6 +263,7 @@ def test_words_reach_their_place_and_the_last_of_two_wins() -> None:
         ]
     )
     assert (settings.algorithms, settings.budget, settings.dry_run) == (("vae",), 12, True)
+    assert settings.retry_failed
     assert settings.cluster == Cluster(
         "cuda", 4, cpus_per_worker=1, gpus_per_worker=1, tpus_per_worker=0, pack_size=None, teraflops=300.0
     )
