@@ -13,7 +13,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-FORMAT = 1
+FORMAT = 2  # 2: linear layers beside feature maps order them channels last
 
 
 class CheckpointError(ValueError):
