@@ -59,14 +59,14 @@ class Attempt:
     def __init__(self, run: Run, pack_size: int, context: WorkerContext) -> None:
         """Begin an attempt, from the newest checkpoint of the earlier ones."""
         self.run, self._pack_size, self._context = run, pack_size, context
-        self._folder = StudyFolder(context.results, run.study)
-        self._work = RunFolder(self._folder.work(run.run_id))
+        folder = StudyFolder(context.results, run.study)
+        self._work = RunFolder(folder.work(run.run_id))
         self._work.begin_attempt()
         self._device = select_device(context.device)
         self.data, self._evaluator = evaluator_of(run.protocol.dataset, run.protocol.fid_features, context)
-        if not self._folder.real_images_file.exists():
+        if not folder.real_images_file.exists():
             figures = asdict(self._evaluator.real_images(run.protocol.fid_samples))
-            write_atomically(self._folder.real_images_file, json.dumps(figures, indent=1).encode())
+            write_atomically(folder.real_images_file, json.dumps(figures, indent=1).encode())
         self.state = TrainingState(run, self.data, self._device)
         history, tensors = self._work.resume()
         if tensors is not None:

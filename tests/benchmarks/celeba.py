@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from tests.benchmarks.measuring import Options, Row, seconds
-from tests.benchmarks.packs import PROTOCOL
+from tests.benchmarks.measuring import PROTOCOL, Options, Row, seconds
 from wae_core.data import ImageData
 from wae_core.flops import step_flops
 from wae_core.run import Hyperparameters, Run

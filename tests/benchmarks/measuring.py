@@ -1,4 +1,4 @@
-"""What every part of the benchmark shares: its options, its rows, interleaved timing, and the machine described."""
+"""What all parts of the benchmark share: options, protocol, rows, interleaved timing, the machine described."""
 
 from __future__ import annotations
 
@@ -16,6 +16,23 @@ from typing import Any
 
 import torch
 
+from wae_core.run import Protocol
+
+# Of the parts that train, each with its own changes: nothing is evaluated, and there is no pre-training.
+PROTOCOL = Protocol(
+    dataset="mnist",
+    width=8,
+    steps=100_000,
+    evaluation_steps=(100_000,),
+    fid_features="digits",
+    fid_samples=0,
+    evaluation_images=0,
+    prior_variance=1.0,
+    cost_scale=0.05,
+    input_noise=0.01,
+    pretraining_steps=0,
+    pretraining_images=0,
+)
 PACKAGES = ("torch", "numpy", "scipy", "ray", "mlflow", "pandas", "pyarrow", "safetensors")
 
 

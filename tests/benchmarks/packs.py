@@ -7,26 +7,12 @@ from collections.abc import Callable
 
 import torch
 
-from tests.benchmarks.measuring import Options, Row
+from tests.benchmarks.measuring import PROTOCOL, Options, Row
 from wae_core import throughput
 from wae_core.data import ImageData
-from wae_core.run import ALGORITHMS, Hyperparameters, Protocol, Run
+from wae_core.run import ALGORITHMS, Hyperparameters, Run
 
 SIZES = {"cpu": (1, 3), "cuda": (1, 3, 6, 12, 24, 48)}
-PROTOCOL = Protocol(
-    dataset="mnist",
-    width=8,
-    steps=100_000,
-    evaluation_steps=(100_000,),
-    fid_features="digits",
-    fid_samples=0,
-    evaluation_images=0,
-    prior_variance=1.0,
-    cost_scale=0.05,
-    input_noise=0.01,
-    pretraining_steps=0,
-    pretraining_images=0,
-)
 
 
 def measure(options: Options, say: Callable[[str], None]) -> list[Row]:

@@ -7,14 +7,15 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from tests.benchmarks import plain
-from tests.benchmarks.measuring import Options, Row, interleave, ratios, seconds
+from tests.benchmarks.measuring import PROTOCOL, Options, Row, interleave, ratios, seconds
 from wae_core.data import ImageData
-from wae_core.run import Hyperparameters, Protocol, Run
+from wae_core.run import Hyperparameters, Run
 from wae_core.state import TrainingState
 from wae_core.train import train
 
@@ -70,19 +71,14 @@ def measure(options: Options, say: Callable[[str], None]) -> list[Row]:
 def _ours(images: torch.Tensor, measurements: int, device: torch.device) -> Callable[[], float]:
     """wae_core's training as the sweep runs it; a checkpoint, which nobody evaluates, ends each measurement."""
     steps = tuple(range(STEPS, STEPS * measurements + 1, STEPS))
-    protocol = Protocol(
+    protocol = replace(
+        PROTOCOL,
         dataset="digits",
         width=plain.WIDTH,
         steps=steps[-1],
         evaluation_steps=steps,
-        fid_features="digits",
-        fid_samples=0,
-        evaluation_images=0,
-        prior_variance=1.0,
         cost_scale=plain.COST_SCALE,
         input_noise=0.0,  # the others have neither noise nor pre-training
-        pretraining_steps=0,
-        pretraining_images=0,
     )
     hyperparameters = Hyperparameters(
         latent_dim=plain.LATENT_DIM,

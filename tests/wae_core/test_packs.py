@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.wae_core.variants import every_variant
 from wae_core.data import ImageData
 from wae_core.randomness import StepDraws, Streams
 from wae_core.run import ALGORITHMS, Run
@@ -19,14 +20,6 @@ from wae_core.train import Checkpoint, train_pack
 
 CPU = torch.device("cpu")
 MakeRun = Callable[..., Run]
-VARIANTS = [
-    ("wae-mmd", "deterministic"),
-    ("wae-mmd", "stochastic"),
-    ("wae-gan", "deterministic"),
-    ("wae-gan", "stochastic"),
-    ("vae", None),
-]
-every_variant = pytest.mark.parametrize(("algorithm", "encoder"), VARIANTS)
 every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
 every_architecture = pytest.mark.parametrize("architecture", ["dcgan_small", "resnet11v2"])
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.wae_core.variants import VARIANTS, every_variant
 from wae_core.adam import Adam
 from wae_core.checkpoint import load_checkpoint, save_checkpoint
 from wae_core.data import ImageData, to_float
@@ -30,14 +31,6 @@ from wae_core.train import Checkpoint, _draw_shapes, _pretrain, _step, train
 
 CPU = torch.device("cpu")
 MakeRun = Callable[..., Run]
-VARIANTS = [
-    ("wae-mmd", "deterministic"),
-    ("wae-mmd", "stochastic"),
-    ("wae-gan", "deterministic"),
-    ("wae-gan", "stochastic"),
-    ("vae", None),
-]
-every_variant = pytest.mark.parametrize(("algorithm", "encoder"), VARIANTS)
 LONG: dict[str, Any] = {  # an epoch has 5 steps
     "steps": 12,
     "evaluation_steps": (3, 8, 12),
