@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,18 +18,19 @@ from sweep.attempt import Progress, WorkerContext, publish_failure
 from sweep.checks import SettingsError
 from sweep.cost import CostModel
 from sweep.dry_run import print_plan
-from sweep.lock import results_lock
+from sweep.lock import Check, results_lock
 from sweep.pack_size import pack_sizes
-from sweep.plan import PLAN, Pack, check_trainable, pack_runs, plan_runs, plan_table
+from sweep.plan import PLAN, check_trainable, pack_runs, plan_runs, plan_table
 from sweep.progress import ProgressDisplay
 from sweep.results import StudyFolder, Tables, write_table
 from sweep.schema import RunRow
 from sweep.settings import Settings
 from sweep.status import print_status
-from sweep.table_keeper import TableKeeper, delete_attempts
+from sweep.table_keeper import TableKeeper, delete_served
 from sweep.tracking import Mirror, default_uri
 from wae_core.data import image_shape
 from wae_core.run import Run
+from wae_core.storage import write_atomically
 
 SECONDS_FOR_MIRROR = 60.0
 STAND_IN = (
@@ -55,30 +57,24 @@ def launch(settings: Settings, console: Console) -> None:
         return
     check_trainable(settings)
     folder = _open(settings)
-    with results_lock(folder.root / "lock"):
-        for difference in study_file.claim(folder, study):
+    with results_lock(folder.root / "lock") as check:
+        for difference in study_file.claim(folder, study, settings.failures):
             console.print(f"the search space is wider than this folder's was: {difference}")
         _extend_plan(folder, runs)
         tables = Tables(folder)
-        delete_attempts(folder, tables.run_ids())
+        delete_served(folder, tables, tables.run_ids(), settings.keep_best)
         if settings.retry_failed:
             console.print(f"failed runs that are tried again: {tables.drop_failed()}")
         done = tables.run_ids()
         missing = [run for run in runs if run.run_id not in done]
         problems: list[str] = []
-        mirror = Mirror(
-            default_uri(folder.root.parent),
-            folder.root.parent / "mlartifacts",
-            folder,
-            study.name,
-            problems.append,
-        )
+        mirror = Mirror(settings.tracking or default_uri(folder.root.parent), folder, study.name, problems.append)
         mirror.start()
         mirror.catch_up()
         try:
             if missing:
                 console.print(f"starting Ray and the workers; results go to {folder.root}")
-                _Sweep(settings, folder, tables, mirror, cost, console).train(runs, missing)
+                _Sweep(settings, folder, tables, mirror, cost, console, check).train(runs, missing)
             else:
                 console.print("every run of this budget has its row: nothing to train")
         finally:
@@ -101,6 +97,7 @@ class _Sweep:
     mirror: Mirror
     cost: CostModel
     console: Console
+    check: Check
 
     def train(self, runs: Sequence[Run], missing: Sequence[Run]) -> None:
         # Imported here: bad input, and a launch with nothing to do, need not wait for Ray.
@@ -117,6 +114,8 @@ class _Sweep:
             inception=inception.absolute() if inception else None,
             device=cluster.device,
             git_commit=study_file.git_commit(),
+            checkpoint_steps=self.settings.checkpoint_steps,
+            tries=self.settings.failures.tries,
         )
 
         def on_progress(progress: Progress) -> None:
@@ -128,10 +127,10 @@ class _Sweep:
             if progress.row is not None:
                 self.mirror.ended(progress.run, progress.row)
 
-        def on_lost(pack: Pack) -> None:
-            for run in pack.runs:
-                row = publish_failure(run, len(pack.runs), context, "its worker process died again and again")
-                on_progress(Progress(run, row=row))
+        def on_lost(run: Run) -> None:
+            deaths = self.settings.failures.worker_deaths
+            reason = f"its worker process died {deaths} times without a new checkpoint"
+            on_progress(Progress(run, row=publish_failure(run, 1, context, reason)))
 
         with ray_session(cluster) as workers:
             sizes = pack_sizes(
@@ -144,8 +143,9 @@ class _Sweep:
             )
             packs = pack_runs(missing, self.cost.seconds, sizes)
             self.mirror.wait_ready(SECONDS_FOR_MIRROR)
-            with TableKeeper(self.folder, self.tables), display:
-                train_packs(packs, context, cluster, workers, on_progress, on_lost)
+            keep_best, deaths = self.settings.keep_best, self.settings.failures.worker_deaths
+            with TableKeeper(self.folder, self.tables, keep_best, self.check), display:
+                train_packs(packs, context, cluster, workers, deaths, on_progress, on_lost)
 
 
 def _announce(settings: Settings, console: Console) -> None:
@@ -187,9 +187,12 @@ def _open(settings: Settings) -> StudyFolder:
     folder = StudyFolder(settings.results.absolute(), settings.study.name)
     try:
         folder.records.mkdir(parents=True, exist_ok=True)
-        (folder.root / "lock").touch()
+        probe = folder.root / f".{os.getpid()}.probe"
+        write_atomically(probe, b"")
+        probe.unlink()
     except OSError as error:
-        raise SettingsError(f"results folder {settings.results} cannot be written: {error.strerror}") from error
+        reason = error.strerror or error
+        raise SettingsError(f"results folder {settings.results} cannot be written: {reason}") from error
     return folder
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
@@ -14,21 +12,21 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sweep.schema import EVALUATIONS, FAILED, RECORD, RUNS, EvaluationRow, RunRow
-from wae_core.checkpoint import write_atomically
 from wae_core.run import ALGORITHMS
+from wae_core.storage import Location, ObjectPath, Version, create, listed, location, write_atomically
 
 
 class StudyFolder:
     """Where a study's results lie; see the README for the layout."""
 
-    def __init__(self, results: str | Path, study: str) -> None:
-        self.root = Path(results) / study
+    def __init__(self, results: str | Location, study: str) -> None:
+        self.root = location(results) / study
         self.study_file = self.root / "study.yaml"
         self.plan_file = self.root / "plan.parquet"
         self.real_images_file = self.root / "real_images.json"
         self.records = self.root / "records"
 
-    def work(self, run_id: str) -> Path:
+    def work(self, run_id: str) -> Location:
         """The run's own folder: samples.png, the best checkpoint, and its attempts while it runs."""
         return self.root / "work" / run_id
 
@@ -39,29 +37,21 @@ class StudyFolder:
         changes nothing.
         """
         record = asdict(row) | {"evaluations": [asdict(evaluation) for evaluation in evaluations]}
-        target = self.records / f"{row.run_id}.parquet"
-        # A rename would let the later of two results win; a link fails where the name is taken.
-        complete = target.with_name(f".{target.name}.{os.uname().nodename}.{os.getpid()}.tmp")
-        write_table(complete, pa.Table.from_pylist([record], schema=RECORD))
-        try:
-            os.link(complete, target)
-        except FileExistsError:
-            return False
-        finally:
-            complete.unlink()
-        return True
+        return create(
+            self.records / f"{row.run_id}.parquet", _serialised(pa.Table.from_pylist([record], schema=RECORD))
+        )
 
     def read_table(self, name: str) -> pa.Table:
         """`runs` or `evaluations` of all algorithms, the records that no table has absorbed yet included."""
         # Read in the order opposite to that of writing: a result that is absorbed meanwhile is found twice, and not
         # left out.
-        records = _split(_read_records(sorted(self.records.glob("*.parquet"))))
+        records = _split(_read_records(listed(self.records, "*.parquet")))
         runs = self._read_tables("runs", RUNS)
         table = runs if name == "runs" else self._read_tables("evaluations", EVALUATIONS)
         return pa.concat_tables([table, _without(records[name], runs, table)])
 
     def _read_tables(self, name: str, schema: pa.Schema) -> pa.Table:
-        tables = [_read(path, schema) for path in sorted((self.root / name).glob("*.parquet"))]
+        tables = [_read(path, schema) for path in listed(self.root / name, "*.parquet")]
         return pa.concat_tables([schema.empty_table(), *tables])
 
 
@@ -72,14 +62,21 @@ class Tables:
         """Read the tables, or create them typed and empty, and absorb what an earlier driver left."""
         self._folder = folder
         self._tables: dict[tuple[str, str], pa.Table] = {}
+        self._versions: dict[Location, Version] = {}
         for name, schema in (("runs", RUNS), ("evaluations", EVALUATIONS)):
+            (folder.root / name).mkdir(parents=True, exist_ok=True)
             for algorithm in ALGORITHMS:
                 path = self._path(name, algorithm)
-                if path.exists():
-                    self._tables[name, algorithm] = _read(path, schema)
-                else:
+                if not path.exists():
                     self._tables[name, algorithm] = schema.empty_table()
                     self._write(name, algorithm)
+                elif isinstance(path, ObjectPath):
+                    data, self._versions[path] = path.read_version()
+                    self._tables[name, algorithm] = pq.read_table(io.BytesIO(data), schema=schema)
+                    # Makes another version of it: a driver that was cut off, and goes on, fails to write.
+                    self._write(name, algorithm)
+                else:
+                    self._tables[name, algorithm] = _read(path, schema)
         self.absorb()
 
     def run_ids(self) -> set[str]:
@@ -97,7 +94,7 @@ class Tables:
         Evaluations are written before runs, and records are deleted last: a crash at any point leaves either the
         record, which is absorbed again by run_id, or both tables with it.
         """
-        paths = sorted(self._folder.records.glob("*.parquet"))
+        paths = listed(self._folder.records, "*.parquet")
         if not paths:
             return []
         parts = _split(_read_records(paths))
@@ -132,23 +129,52 @@ class Tables:
                 self._write(name, algorithm)
         return count
 
-    def _path(self, name: str, algorithm: str) -> Path:
+    def beyond_best(self, count: int) -> list[str]:
+        """The runs that have a checkpoint and are not among the `count` of lowest FID of their algorithm."""
+        run_ids: list[str] = []
+        for algorithm in ALGORITHMS:
+            runs = self._tables["runs", algorithm]
+            kept = runs.filter(pc.is_valid(runs["checkpoint_path"])).sort_by(
+                [("best_fid", "ascending"), ("run_id", "ascending")]
+            )
+            run_ids += kept["run_id"].to_pylist()[count:]
+        return run_ids
+
+    def forget_checkpoints(self, run_ids: Sequence[str]) -> None:
+        """Note that these runs have no checkpoint any more."""
+        gone = pa.array(run_ids, pa.string())
+        for algorithm in ALGORITHMS:
+            runs = self._tables["runs", algorithm]
+            is_gone = pc.is_in(runs["run_id"], value_set=gone)
+            if pc.any(is_gone).as_py():
+                column = runs.schema.get_field_index("checkpoint_path")
+                paths = pc.if_else(is_gone, None, runs["checkpoint_path"])
+                self._tables["runs", algorithm] = runs.set_column(column, runs.schema.field(column), paths)
+                self._write("runs", algorithm)
+
+    def _path(self, name: str, algorithm: str) -> Location:
         return self._folder.root / name / f"{algorithm}.parquet"
 
     def _write(self, name: str, algorithm: str) -> None:
-        path = self._path(name, algorithm)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_table(path, self._tables[name, algorithm].combine_chunks())
+        path, table = self._path(name, algorithm), self._tables[name, algorithm].combine_chunks()
+        if isinstance(path, ObjectPath):
+            self._versions[path] = path.put(_serialised(table), only=self._versions.get(path))
+        else:
+            write_table(path, table)
 
 
-def write_table(path: Path, table: pa.Table) -> None:
+def write_table(path: Location, table: pa.Table) -> None:
     """Replace `path` by the table, serialised whole beforehand."""
+    write_atomically(path, _serialised(table))
+
+
+def _serialised(table: pa.Table) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
-    write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
-def read_runs(results: str | Path, study: str) -> pd.DataFrame:
+def read_runs(results: str | Location, study: str) -> pd.DataFrame:
     """One row per ended run of the study; the columns are those of `sweep.schema.RunRow`.
 
     Raises:
@@ -157,7 +183,7 @@ def read_runs(results: str | Path, study: str) -> pd.DataFrame:
     return _frame(results, study, "runs")
 
 
-def read_evaluations(results: str | Path, study: str) -> pd.DataFrame:
+def read_evaluations(results: str | Location, study: str) -> pd.DataFrame:
     """One row per (ended run, evaluation step); the columns are those of `sweep.schema.EvaluationRow`.
 
     Raises:
@@ -166,7 +192,7 @@ def read_evaluations(results: str | Path, study: str) -> pd.DataFrame:
     return _frame(results, study, "evaluations")
 
 
-def _frame(results: str | Path, study: str, name: str) -> pd.DataFrame:
+def _frame(results: str | Location, study: str, name: str) -> pd.DataFrame:
     folder = StudyFolder(results, study)
     if not folder.root.is_dir():
         raise FileNotFoundError(f"there is no study {study!r} in the results folder {results}")
@@ -174,12 +200,12 @@ def _frame(results: str | Path, study: str, name: str) -> pd.DataFrame:
     return frame
 
 
-def _read(path: Path, schema: pa.Schema) -> pa.Table:
+def _read(path: Location, schema: pa.Schema) -> pa.Table:
     # Read at once: the file may be replaced or deleted meanwhile.
     return pq.read_table(io.BytesIO(path.read_bytes()), schema=schema)
 
 
-def _read_records(paths: Iterable[Path]) -> pa.Table:
+def _read_records(paths: Iterable[Location]) -> pa.Table:
     """All records among `paths`; one that was absorbed and deleted meanwhile is passed over."""
     tables = []
     for path in paths:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
-from pathlib import Path
 
 import pandas as pd
 import pyarrow.parquet as pq
+import yaml
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +17,7 @@ from rich.text import Text
 from sweep.results import StudyFolder
 from sweep.schema import STATUSES
 from wae_core.run import ALGORITHMS
+from wae_core.storage import location
 
 
 def status_frame(folder: StudyFolder) -> pd.DataFrame:
@@ -24,7 +26,7 @@ def status_frame(folder: StudyFolder) -> pd.DataFrame:
     Raises:
         FileNotFoundError: the folder holds no plan.
     """
-    plan = pq.read_table(folder.plan_file, columns=["run_id", "algorithm"]).to_pandas()
+    plan = pq.read_table(io.BytesIO(folder.plan_file.read_bytes()), columns=["run_id", "algorithm"]).to_pandas()
     runs = folder.read_table("runs").to_pandas().drop(columns="algorithm").merge(plan, on="run_id")
     rows = []
     for algorithm in (name for name in ALGORITHMS if name in set(plan["algorithm"])):
@@ -62,15 +64,28 @@ def print_status(folder: StudyFolder, console: Console) -> None:
         )
     console.print(table)
     if folder.real_images_file.exists():
-        real = json.loads(folder.real_images_file.read_text())
+        real = json.loads(folder.real_images_file.read_bytes())
         console.print(
             f"real images: FID {real['fid']:.2f} ({real['count']:,} of the training images), "
             f"sharpness {real['sharpness']:.2g}"
         )
     runs = folder.read_table("runs").to_pandas()
+    if len(runs):
+        console.print(f"attempts: {runs['attempts'].sum():,} at {len(runs):,} ended runs")
+    if folder.study_file.exists():
+        _print_failure_policy(folder, console)
     for status, same in runs[runs["status_reason"].notna()].groupby("status"):
         first = same.iloc[0]
         console.print(f"{len(same)} {status}, e.g. {first['run_id']}: {first['status_reason']}", markup=False)
+
+
+def _print_failure_policy(folder: StudyFolder, console: Console) -> None:
+    policy = yaml.safe_load(folder.study_file.read_bytes())["failures"]
+    console.print(
+        f"a run is failed after {policy['tries']} exceptions (failures.tries), or {policy['worker_deaths']} deaths of its "
+        "worker without a new checkpoint (failures.worker_deaths), and diverged where loss or FID is not finite; "
+        "out of memory halves a pack; a full disk is waited for"
+    )
 
 
 def make_console() -> Console:
@@ -85,7 +100,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--results", default="results", help="the results folder (default: results)")
     parser.add_argument("--study", help="one study; all of the folder if left out")
     arguments = parser.parse_args(words)
-    results = Path(arguments.results).absolute()
+    results = location(arguments.results).absolute()
     names = (
         [arguments.study] if arguments.study else sorted(path.parent.name for path in results.glob("*/plan.parquet"))
     )

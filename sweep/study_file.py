@@ -18,19 +18,20 @@ import yaml
 from sweep.checks import SettingsError
 from sweep.results import StudyFolder
 from sweep.schema import SCHEMA_VERSION
-from sweep.settings import Study
-from wae_core.checkpoint import write_atomically
+from sweep.settings import FailurePolicy, Study
 from wae_core.features import features_name
 from wae_core.run import Hyperparameters
+from wae_core.storage import write_atomically
 
 PACKAGES = ("torch", "numpy", "ray", "mlflow", "pandas", "pyarrow", "safetensors")
 
 
-def claim(folder: StudyFolder, study: Study) -> list[str]:
+def claim(folder: StudyFolder, study: Study, failures: FailurePolicy) -> list[str]:
     """Write study.yaml, or check that the one there is of the same study, with the same space or a wider one.
 
     A space is wider than the stored one if it draws every planned configuration as the plan has it, so that it
     changes only what is still to be drawn. Then study.yaml records it, and the differences are returned as lines.
+    The failure policy may differ from launch to launch; study.yaml records the last one.
 
     Raises:
         SettingsError: the folder belongs to another version of the study; the sentence names the first difference,
@@ -39,6 +40,7 @@ def claim(folder: StudyFolder, study: Study) -> list[str]:
     path, identity = folder.study_file, _identity(study)
     if not path.exists():
         document = identity | {
+            "failures": asdict(failures),
             "git_commit": git_commit(),
             "python": platform.python_version(),
             "packages": {package: version(package) for package in PACKAGES},
@@ -46,8 +48,9 @@ def claim(folder: StudyFolder, study: Study) -> list[str]:
         write_atomically(path, yaml.safe_dump(document, sort_keys=False).encode())
         return []
     lines = widening(folder, study)
-    if lines:
-        document = yaml.safe_load(path.read_text()) | {"space": identity["space"]}
+    stored = yaml.safe_load(path.read_bytes())
+    document = stored | {"space": identity["space"], "failures": asdict(failures)}
+    if document != stored:
         write_atomically(path, yaml.safe_dump(document, sort_keys=False).encode())
     return lines
 
@@ -60,7 +63,7 @@ def widening(folder: StudyFolder, study: Study) -> list[str]:
     """
     path, identity = folder.study_file, _identity(study)
     try:
-        document = yaml.safe_load(path.read_text())
+        document = yaml.safe_load(path.read_bytes())
         stored = {key: document[key] for key in identity}
     except (OSError, yaml.YAMLError, ValueError, KeyError, TypeError, RecursionError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())

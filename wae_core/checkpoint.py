@@ -1,26 +1,26 @@
-"""Checkpoints on a local disk: safetensors beside a JSON manifest with hashes; a kill leaves no half of one."""
+"""Checkpoints: safetensors beside a JSON manifest with hashes; a kill leaves no half of one."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-FORMAT = 2  # 2: linear layers beside feature maps order them channels last
+from wae_core.storage import Location, write_atomically
+
+FORMAT = 3  # 2: linear layers beside feature maps order them channels last; 3: sums of the losses
 
 
 class CheckpointError(ValueError):
     """A checkpoint is missing, damaged, or of another format."""
 
 
-def save_checkpoint(path: Path, tensors: dict[str, Tensor], content: dict[str, Any]) -> None:
+def save_checkpoint(path: Location, tensors: dict[str, Tensor], content: dict[str, Any]) -> None:
     """Write `path` (.safetensors) and its manifest (.json); the manifest comes last and makes the checkpoint valid.
 
     Args:
@@ -35,7 +35,7 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], content: dict[str, A
     )
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Location) -> dict[str, Any]:
     """The content of the manifest of `path`, without reading the tensors.
 
     Raises:
@@ -45,7 +45,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return content
 
 
-def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_checkpoint(path: Location) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a checkpoint: (tensors on the CPU, content).
 
     Raises:
@@ -64,7 +64,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointError(f"checkpoint {path} is not a safetensors file: {error}") from error
 
 
-def newest_checkpoint(paths: Iterable[Path]) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+def newest_checkpoint(paths: Iterable[Location]) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """The first valid checkpoint among `paths` in descending order of their file names; None if there is none."""
     for path in sorted(paths, key=lambda path: path.name, reverse=True):
         try:
@@ -74,17 +74,7 @@ def newest_checkpoint(paths: Iterable[Path]) -> tuple[dict[str, Tensor], dict[st
     return None
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace `path` by `data`: a reader, or a crash at any moment, sees the old file or the new one, whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def _read_body(path: Path) -> dict[str, Any]:
+def _read_body(path: Location) -> dict[str, Any]:
     manifest = path.with_suffix(".json")
     try:
         document = json.loads(manifest.read_bytes())

@@ -141,10 +141,18 @@ def _ours(results: Path, count: int, workers: int) -> Block:
     runs = plan_runs(settings.study, "wae-mmd", count)
     folder = StudyFolder(results, settings.study.name)
     folder.records.mkdir(parents=True)
-    context = WorkerContext(results=results, data=results, inception=None, device="cpu", git_commit="unknown")
+    context = WorkerContext(
+        results=results,
+        data=results,
+        inception=None,
+        device="cpu",
+        git_commit="unknown",
+        checkpoint_steps=1000,
+        tries=3,
+    )
     tables = Tables(folder)
     problems: list[str] = []
-    mirror = Mirror(default_uri(results), results / "mlartifacts", folder, settings.study.name, problems.append)
+    mirror = Mirror(default_uri(results), folder, settings.study.name, problems.append)
     mirror.start()
     assert mirror.wait_ready(LONGEST_WAIT), problems
     cost = CostModel(settings.study, image_shape(settings.study.protocol.dataset), settings.cluster)
@@ -159,12 +167,12 @@ def _ours(results: Path, count: int, workers: int) -> Block:
         mirror.ended(progress.run, progress.row)
         memory.append(psutil.Process().memory_info().rss)
 
-    def on_lost(pack: Pack) -> None:
-        raise AssertionError(f"the worker of {pack} died")
+    def on_lost(run: Run) -> None:
+        raise AssertionError(f"the worker of {run.run_id} died")
 
     meter = _Meter()
-    with TableKeeper(folder, tables), display:
-        sweep.driver.train_packs(packs, context, settings.cluster, workers, on_progress, on_lost)
+    with TableKeeper(folder, tables, None, lambda: None), display:
+        sweep.driver.train_packs(packs, context, settings.cluster, workers, 5, on_progress, on_lost)
     swept = meter.wall()
     behind = mirror.close(LONGEST_WAIT)
     mirrored = meter.wall()
