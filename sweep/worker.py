@@ -13,6 +13,7 @@ import torch
 
 from sweep.attempt import Attempt, Progress, WorkerContext, evaluator_of, publish_failure
 from sweep.plan import Pack
+from sweep.redaction import without_credentials
 from sweep.results import StudyFolder
 from sweep.run_folder import RunFolder
 from wae_core.device import select_device
@@ -42,7 +43,7 @@ def run_pack(pack: Pack, context: WorkerContext) -> Iterator[Progress]:
             for run in left:
                 with contextlib.suppress(OSError):  # the disk may be what failed
                     RunFolder(StudyFolder(context.results, run.study).work(run.run_id)).write(
-                        "traceback.txt", traceback.format_exc().encode()
+                        "traceback.txt", without_credentials(traceback.format_exc()).encode()
                     )
             if isinstance(error, torch.OutOfMemoryError) and len(left) > 1:
                 half = -(-len(left) // 2)
@@ -50,7 +51,7 @@ def run_pack(pack: Pack, context: WorkerContext) -> Iterator[Progress]:
             elif tries > 1:
                 waiting += [([run], tries - 1) for run in left]
             elif left:
-                reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+                reason = " ".join(without_credentials(f"{type(error).__name__}: {error}").split())[:500]
                 yield Progress(left[0], row=publish_failure(left[0], len(runs), context, reason))
 
 
