@@ -88,9 +88,11 @@ class RunFolder:
         write_atomically(self.path / name, data)
 
     def delete_attempts(self) -> None:
-        """An ended run needs its training checkpoints no more."""
+        """An ended run needs its training checkpoints no more, nor what a process that died has half written."""
         for attempt in self.path.glob(f"{ATTEMPT}*"):
             shutil.rmtree(attempt, ignore_errors=True)
+        for temporary in self.path.glob(".*.tmp"):
+            temporary.unlink(missing_ok=True)
 
     def _checkpoints(self, step: str) -> list[Path]:
         return list(self.path.glob(f"{ATTEMPT}*/step-{step}.safetensors"))
