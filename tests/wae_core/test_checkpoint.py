@@ -98,7 +98,9 @@ def test_every_truncation_of_the_manifest_is_noticed(saved: Path) -> None:
             read_manifest(saved)
 
 
-@pytest.mark.parametrize("document", ["null", "[]", '"body"', "3", "{}", '{"body": 1, "sha256": "x"}', "\xff", "[" * 5000])
+@pytest.mark.parametrize(
+    "document", ["null", "[]", '"body"', "3", "{}", '{"body": 1, "sha256": "x"}', "\xff", "[" * 5000]
+)
 def test_another_document_in_the_manifest_s_place(saved: Path, document: str) -> None:
     saved.with_suffix(".json").write_bytes(document.encode("latin-1"))
     with pytest.raises(CheckpointError, match="manifest"):
