@@ -26,7 +26,7 @@ class StudyFolder:
         Raises:
             ResultsError: the study's name is not that of a folder inside `results`.
         """
-        if Path(study).name != study or study.startswith(".") or "\0" in study:
+        if not study or Path(study).name != study or study.startswith(".") or "\0" in study:
             raise ResultsError(f"study is {study!r}, but it is the name of a folder in {results}")
         self.root = Path(results) / study
         self.study_file = self.root / "study.yaml"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from sweep import __main__ as command
@@ -136,7 +137,7 @@ ESCAPES = [
 
 @pytest.mark.parametrize("run_id", ESCAPES)
 def test_a_run_id_that_is_none_reaches_no_path(folder: StudyFolder, run_id: str) -> None:
-    outside = folder.root.parent.parent / "x" / "attempt-001"
+    outside = folder.root.parent / "x" / "attempt-001"
     outside.mkdir(parents=True)
     with pytest.raises(ResultsError, match="is of the form wae-mmd-00012-s2"):
         folder.work(run_id)
@@ -154,7 +155,7 @@ def test_a_crafted_record_is_set_aside_and_touches_nothing_outside(
     folder.publish(row, evaluations)
     path = folder.records / f"{row.run_id}.parquet"
     crafted = parse(path.read_bytes(), RECORD, path, "").to_pylist()[0] | {"run_id": "../../x"}
-    write_table(path, type(RECORD.empty_table()).from_pylist([crafted], schema=RECORD))
+    write_table(path, pa.Table.from_pylist([crafted], schema=RECORD))
     tables = Tables(folder)
     assert "'../../x'" in tables.problems[0]
     assert tables.run_ids() == set()
@@ -173,7 +174,7 @@ def test_a_crafted_table_is_refused(
         path = folder.root / name / "vae.parquet"
         good = path.read_bytes()
         rows = [row | {column: "../../x"} for row in parse(good, schema, path, "").to_pylist()]
-        write_table(path, type(schema.empty_table()).from_pylist(rows, schema=schema))
+        write_table(path, pa.Table.from_pylist(rows, schema=schema))
         with pytest.raises(ResultsError, match=r"run_id '.*' is not that of"):
             Tables(folder)
         with pytest.raises(ResultsError, match=r"run_id '.*' is not that of"):
@@ -241,7 +242,7 @@ def test_a_failed_run_s_row_and_files_hold_no_secret(
     assert progress.row.status_reason == "OSError: PUT http://***@host/bucket: denied for ***"
     tell_tale = [path for path in folder.root.rglob("*") if path.is_file() and has_secret(path)]
     assert tell_tale == []
-    assert (folder.work("vae-00000-s0") / "traceback.txt").read_text().count("***") == 2
+    assert "***@host" in (folder.work("vae-00000-s0") / "traceback.txt").read_text()
     assert PASSWORD not in str(folder.read_table("runs").to_pylist())
 
 
