@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from search_spaces import SpaceError
 from sweep.checks import SettingsError
 from sweep.launch import launch
+from sweep.parquet import ResultsError
+from sweep.redaction import without_credentials
 from sweep.settings import CONF, load_settings, studies
 from sweep.status import make_console
 from wae_core.storage import takes_nothing
@@ -27,8 +29,8 @@ def main(words: Sequence[str]) -> int:
         return 0
     try:
         launch(load_settings(words), make_console())
-    except (SettingsError, SpaceError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (SettingsError, SpaceError, ResultsError) as error:
+        print(f"error: {without_credentials(str(error))}", file=sys.stderr)
         return 2
     except OSError as error:
         if not takes_nothing(error):

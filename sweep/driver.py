@@ -20,6 +20,8 @@ os.environ.update(
     TUNE_GLOBAL_CHECKPOINT_S="1000000",  # a killed driver resumes from our records, not from Tune's snapshots
     RAY_AIR_NEW_OUTPUT="0",  # the newer console output prints a table even when verbose is 0
 )
+if "RAY_ADDRESS" not in os.environ:  # a cluster of this machine alone: then its servers listen on 127.0.0.1
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 
 import psutil
 import ray

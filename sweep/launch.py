@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from rich.console import Console
 
 from sweep import study_file
@@ -20,9 +16,10 @@ from sweep.cost import CostModel
 from sweep.dry_run import print_plan
 from sweep.lock import Check, results_lock
 from sweep.pack_size import pack_sizes
-from sweep.plan import PLAN, check_trainable, pack_runs, plan_runs, plan_table
+from sweep.plan import check_trainable, pack_runs, plan_runs
+from sweep.plan_file import extend_plan
 from sweep.progress import ProgressDisplay
-from sweep.results import StudyFolder, Tables, write_table
+from sweep.results import StudyFolder, Tables
 from sweep.schema import RunRow
 from sweep.settings import Settings
 from sweep.status import print_status
@@ -44,6 +41,7 @@ def launch(settings: Settings, console: Console) -> None:
 
     Raises:
         SettingsError: the launch cannot be made; nothing was written.
+        ResultsError: the plan or a table of the results folder is damaged, or of another version.
     """
     study = settings.study
     runs = [run for algorithm in settings.algorithms for run in plan_runs(study, algorithm, settings.budget)]
@@ -53,6 +51,7 @@ def launch(settings: Settings, console: Console) -> None:
     _announce(settings, console)
     cost = _cost_model(settings, runs)
     if settings.dry_run:
+        _learn_from_folder(cost, settings)
         print_plan(settings, runs, cost, console)
         return
     check_trainable(settings)
@@ -60,7 +59,7 @@ def launch(settings: Settings, console: Console) -> None:
     with results_lock(folder.root / "lock") as check:
         for difference in study_file.claim(folder, study, settings.failures):
             console.print(f"the search space is wider than this folder's was: {difference}")
-        _extend_plan(folder, runs)
+        extend_plan(folder, runs)
         tables = Tables(folder)
         delete_served(folder, tables, tables.run_ids(), settings.keep_best)
         if settings.retry_failed:
@@ -74,12 +73,15 @@ def launch(settings: Settings, console: Console) -> None:
         try:
             if missing:
                 console.print(f"starting Ray and the workers; results go to {folder.root}")
-                _Sweep(settings, folder, tables, mirror, cost, console, check).train(runs, missing)
+                ended = tables.rows()
+                for row in ended:
+                    cost.learn(row)
+                _Sweep(settings, folder, tables, mirror, cost, console, check).train(runs, missing, ended)
             else:
                 console.print("every run of this budget has its row: nothing to train")
         finally:
             behind = mirror.close(SECONDS_FOR_MIRROR)
-    for problem in [*problems, *([behind] if behind else [])]:
+    for problem in [*tables.problems, *problems, *([behind] if behind else [])]:
         console.print(problem, style="yellow")
     print_status(folder, console)
     _say_what_next(settings, folder, console)
@@ -99,12 +101,11 @@ class _Sweep:
     console: Console
     check: Check
 
-    def train(self, runs: Sequence[Run], missing: Sequence[Run]) -> None:
+    def train(self, runs: Sequence[Run], missing: Sequence[Run], ended: Sequence[RunRow]) -> None:
         # Imported here: bad input, and a launch with nothing to do, need not wait for Ray.
         from sweep.driver import measure_pack, ray_session, train_packs
 
         planned = {run.run_id for run in runs}
-        ended = [RunRow(**row) for row in self.folder.read_table("runs").to_pylist()]
         display = ProgressDisplay(self.console, runs, [row for row in ended if row.run_id in planned], self.cost)
         cluster = self.settings.cluster
         data, inception = self.settings.data.absolute(), self.settings.inception
@@ -162,7 +163,7 @@ def _announce(settings: Settings, console: Console) -> None:
 
 
 def _cost_model(settings: Settings, runs: Sequence[Run]) -> CostModel:
-    """The cost of the runs, by the ended ones of the results folder if it is this very study's.
+    """The cost of the runs, at the cluster's assumed rate.
 
     Raises:
         SettingsError: the networks of a run cannot be built, or the shape of the images is not known.
@@ -174,13 +175,17 @@ def _cost_model(settings: Settings, runs: Sequence[Run]) -> CostModel:
             cost.flops(run)
     except ValueError as error:
         raise SettingsError(str(error)) from error
-    folder = StudyFolder(settings.results.absolute(), study.name)
+    return cost
+
+
+def _learn_from_folder(cost: CostModel, settings: Settings) -> None:
+    """Take in the ended runs of the results folder, if it is this very study's; nothing is written."""
+    folder = StudyFolder(settings.results.absolute(), settings.study.name)
     if folder.study_file.exists():
-        with contextlib.suppress(SettingsError):  # another version's: a launch is refused later
-            study_file.widening(folder, study)
+        with contextlib.suppress(SettingsError):  # another version's
+            study_file.widening(folder, settings.study)
             for row in folder.read_table("runs").to_pylist():
                 cost.learn(RunRow(**row))
-    return cost
 
 
 def _open(settings: Settings) -> StudyFolder:
@@ -194,18 +199,6 @@ def _open(settings: Settings) -> StudyFolder:
         reason = error.strerror or error
         raise SettingsError(f"results folder {settings.results} cannot be written: {reason}") from error
     return folder
-
-
-def _extend_plan(folder: StudyFolder, runs: Sequence[Run]) -> None:
-    """Add this launch's runs to plan.parquet; what an earlier launch planned stays."""
-    table = plan_table(runs)
-    if folder.plan_file.exists():
-        earlier = pq.read_table(io.BytesIO(folder.plan_file.read_bytes()), schema=PLAN)
-        is_new = pc.invert(pc.is_in(table["run_id"], value_set=earlier["run_id"].combine_chunks()))
-        table = pa.concat_tables([earlier, table.filter(is_new)])
-        if len(table) == len(earlier):
-            return
-    write_table(folder.plan_file, table)
 
 
 def _say_what_next(settings: Settings, folder: StudyFolder, console: Console) -> None:

@@ -96,9 +96,11 @@ class RunFolder:
         write_atomically(self.path / name, data)
 
     def delete_attempts(self) -> None:
-        """An ended run needs its training checkpoints no more."""
+        """An ended run needs its training checkpoints no more, nor what a process that died has half written."""
         for attempt in self.path.glob(f"{ATTEMPT}*"):
             delete_folder(attempt)
+        for temporary in self.path.glob(".*.tmp"):
+            temporary.unlink(missing_ok=True)
 
     def delete_best(self) -> None:
         """The weights of a model that is not among those that are kept."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 import platform
+import reprlib
 import subprocess
 from dataclasses import asdict, fields
 from importlib.metadata import version
@@ -12,10 +12,10 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import yaml
 
 from sweep.checks import SettingsError
+from sweep.plan_file import read_plan
 from sweep.results import StudyFolder
 from sweep.schema import SCHEMA_VERSION
 from sweep.settings import FailurePolicy, Study
@@ -24,6 +24,8 @@ from wae_core.run import Hyperparameters
 from wae_core.storage import write_atomically
 
 PACKAGES = ("torch", "numpy", "ray", "mlflow", "pandas", "pyarrow", "safetensors")
+
+PROVENANCE = ("failures", "git_commit", "python", "packages")  # behind what must not change
 
 
 def claim(folder: StudyFolder, study: Study, failures: FailurePolicy) -> list[str]:
@@ -64,20 +66,21 @@ def widening(folder: StudyFolder, study: Study) -> list[str]:
     path, identity = folder.study_file, _identity(study)
     try:
         document = yaml.safe_load(path.read_bytes())
-        stored = {key: document[key] for key in identity}
-    except (OSError, yaml.YAMLError, ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        stored = {key: document[key] for key in (*identity, *PROVENANCE)}  # else it was cut off
+    # Beside YAMLError, PyYAML lets bare errors through: for a date like 2018-02-30, !!bool maybe, endless nesting.
+    except (OSError, yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise SettingsError(f"{path} is not a study file of this version ({reason})") from error
     lines = []
-    for key, there, here in _differences("", stored, identity):
+    for key, there, here in _differences("", {key: stored[key] for key in identity}, identity):
         if key.endswith(".source"):  # words about an interval, not the interval
             continue
         if not key.startswith("space."):
             raise SettingsError(
-                f"{path.parent} belongs to another version of study {study.name}: {key} is {there!r} there and "
-                f"{here!r} in this launch; give another results folder (RESULTS=), or the old value"
+                f"{path.parent} belongs to another version of study {study.name}: {key} is {_show(there)} there and "
+                f"{_show(here)} in this launch; give another results folder (RESULTS=), or the old value"
             )
-        lines.append(f"{key}: {there} → {here}")
+        lines.append(f"{key}: {_show(there)} → {_show(here)}".replace("'", ""))
     moved = _moved_configuration(folder, study) if lines else ""
     if moved:
         raise SettingsError(
@@ -91,7 +94,7 @@ def _moved_configuration(folder: StudyFolder, study: Study) -> str:
     """The first planned configuration that the study's space draws otherwise, in words; empty if there is none."""
     if not folder.plan_file.exists():
         return ""
-    plan = pq.read_table(io.BytesIO(folder.plan_file.read_bytes())).to_pylist()
+    plan = read_plan(folder).to_pylist()
     for row in {row["config_id"]: row for row in plan}.values():
         drawn = study.space.sample(row["algorithm"], row["config_index"], study.seed)
         for hyperparameter in fields(Hyperparameters):
@@ -134,6 +137,13 @@ def _differences(key: str, there: Any, here: Any) -> list[tuple[str, Any, Any]]:
     else:
         return [] if there == here else [(key, there, here)]
     return [d for name, pair in pairs.items() for d in _differences(f"{key}.{name}".strip("."), *pair)]
+
+
+def _show(value: Any) -> str:
+    """The value as text; bounded, since YAML aliases can nest a small file into a huge value."""
+    short = reprlib.Repr()
+    short.maxlevel, short.maxlist, short.maxstring = 2, 20, 80
+    return short.repr(value)
 
 
 def _are_lines(values: list[Any]) -> bool:

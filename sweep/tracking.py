@@ -12,6 +12,7 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
+from sweep.redaction import without_credentials
 from sweep.results import StudyFolder
 from sweep.schema import RunRow
 from wae_core.run import Run
@@ -121,7 +122,7 @@ class Mirror:
                 self._catch_up.set()
             self._tried.set()
             if self._on_problem is not None:
-                reason = textwrap.shorten(str(error) or repr(error), 200, placeholder=" …")
+                reason = textwrap.shorten(without_credentials(str(error) or repr(error)), 200, placeholder=" …")
                 self._on_problem(f"MLflow cannot be written; the sweep goes on, and tries again: {reason}")
                 self._on_problem = None
             return False

@@ -15,6 +15,7 @@ import torch
 
 from sweep.attempt import Attempt, Progress, WorkerContext, evaluator_of, publish_failure
 from sweep.plan import Pack
+from sweep.redaction import without_credentials
 from sweep.results import StudyFolder
 from sweep.run_folder import RunFolder
 from wae_core.device import select_device
@@ -53,13 +54,13 @@ def run_pack(pack: Pack, context: WorkerContext) -> Iterator[Progress]:
             for run in left:
                 with contextlib.suppress(OSError):  # it may be what failed
                     RunFolder(StudyFolder(context.results, run.study).work(run.run_id)).write(
-                        "traceback.txt", traceback.format_exc().encode()
+                        "traceback.txt", without_credentials(traceback.format_exc()).encode()
                     )
             if isinstance(error, torch.OutOfMemoryError) and len(left) > 1:
                 half = -(-len(left) // 2)
                 waiting += [(left[:half], tries, ""), (left[half:], tries, "")]
             else:
-                reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+                reason = " ".join(without_credentials(f"{type(error).__name__}: {error}").split())[:500]
                 waiting += [([run], tries - 1, reason) for run in left]
 
 

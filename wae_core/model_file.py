@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from wae_core.checkpoint import load_checkpoint, save_checkpoint
+from wae_core.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from wae_core.data import ImageData
 from wae_core.networks import AutoEncoder, build_autoencoder
 from wae_core.run import Hyperparameters, Protocol, Run
@@ -27,9 +27,17 @@ def load_model(path: Location) -> tuple[AutoEncoder, Run, int]:
     """The auto-encoder in `path`, on the CPU and in evaluation mode, with its run and its step.
 
     Raises:
-        CheckpointError: the file is missing or damaged.
+        CheckpointError: the file is missing or damaged, or holds something else than a model.
     """
     weights, content = load_checkpoint(path)
+    try:
+        return _model(weights, content)
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise CheckpointError(f"{path} is not the file of a model: {reason}") from error
+
+
+def _model(weights: dict[str, Tensor], content: dict[str, Any]) -> tuple[AutoEncoder, Run, int]:
     fields = content["run"]
     protocol = {name: _tuples(value) for name, value in fields["protocol"].items()}
     hyperparameters = Hyperparameters(**fields["hyperparameters"])

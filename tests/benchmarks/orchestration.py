@@ -32,7 +32,7 @@ from sweep.driver import tune  # which is imported after Ray's settings are made
 from sweep.plan import Pack, pack_runs, plan_runs
 from sweep.progress import ProgressDisplay
 from sweep.results import StudyFolder, Tables
-from sweep.schema import COMPLETED, EvaluationRow, RunRow
+from sweep.schema import COMPLETED, SCHEMA_VERSION, EvaluationRow, RunRow
 from sweep.settings import load_settings
 from sweep.table_keeper import TableKeeper
 from sweep.tracking import Mirror, default_uri
@@ -188,6 +188,7 @@ def _publish(pack: Pack, context: WorkerContext) -> Iterator[Progress]:
     for run in pack.runs:
         evaluation = EvaluationRow(**_filled(EvaluationRow) | _coordinates(run, EvaluationRow))
         own = {"study": run.study, "run_id": run.run_id, "config_id": run.config_id, "status": COMPLETED}
+        own |= {"schema_version": SCHEMA_VERSION}
         row = RunRow(**_filled(RunRow) | _coordinates(run, RunRow) | asdict(run.hyperparameters) | own)
         assert StudyFolder(context.results, run.study).publish(row, [evaluation])
         yield Progress(run, row=row)

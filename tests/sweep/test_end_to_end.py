@@ -11,6 +11,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import yaml
 
@@ -189,6 +190,15 @@ def test_diverging_and_failing_runs_are_rows_and_the_others_go_on(tmp_path: Path
     pd.testing.assert_frame_equal(again.loc[others], runs.loc[others])
 
 
+def listening(pid: int) -> set[str]:
+    """The addresses on which a process and all below it listen."""
+    process = psutil.Process(pid)
+    sockets = [socket for one in [process, *process.children(recursive=True)] for socket in one.net_connections()]
+    addresses = {socket.laddr.ip for socket in sockets if socket.status == psutil.CONN_LISTEN}
+    assert addresses
+    return addresses
+
+
 def test_killed_driver_loses_and_doubles_nothing(tmp_path: Path, first: tuple[Path, str]) -> None:
     """SIGKILL to the whole driver session in mid-run; the relaunch ends with the rows of an undisturbed sweep."""
     process = sweep_process(tmp_path, "alg=all", "budget=3")
@@ -202,6 +212,7 @@ def test_killed_driver_loses_and_doubles_nothing(tmp_path: Path, first: tuple[Pa
         time.sleep(0.02)
     else:
         pytest.fail("the sweep did not get under way")
+    assert listening(process.pid) <= {"127.0.0.1", "::1"}, "nobody else reaches Ray's servers"
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     time.sleep(3)  # workers of a killed driver write on for about two seconds

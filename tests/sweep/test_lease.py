@@ -79,9 +79,14 @@ def test_the_lease_of_a_lost_host_is_taken_over_when_it_was_not_renewed(path: Ob
 
 def test_who_loses_the_lease_is_interrupted_and_writes_no_more(path: ObjectPath) -> None:
     lease = Lease(path)
-    with pytest.raises(KeyboardInterrupt), lease:
-        left_by(path, "another-host", pid=1)  # as one would who found it not renewed
-        time.sleep(5)
+
+    def hold() -> None:
+        with lease:
+            left_by(path, "another-host", pid=1)  # as one would who found it not renewed
+            time.sleep(5)
+
+    with pytest.raises(KeyboardInterrupt):
+        hold()
     with pytest.raises(LockLost, match="lost to another driver"):
         lease.check()
     assert holder(path)["host"] == "another-host", "it is not given back by who does not hold it"

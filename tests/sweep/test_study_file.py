@@ -13,7 +13,8 @@ import yaml
 
 from search_spaces import SearchSpace
 from sweep.checks import SettingsError
-from sweep.plan import plan_runs, plan_table
+from sweep.plan import plan_runs
+from sweep.plan_file import plan_table
 from sweep.results import StudyFolder
 from sweep.settings import FailurePolicy, Study
 from sweep.study_file import claim
