@@ -51,7 +51,7 @@ def claim(folder: StudyFolder, study: Study, failures: FailurePolicy) -> list[st
         return []
     lines = widening(folder, study)
     stored = yaml.safe_load(path.read_bytes())
-    document = stored | {"space": identity["space"], "failures": asdict(failures)}
+    document = stored | {"failures": asdict(failures)} | ({"space": identity["space"]} if lines else {})
     if document != stored:
         write_atomically(path, yaml.safe_dump(document, sort_keys=False).encode())
     return lines

@@ -186,6 +186,7 @@ def create(path: Location, data: bytes) -> bool:
             # A rename would let the later of two win; a link fails where the name is taken.
             with _complete(path, data) as temporary:
                 os.link(temporary, path)
+            temporary.unlink(missing_ok=True)
     except FileExistsError:
         # The client of a store tries again where an answer was lost: then it is ours that is there.
         return isinstance(path, ObjectPath) and path.read_bytes() == data
@@ -220,7 +221,7 @@ def local_copy(path: Location) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _complete(path: Path, data: bytes) -> Iterator[Path]:
-    """The data in a file beside `path`, safe on the disk; the file is gone afterwards."""
+    """The data in a file beside `path`, safe on the disk, until it gets its name; it is gone after an error."""
     temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -228,8 +229,9 @@ def _complete(path: Path, data: bytes) -> Iterator[Path]:
             file.flush()
             os.fsync(file.fileno())
         yield temporary
-    finally:
+    except OSError:
         temporary.unlink(missing_ok=True)
+        raise
 
 
 @contextlib.contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,6 +25,7 @@ from wae_core.evaluation import Evaluator
 from wae_core.model_file import load_model
 from wae_core.run import ALGORITHMS, Run
 from wae_core.selection import Evaluation
+from wae_core.storage import Location, ObjectPath
 from wae_core.train import Checkpoint, train_pack
 
 # What may differ between an undisturbed run and a resumed one.
@@ -39,27 +42,27 @@ TINY = {
 class Place:
     """A results folder, and what is in it."""
 
-    def __init__(self, results: Path) -> None:
+    def __init__(self, results: Location, checkpoint_steps: int = 1000) -> None:
         self.context = WorkerContext(
             results,
-            data=results / "data",
+            data=Path("data"),
             inception=None,
             device="cpu",
             git_commit="unknown",
-            checkpoint_steps=1000,
+            checkpoint_steps=checkpoint_steps,
             tries=3,
         )
         self.folder = StudyFolder(results, "test")
-        self.folder.records.mkdir(parents=True)
+        self.folder.records.mkdir(parents=True, exist_ok=True)
 
     def train(self, *runs: Run) -> list[Progress]:
         return list(run_pack(Pack(runs), self.context))
 
-    def train_until(self, evaluations: int, run: Run) -> None:
-        """Train up to so many evaluations; then the worker is gone."""
+    def train_until(self, checkpoints: int, run: Run) -> None:
+        """Train up to so many checkpoints; then the worker is gone."""
         progress = run_pack(Pack((run,)), self.context)
-        for _ in range(evaluations):
-            assert next(progress).evaluation is not None
+        for _ in range(checkpoints):
+            assert next(progress).row is None
         progress.close()  # type: ignore[attr-defined]
 
     def row(self, run: Run) -> dict[str, Any]:
@@ -78,7 +81,12 @@ class Place:
         )
 
     def work(self, run: Run) -> Path:
-        return self.folder.work(run.run_id)
+        work = self.folder.work(run.run_id)
+        assert isinstance(work, Path)
+        return work
+
+    def checkpoints(self, run: Run) -> list[str]:
+        return sorted(path.stem for path in self.work(run).glob("attempt-*/*.safetensors"))
 
 
 @pytest.fixture
@@ -235,10 +243,9 @@ def test_after_a_damaged_checkpoint_the_one_before_is_used(
 ) -> None:
     run, undisturbed = vae
     place.train_until(3, run)
-    for step in (4, 6):
-        damage(place.work(run) / "attempt-001" / f"step-{step:09d}{suffix}")
+    damage(place.work(run) / "attempt-001" / f"step-000000006{suffix}")
     progress = place.train(run)
-    assert [p.evaluation.step for p in progress if p.evaluation] == [4, 6]
+    assert [p.evaluation.step for p in progress if p.evaluation] == [6]
     assert place.outcome(run) == undisturbed
 
 
@@ -258,6 +265,67 @@ def test_without_any_valid_checkpoint_a_run_begins_anew(vae: tuple[Run, Any], pl
         path.write_text("{}")
     assert [p.evaluation.step for p in place.train(run) if p.evaluation] == [2, 4, 6]
     assert place.outcome(run) == undisturbed
+
+
+# --- between evaluations, in a store, on a full disk
+
+
+@pytest.mark.parametrize("checkpoints", [1, 3, 4, 5])
+def test_a_run_that_was_killed_between_evaluations_goes_on_from_there(
+    undisturbed: tuple[Run, Place, list[Progress]], tmp_path: Path, checkpoints: int
+) -> None:
+    run, quiet, _ = undisturbed
+    place = Place(tmp_path, checkpoint_steps=1)
+    place.train_until(checkpoints, run)
+    assert place.checkpoints(run)[-1] == f"step-{checkpoints:09d}"
+    progress = place.train(run)
+    assert len(progress) == 6 - checkpoints + 1
+    assert place.outcome(run) == quiet.outcome(run)
+    assert place.row(run)["attempts"] == 2
+
+
+def test_of_an_attempts_checkpoints_the_last_two_stay_and_the_best(vae: tuple[Run, Any], tmp_path: Path) -> None:
+    run, (row, _) = vae
+    assert row["best_step"] == 6, "and so 4 at step 5, by the same falling FID"
+    place = Place(tmp_path, checkpoint_steps=1)
+    place.train_until(6, run)
+    assert place.checkpoints(run) == ["step-000000004", "step-000000005", "step-000000006"]
+
+
+def test_a_run_in_an_object_store_is_the_same(vae: tuple[Run, Any]) -> None:
+    run, undisturbed = vae
+    place = Place(ObjectPath("memory://", "worker"))
+    place.train_until(2, run)
+    assert [p.evaluation.step for p in place.train(run) if p.evaluation] == [6]
+    assert place.outcome(run) == undisturbed
+    best = place.folder.root / place.row(run)["checkpoint_path"]
+    assert load_model(best)[2] == place.row(run)["best_step"]
+
+
+def test_a_full_disk_is_reported_and_waited_for(
+    vae: tuple[Run, Any], place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, undisturbed = vae
+    is_full = True
+
+    def fsync(descriptor: int, fsync: Callable[[int], None] = os.fsync) -> None:
+        if is_full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    def sleep(_: float) -> None:
+        nonlocal is_full, naps
+        naps += 1
+        is_full = naps < 3
+
+    naps = 0
+    monkeypatch.setattr("os.fsync", fsync)
+    monkeypatch.setattr("sweep.worker.time.sleep", sleep)
+    progress = place.train(run)
+    assert "No space left on device" in str(progress[0].problem)
+    assert naps == 3
+    assert place.outcome(run) == undisturbed
+    assert list(place.folder.root.glob(".*")) == [], "no probe stays"
 
 
 # --- a run that diverges

@@ -108,8 +108,8 @@ def test_another_document_in_the_manifest_s_place(saved: Path, document: str) ->
 
 
 def test_another_format_is_refused(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wae_core.checkpoint.FORMAT", 3)
-    with pytest.raises(CheckpointError, match="another format than 3"):
+    monkeypatch.setattr("wae_core.checkpoint.FORMAT", 4)
+    with pytest.raises(CheckpointError, match="another format than 4"):
         load_checkpoint(saved)
 
 
