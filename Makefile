@@ -1,12 +1,13 @@
 # Everything that a person does with bigwae; `make help` lists it.
-# Variables of `make sweep`: ALG BUDGET STUDY SPACE RESULTS SEARCH ARGS, e.g. make sweep ALG=wae-mmd BUDGET=1000
+# Variables of `make sweep`: ALG BUDGET STUDY SPACE RESULTS TRACKING SEARCH ARGS, e.g. make sweep ALG=wae-mmd BUDGET=1000
 
 RESULTS ?= results
 PYTHON ?= python3
 BIN := .venv/bin
 # A word that is not given falls back to sweep/conf/config.yaml.
 WORDS = $(if $(ALG),alg=$(ALG)) $(if $(BUDGET),budget=$(BUDGET)) $(if $(STUDY),study=$(STUDY)) \
-        $(if $(SPACE),"space=$(SPACE)") $(if $(SEARCH),search=$(SEARCH)) "results=$(RESULTS)" $(ARGS)
+        $(if $(SPACE),"space=$(SPACE)") $(if $(SEARCH),search=$(SEARCH)) $(if $(TRACKING),"tracking=$(TRACKING)") \
+        "results=$(RESULTS)" $(ARGS)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup data space sweep status ui mlflow-rebuild notebooks test lint bench
@@ -41,10 +42,10 @@ status: .venv/ready ## planned = completed + diverged + failed + missing, for ea
 	@$(BIN)/python -m sweep.status --results "$(RESULTS)"
 
 ui: .venv/ready ## browse the runs of RESULTS in MLflow on 127.0.0.1
-	@$(BIN)/python -m sweep.tracking_cli ui --results "$(RESULTS)"
+	@$(BIN)/python -m sweep.tracking_cli ui --results "$(RESULTS)" $(if $(TRACKING),--tracking "$(TRACKING)")
 
 mlflow-rebuild: .venv/ready ## write the MLflow mirror of RESULTS again from the Parquet
-	@$(BIN)/python -m sweep.tracking_cli rebuild --results "$(RESULTS)"
+	@$(BIN)/python -m sweep.tracking_cli rebuild --results "$(RESULTS)" $(if $(TRACKING),--tracking "$(TRACKING)")
 
 notebooks: .venv/ready ## run analysis/notebooks on RESULTS and write them as HTML to RESULTS/notebooks
 	@RESULTS="$(abspath $(RESULTS))" $(BIN)/jupyter nbconvert --execute --to html \

@@ -17,6 +17,7 @@ from typing import Any
 
 from sweep.redaction import without_credentials
 from sweep.tracking import default_uri, rebuild
+from wae_core.storage import Location, ObjectPath, location
 
 SHARED_VIEW = "mlflow.sharedViewState."  # prefix of MLflow's tags of an experiment that hold a view of its runs
 PORTS_TRIED = 20
@@ -26,10 +27,16 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 the server failed, 2 bad input."""
     arguments = _parser().parse_args(words)
     try:
+        results: Location = location(arguments.results)
+        if arguments.tracking is None and isinstance(results, ObjectPath):
+            raise ValueError(
+                f"MLflow's database is not in {results}: give --tracking, as the sweep was given tracking="
+            )
+        tracking_uri = arguments.tracking or default_uri(results)
         if arguments.command == "ui":
-            return serve(arguments.results, arguments.host, arguments.port)
-        for study in _studies(arguments.results, arguments.study):
-            written = rebuild(arguments.results, study, default_uri(arguments.results))
+            return serve(tracking_uri, arguments.host, arguments.port)
+        for study in _studies(results, arguments.study):
+            written = rebuild(results, study, tracking_uri)
             print(f"{study}: {written} run{'s' * (written != 1)} written, MLflow has them all")
     except ValueError as error:
         print(f"error: {without_credentials(str(error))}", file=sys.stderr)
@@ -37,18 +44,21 @@ def main(words: Sequence[str] | None = None) -> int:
     return 0
 
 
-def serve(results: Path, host: str, port: int) -> int:
-    """Run MLflow's server until Ctrl-C or SIGTERM, and print where each experiment's runs are; returns the exit code.
+def serve(database: str, host: str, port: int) -> int:
+    """Run MLflow's server of a `sqlite:///` database until Ctrl-C or SIGTERM; returns the exit code.
+
+    It prints where each experiment's runs are.
 
     Raises:
         ValueError: there is no database, or no free port.
     """
-    if not (results / "mlflow.db").exists():
-        raise ValueError(f"no MLflow database in {results}: run make sweep first")
+    file = Path(database.removeprefix("sqlite:///"))
+    if not file.exists():
+        raise ValueError(f"no MLflow database in {file.parent}: run make sweep first")
     free_port = _free_port(host, port)
     if free_port != port:
         print(f"port {port} is taken: using {free_port}")
-    database, artifacts = default_uri(results), str(results.absolute() / "mlartifacts")
+    artifacts = str(file.parent / "mlartifacts")
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", host, "--port", str(free_port)]
     command += ["--backend-store-uri", database, "--registry-store-uri", database]
     command += ["--artifacts-destination", artifacts, "--uvicorn-opts", "--log-level warning"]
@@ -84,11 +94,14 @@ def _parser() -> argparse.ArgumentParser:
     again = commands.add_parser("rebuild", help="write to the MLflow database what it lacks of the Parquet files")
     again.add_argument("--study", help="a study of the results folder (default: all of them)")
     for command in (ui, again):
-        command.add_argument("--results", type=Path, default=Path("results"), help="default: %(default)s")
+        command.add_argument("--results", default="results", help="the results folder (default: %(default)s)")
+        command.add_argument(
+            "--tracking", help="MLflow's URI, if the sweep was given one (default: sqlite, mlflow.db in the results)"
+        )
     return parser
 
 
-def _studies(results: Path, study: str | None) -> list[str]:
+def _studies(results: Location, study: str | None) -> list[str]:
     found = sorted(path.parent.name for path in results.glob("*/runs"))
     if study is None and found:
         return found

@@ -354,3 +354,29 @@ def test_any_words_give_settings_or_a_sentence(words: list[str]) -> None:
     except (SettingsError, SpaceError) as error:
         sentence = str(error) or "\n"
     assert "\n" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["results=s3://bucket/x"], "results is 's3://bucket/x', where MLflow's database cannot be"),
+        (["results=s3://key:secret@bucket/x", "tracking=http://host"], "results names credentials"),
+        (["results=http://host/x"], "results is 'http://host/x', but it is a local path, s3://bucket/… or gs://"),
+        (["tracking=mlflow.db"], "tracking is 'mlflow.db', but it is sqlite:////absolute/path/mlflow.db, http://"),
+        (["keep_best=0"], "keep_best is 0, but it is a whole number of at least 1"),
+        (["checkpoint_steps=0"], "checkpoint_steps is 0"),
+        (["failures.tries=0"], "failures.tries is 0"),
+        (["failures.other=1"], "unknown key 'failures.other'"),
+    ],
+)
+def test_what_concerns_storage_and_failures_is_checked(words: list[str], sentence: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(words)
+    assert sentence in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_results_in_a_store_are_accepted_with_a_database_elsewhere() -> None:
+    settings = load_settings(["results=s3://bucket/a b", "tracking=sqlite:////home/me/mlflow.db"])
+    assert str(settings.results) == "s3://bucket/a b"
+    assert settings.tracking == "sqlite:////home/me/mlflow.db"
