@@ -1,4 +1,4 @@
-"""Kill anything, any time, and compare with a quiet sweep: one table, and exit code 1 if a row differs (`make chaos`).
+"""Kill anything, any time, and compare with a quiet sweep; exit code 1 if a row differs (`make chaos`).
 
 python -m tests.chaos                        a quiet sweep, then sweeps under 100 kills, about 30 minutes on 2 cores
 python -m tests.chaos --kills 5 --budget 3   a quick look
@@ -15,7 +15,6 @@ import argparse
 import contextlib
 import itertools
 import json
-import os
 import sys
 import tempfile
 import time

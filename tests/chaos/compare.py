@@ -1,8 +1,9 @@
-"""What must hold when a sweep has ended, however often it was killed: the rows of a quiet one, and nothing left over."""
+"""What must hold when a sweep has ended, however often it was killed: a quiet one's rows, and nothing left over."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 import pandas as pd
 
@@ -14,7 +15,8 @@ from wae_core.run import ALGORITHMS
 
 # Timings, and where and how often a run was trained.
 RUN_COLUMNS_THAT_MAY_DIFFER = frozenset(
-    "train_seconds eval_seconds cpu_seconds attempts host device pack_size started_at ended_at checkpoint_path".split()
+    {"train_seconds", "eval_seconds", "cpu_seconds", "started_at", "ended_at"}
+    | {"attempts", "host", "device", "pack_size", "checkpoint_path"}
 )
 EVALUATION_COLUMNS_THAT_MAY_DIFFER = frozenset({"train_seconds"})
 NAMED = 5  # rows that a sentence names
@@ -55,7 +57,7 @@ def differences(table: str, quiet: pd.DataFrame, shaken: pd.DataFrame) -> list[s
         differs = (quiet[column] != shaken[column]) & ~(quiet[column].isna() & shaken[column].isna())
         if differs.any():
             first = differs.idxmax()
-            values = f"{quiet.loc[first, column]!r} and {shaken.loc[first, column]!r}"
+            values = f"{quiet.loc[first, column]} and {shaken.loc[first, column]}"
             found.append(f"{table}.{column} differs in {_named(common[differs])}; first: {values}")
     return found
 
@@ -93,7 +95,7 @@ def mirror_errors(tracking: str, study: str, runs: pd.DataFrame) -> list[str]:
     return [f"{_named(run_ids)} {what}" for what, run_ids in found.items() if run_ids]
 
 
-def _named(keys: object) -> str:
+def _named(keys: Iterable[object]) -> str:
     listed = [" step ".join(map(str, key)) if isinstance(key, tuple) else str(key) for key in keys]
     more = f" and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
     return ", ".join(listed[:NAMED]) + more
