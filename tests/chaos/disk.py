@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-MEGABYTES = 512
+MEGABYTES = 256
 SECONDS_FULL = 8.0
 
 
