@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from search_spaces import SpaceError
 from sweep.checks import SettingsError
 from sweep.launch import launch
+from sweep.parquet import ResultsError
+from sweep.redaction import without_credentials
 from sweep.settings import CONF, load_settings, studies
 from sweep.status import make_console
+from wae_core.storage import takes_nothing
 
 HELP = """usage: python -m sweep [key=value ...]
 
@@ -20,15 +23,20 @@ cluster.workers=4; see sweep/conf/. To launch again with the same words continue
 
 
 def main(words: Sequence[str]) -> int:
-    """Run one launch; returns the exit code: 0 done, 2 bad input, 130 interrupted."""
+    """Run one launch; returns the exit code: 0 done, 1 the storage took no more, 2 bad input, 130 interrupted."""
     if {"-h", "--help"} & set(words):
         print(HELP.format(keys=(CONF / "config.yaml").read_text().strip(), studies=", ".join(studies())))
         return 0
     try:
         launch(load_settings(words), make_console())
-    except (SettingsError, SpaceError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (SettingsError, SpaceError, ResultsError) as error:
+        print(f"error: {without_credentials(str(error))}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if not takes_nothing(error):
+            raise
+        print(f"stopped: {error}; what was finished is kept; the same command continues", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted: what was finished is kept; the same command continues", file=sys.stderr)
         return 130

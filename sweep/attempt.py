@@ -15,7 +15,6 @@ from pathlib import Path
 from sweep.results import StudyFolder
 from sweep.run_folder import BEST, History, RunFolder
 from sweep.schema import COMPLETED, DIVERGED, FAILED, SCHEMA_VERSION, RunRow, evaluation_rows
-from wae_core.checkpoint import write_atomically
 from wae_core.data import ImageData, load_dataset
 from wae_core.device import describe, select_device
 from wae_core.evaluation import Confirmation, Evaluator
@@ -26,6 +25,7 @@ from wae_core.randomness import Streams
 from wae_core.run import Run
 from wae_core.selection import Evaluation
 from wae_core.state import TrainingState
+from wae_core.storage import Location, write_atomically
 from wae_core.train import Checkpoint
 
 
@@ -33,20 +33,23 @@ from wae_core.train import Checkpoint
 class WorkerContext:
     """What a worker must know beside its pack."""
 
-    results: Path
+    results: Location
     data: Path
     inception: Path | None
     device: str
     git_commit: str
+    checkpoint_steps: int  # training steps between two checkpoints, where evaluations are further apart
+    tries: int  # of a run that raises
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What a worker tells the driver: a run's new evaluation, or its row when it has ended."""
+    """What a worker tells of a run: a checkpoint, with an evaluation or without, its row, or a problem."""
 
     run: Run
     evaluation: Evaluation | None = None
     row: RunRow | None = None
+    problem: str | None = None  # for which the worker waits
 
 
 class Attempt:
@@ -82,13 +85,14 @@ class Attempt:
         """Whether it has diverged or done all its steps."""
         return self._status is not None or self.state.step == self.run.protocol.steps
 
-    def evaluate(self, checkpoint: Checkpoint, training_cpu_seconds: float) -> Iterator[Progress]:
-        """Score the checkpoint and write it to disk, or find that the run has diverged."""
+    def take(self, checkpoint: Checkpoint, training_cpu_seconds: float) -> Iterator[Progress]:
+        """Score the checkpoint if it is an evaluation, and save it, or find that the run has diverged."""
         began, cpu_began = time.perf_counter(), time.process_time()
         history = replace(self._history, step=self.state.step, train_seconds=self.state.train_seconds)
-        if checkpoint.diverged_at is not None:
+        evaluation = None
+        if checkpoint.is_evaluation and checkpoint.diverged_at is not None:
             self._status, self._reason = DIVERGED, f"the loss is not finite at step {checkpoint.diverged_at}"
-        else:
+        elif checkpoint.is_evaluation:
             evaluation = self._evaluator.evaluate(self.run, checkpoint, self.state.train_seconds)
             history = replace(history, evaluations=(*history.evaluations, evaluation))
             if not math.isfinite(evaluation.fid):

@@ -20,6 +20,8 @@ os.environ.update(
     TUNE_GLOBAL_CHECKPOINT_S="1000000",  # a killed driver resumes from our records, not from Tune's snapshots
     RAY_AIR_NEW_OUTPUT="0",  # the newer console output prints a table even when verbose is 0
 )
+if "RAY_ADDRESS" not in os.environ:  # a cluster of this machine alone: then its servers listen on 127.0.0.1
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 
 import psutil
 import ray
@@ -33,7 +35,6 @@ from sweep.settings import Cluster
 from sweep.worker import pack_rates, run_pack
 from wae_core.run import Run
 
-DEATHS_ALLOWED = 5  # of a pack's worker (a segmentation fault, the kernel's out-of-memory killer)
 # Ours alone: in Ray's own folder the sessions of a living cluster cannot be told from dead ones.
 SCRATCH = Path(tempfile.gettempdir()) / f"bigwae-{os.getuid()}"
 OBJECT_STORE_BYTES = 200 * 2**20  # packs and results are small
@@ -61,13 +62,18 @@ class _NotPickled:
 
 
 class PackSearcher(_NotPickled, Searcher):
-    """Hands Tune the packs in order; a pack whose worker died comes again, until it has died too often."""
+    """Hands Tune the packs in order; a pack whose worker died comes again, until it has died too often.
 
-    def __init__(self, packs: Sequence[Pack], on_lost: Callable[[Pack], None]) -> None:
+    Too often is `deaths_allowed` times without a new checkpoint in between. Since it may be the pack's size that
+    kills (the kernel's out-of-memory killer), a pack comes again in halves after the second time.
+    """
+
+    def __init__(self, packs: Sequence[Pack], deaths_allowed: int, on_lost: Callable[[Run], None]) -> None:
         super().__init__()
         self._waiting = deque(packs)
         self._running: dict[str, Pack] = {}
-        self._deaths: Counter[Pack] = Counter()
+        self._deaths_allowed = deaths_allowed
+        self._deaths: Counter[str] = Counter()  # by run_id, since the run's last checkpoint
         self._ended: set[str] = set()  # run_ids
         self._on_lost = on_lost
 
@@ -82,16 +88,23 @@ class PackSearcher(_NotPickled, Searcher):
         pack = self._running.pop(trial_id)
         if not error:
             return
-        pack = Pack(tuple(run for run in pack.runs if run.run_id not in self._ended))
-        self._deaths[pack] += 1
-        if pack.runs and self._deaths[pack] < DEATHS_ALLOWED:
-            self._waiting.appendleft(pack)
-        else:
-            self._on_lost(pack)
+        left = [run for run in pack.runs if run.run_id not in self._ended]
+        self._deaths.update(run.run_id for run in left)
+        for run in left:
+            if self._deaths[run.run_id] >= self._deaths_allowed:
+                self._on_lost(run)
+        left = [run for run in left if self._deaths[run.run_id] < self._deaths_allowed]
+        half = -(-len(left) // 2) if any(self._deaths[run.run_id] > 1 for run in left) else len(left)
+        for part in (left[half:], left[:half]):
+            if part:
+                self._waiting.appendleft(Pack(tuple(part)))
 
-    def note_ended(self, run: Run) -> None:
-        """A run that has its row is not trained again with a pack whose worker dies later."""
-        self._ended.add(run.run_id)
+    def note(self, progress: Progress) -> None:
+        """A run that has its row is not trained again; one that has a new checkpoint may lose workers again."""
+        if progress.row is not None:
+            self._ended.add(progress.run.run_id)
+        elif progress.problem is None:
+            del self._deaths[progress.run.run_id]
 
     @property
     def has_more(self) -> bool:
@@ -199,22 +212,22 @@ def train_packs(
     context: WorkerContext,
     cluster: Cluster,
     workers: int,
+    deaths_allowed: int,
     on_progress: Callable[[Progress], None],
-    on_lost: Callable[[Pack], None],
+    on_lost: Callable[[Run], None],
 ) -> None:
     """Train all packs as the trials of one Tune experiment, `workers` at a time, inside a Ray session.
 
-    `on_progress` is called here, in the driver, for each evaluation and each ended run; `on_lost` for a pack
-    whose worker died too often.
+    `on_progress` is called here, in the driver, for each report of a worker; `on_lost` for a run whose
+    worker died too often.
 
     Raises:
         KeyboardInterrupt: Ctrl-C; Tune takes the signal for itself, and ends with packs left over.
     """
-    searcher = PackSearcher(packs, on_lost)
+    searcher = PackSearcher(packs, deaths_allowed, on_lost)
 
     def report(progress: Progress) -> None:
-        if progress.row is not None:
-            searcher.note_ended(progress.run)
+        searcher.note(progress)
         on_progress(progress)
 
     storage = SCRATCH / f"tune_{os.getpid()}"

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sweep.cost import CostModel
-from sweep.plan import plan_table
+from sweep.plan_file import plan_table
 from sweep.settings import Settings
 from wae_core.run import Run
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from rich.console import Console
 
 from sweep import study_file
@@ -17,18 +14,20 @@ from sweep.attempt import Progress, WorkerContext, publish_failure
 from sweep.checks import SettingsError
 from sweep.cost import CostModel
 from sweep.dry_run import print_plan
-from sweep.lock import results_lock
+from sweep.lock import Check, results_lock
 from sweep.pack_size import pack_sizes
-from sweep.plan import PLAN, Pack, check_trainable, pack_runs, plan_runs, plan_table
+from sweep.plan import check_trainable, pack_runs, plan_runs
+from sweep.plan_file import extend_plan
 from sweep.progress import ProgressDisplay
-from sweep.results import StudyFolder, Tables, write_table
+from sweep.results import StudyFolder, Tables
 from sweep.schema import RunRow
 from sweep.settings import Settings
 from sweep.status import print_status
-from sweep.table_keeper import TableKeeper, delete_attempts
+from sweep.table_keeper import TableKeeper, delete_served
 from sweep.tracking import Mirror, default_uri
 from wae_core.data import image_shape
 from wae_core.run import Run
+from wae_core.storage import write_atomically
 
 SECONDS_FOR_MIRROR = 60.0
 STAND_IN = (
@@ -42,6 +41,7 @@ def launch(settings: Settings, console: Console) -> None:
 
     Raises:
         SettingsError: the launch cannot be made; nothing was written.
+        ResultsError: the plan or a table of the results folder is damaged, or of another version.
     """
     study = settings.study
     runs = [run for algorithm in settings.algorithms for run in plan_runs(study, algorithm, settings.budget)]
@@ -51,39 +51,37 @@ def launch(settings: Settings, console: Console) -> None:
     _announce(settings, console)
     cost = _cost_model(settings, runs)
     if settings.dry_run:
+        _learn_from_folder(cost, settings)
         print_plan(settings, runs, cost, console)
         return
     check_trainable(settings)
     folder = _open(settings)
-    with results_lock(folder.root / "lock"):
-        for difference in study_file.claim(folder, study):
+    with results_lock(folder.root / "lock") as check:
+        for difference in study_file.claim(folder, study, settings.failures):
             console.print(f"the search space is wider than this folder's was: {difference}")
-        _extend_plan(folder, runs)
+        extend_plan(folder, runs)
         tables = Tables(folder)
-        delete_attempts(folder, tables.run_ids())
+        delete_served(folder, tables, tables.run_ids(), settings.keep_best)
         if settings.retry_failed:
             console.print(f"failed runs that are tried again: {tables.drop_failed()}")
         done = tables.run_ids()
         missing = [run for run in runs if run.run_id not in done]
         problems: list[str] = []
-        mirror = Mirror(
-            default_uri(folder.root.parent),
-            folder.root.parent / "mlartifacts",
-            folder,
-            study.name,
-            problems.append,
-        )
+        mirror = Mirror(settings.tracking or default_uri(folder.root.parent), folder, study.name, problems.append)
         mirror.start()
         mirror.catch_up()
         try:
             if missing:
                 console.print(f"starting Ray and the workers; results go to {folder.root}")
-                _Sweep(settings, folder, tables, mirror, cost, console).train(runs, missing)
+                ended = tables.rows()
+                for row in ended:
+                    cost.learn(row)
+                _Sweep(settings, folder, tables, mirror, cost, console, check).train(runs, missing, ended)
             else:
                 console.print("every run of this budget has its row: nothing to train")
         finally:
             behind = mirror.close(SECONDS_FOR_MIRROR)
-    for problem in [*problems, *([behind] if behind else [])]:
+    for problem in [*tables.problems, *problems, *([behind] if behind else [])]:
         console.print(problem, style="yellow")
     print_status(folder, console)
     _say_what_next(settings, folder, console)
@@ -101,13 +99,13 @@ class _Sweep:
     mirror: Mirror
     cost: CostModel
     console: Console
+    check: Check
 
-    def train(self, runs: Sequence[Run], missing: Sequence[Run]) -> None:
+    def train(self, runs: Sequence[Run], missing: Sequence[Run], ended: Sequence[RunRow]) -> None:
         # Imported here: bad input, and a launch with nothing to do, need not wait for Ray.
         from sweep.driver import measure_pack, ray_session, train_packs
 
         planned = {run.run_id for run in runs}
-        ended = [RunRow(**row) for row in self.folder.read_table("runs").to_pylist()]
         display = ProgressDisplay(self.console, runs, [row for row in ended if row.run_id in planned], self.cost)
         cluster = self.settings.cluster
         data, inception = self.settings.data.absolute(), self.settings.inception
@@ -117,6 +115,8 @@ class _Sweep:
             inception=inception.absolute() if inception else None,
             device=cluster.device,
             git_commit=study_file.git_commit(),
+            checkpoint_steps=self.settings.checkpoint_steps,
+            tries=self.settings.failures.tries,
         )
 
         def on_progress(progress: Progress) -> None:
@@ -128,10 +128,10 @@ class _Sweep:
             if progress.row is not None:
                 self.mirror.ended(progress.run, progress.row)
 
-        def on_lost(pack: Pack) -> None:
-            for run in pack.runs:
-                row = publish_failure(run, len(pack.runs), context, "its worker process died again and again")
-                on_progress(Progress(run, row=row))
+        def on_lost(run: Run) -> None:
+            deaths = self.settings.failures.worker_deaths
+            reason = f"its worker process died {deaths} times without a new checkpoint"
+            on_progress(Progress(run, row=publish_failure(run, 1, context, reason)))
 
         with ray_session(cluster) as workers:
             sizes = pack_sizes(
@@ -144,8 +144,9 @@ class _Sweep:
             )
             packs = pack_runs(missing, self.cost.seconds, sizes)
             self.mirror.wait_ready(SECONDS_FOR_MIRROR)
-            with TableKeeper(self.folder, self.tables), display:
-                train_packs(packs, context, cluster, workers, on_progress, on_lost)
+            keep_best, deaths = self.settings.keep_best, self.settings.failures.worker_deaths
+            with TableKeeper(self.folder, self.tables, keep_best, self.check), display:
+                train_packs(packs, context, cluster, workers, deaths, on_progress, on_lost)
 
 
 def _announce(settings: Settings, console: Console) -> None:
@@ -162,7 +163,7 @@ def _announce(settings: Settings, console: Console) -> None:
 
 
 def _cost_model(settings: Settings, runs: Sequence[Run]) -> CostModel:
-    """The cost of the runs, by the ended ones of the results folder if it is this very study's.
+    """The cost of the runs, at the cluster's assumed rate.
 
     Raises:
         SettingsError: the networks of a run cannot be built, or the shape of the images is not known.
@@ -174,35 +175,30 @@ def _cost_model(settings: Settings, runs: Sequence[Run]) -> CostModel:
             cost.flops(run)
     except ValueError as error:
         raise SettingsError(str(error)) from error
-    folder = StudyFolder(settings.results.absolute(), study.name)
+    return cost
+
+
+def _learn_from_folder(cost: CostModel, settings: Settings) -> None:
+    """Take in the ended runs of the results folder, if it is this very study's; nothing is written."""
+    folder = StudyFolder(settings.results.absolute(), settings.study.name)
     if folder.study_file.exists():
-        with contextlib.suppress(SettingsError):  # another version's: a launch is refused later
-            study_file.widening(folder, study)
+        with contextlib.suppress(SettingsError):  # another version's
+            study_file.widening(folder, settings.study)
             for row in folder.read_table("runs").to_pylist():
                 cost.learn(RunRow(**row))
-    return cost
 
 
 def _open(settings: Settings) -> StudyFolder:
     folder = StudyFolder(settings.results.absolute(), settings.study.name)
     try:
         folder.records.mkdir(parents=True, exist_ok=True)
-        (folder.root / "lock").touch()
+        probe = folder.root / f".{os.getpid()}.probe"
+        write_atomically(probe, b"")
+        probe.unlink()
     except OSError as error:
-        raise SettingsError(f"results folder {settings.results} cannot be written: {error.strerror}") from error
+        reason = error.strerror or error
+        raise SettingsError(f"results folder {settings.results} cannot be written: {reason}") from error
     return folder
-
-
-def _extend_plan(folder: StudyFolder, runs: Sequence[Run]) -> None:
-    """Add this launch's runs to plan.parquet; what an earlier launch planned stays."""
-    table = plan_table(runs)
-    if folder.plan_file.exists():
-        earlier = pq.read_table(io.BytesIO(folder.plan_file.read_bytes()), schema=PLAN)
-        is_new = pc.invert(pc.is_in(table["run_id"], value_set=earlier["run_id"].combine_chunks()))
-        table = pa.concat_tables([earlier, table.filter(is_new)])
-        if len(table) == len(earlier):
-            return
-    write_table(folder.plan_file, table)
 
 
 def _say_what_next(settings: Settings, folder: StudyFolder, console: Console) -> None:

@@ -34,6 +34,7 @@ from sweep.results import StudyFolder
 from sweep.schema import FAILED, RunRow
 from wae_core.run import Hyperparameters, Run
 from wae_core.selection import Evaluation
+from wae_core.storage import local_copy
 
 HYPERPARAMETERS = [column.name for column in fields(Hyperparameters)]
 FIGURES = [column.name for column in fields(Evaluation) if column.name != "step"]
@@ -66,14 +67,18 @@ class _Experiment:
 class MlflowStudy:
     """The study's experiments. Every method may raise what MLflow raises; the next try needs a new MlflowStudy."""
 
-    def __init__(self, tracking_uri: str, artifact_root: Path, folder: StudyFolder, study: str) -> None:
-        """Open a tracking server, or a SQLite database, which is created where there is none."""
+    def __init__(self, tracking_uri: str, folder: StudyFolder, study: str) -> None:
+        """Open a tracking server, or a SQLite database, which is created where there is none.
+
+        Artifacts go to the server, or to `mlartifacts` beside the database.
+        """
         self._database: Database | None = None
         self._artifact_root: Path | None = None  # a server has its own
         if tracking_uri.startswith("sqlite:"):
-            self._database = Database(Path(tracking_uri.removeprefix("sqlite:///")))
-            self._artifact_root = artifact_root.absolute()
-            self._engine = SqlAlchemyStore(tracking_uri, str(artifact_root)).engine  # type: ignore[no-untyped-call]
+            file = Path(tracking_uri.removeprefix("sqlite:///"))
+            self._database = Database(file)
+            self._artifact_root = file.parent / "mlartifacts"
+            self._engine = SqlAlchemyStore(tracking_uri, str(self._artifact_root)).engine  # type: ignore[no-untyped-call]
         self._client = MlflowClient(tracking_uri)
         self._client.search_experiments(max_results=1)  # raises if the server cannot be reached
         self._writer: Database | MlflowClient = self._client
@@ -125,8 +130,9 @@ class MlflowStudy:
         mirrored.params, mirrored.tags = params, tags
         mirrored.steps.update(new)
         if isinstance(run, RunRow):
-            for picture in sorted(self._folder.work(run.run_id).glob("*.png")):
-                self._writer.log_artifact(mirrored.id, str(picture))
+            for picture in self._folder.work(run.run_id).glob("*.png"):
+                with local_copy(picture) as file:
+                    self._writer.log_artifact(mirrored.id, str(file))
             # Last of all: an MLflow run that has ended is taken to be whole.
             status = "FAILED" if run.status == FAILED else "FINISHED"
             self._writer.set_terminated(mirrored.id, status, _milliseconds(run.ended_at))

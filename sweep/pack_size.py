@@ -9,8 +9,8 @@ from rich.console import Console
 
 from sweep.results import StudyFolder
 from sweep.settings import Cluster
-from wae_core.checkpoint import write_atomically
 from wae_core.run import Run
+from wae_core.storage import write_atomically
 
 SIZES = (1, 3, 6, 12, 24, 48)
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-import pyarrow as pa
 import torch
 
 from sweep.checks import SettingsError
@@ -104,41 +103,3 @@ def check_trainable(settings: Settings) -> None:
             raise SettingsError(
                 f"study.{key} is {getattr(study.protocol, key)}, but {data.name} has {limit} such images"
             )
-
-
-def plan_table(runs: Sequence[Run]) -> pa.Table:
-    """plan.parquet: one row per planned run, with its coordinates and hyperparameters."""
-    rows = [
-        {
-            "run_id": run.run_id,
-            "algorithm": run.algorithm,
-            "config_index": run.config_index,
-            "config_id": run.config_id,
-            "seed": run.seed,
-            "steps_planned": run.protocol.steps,
-            **asdict(run.hyperparameters),
-        }
-        for run in runs
-    ]
-    return pa.Table.from_pylist(rows, schema=PLAN)
-
-
-PLAN = pa.schema(
-    [
-        ("run_id", pa.string()),
-        ("algorithm", pa.string()),
-        ("config_index", pa.int64()),
-        ("config_id", pa.string()),
-        ("seed", pa.int64()),
-        ("steps_planned", pa.int64()),
-        ("latent_dim", pa.int64()),
-        ("batch_size", pa.int64()),
-        ("learning_rate", pa.float64()),
-        ("architecture", pa.string()),
-        ("encoder", pa.string()),
-        ("adversary_learning_rate", pa.float64()),
-        ("kernel_scale", pa.float64()),
-        ("wae_lambda", pa.float64()),
-        ("decoder_variance", pa.float64()),
-    ]
-)

@@ -18,6 +18,7 @@ from sweep.schema import STATUSES, RunRow
 from wae_core.run import Run
 
 SECONDS_BETWEEN_LINES = 10.0
+SECONDS_BETWEEN_PROBLEMS = 60.0  # each worker reports the same one
 
 
 class ProgressDisplay:
@@ -44,6 +45,7 @@ class ProgressDisplay:
             if run.run_id not in has_row:
                 self._flops_left[kind(run)] += cost.flops(run)
         self._ended_here = 0
+        self._last_problem = -math.inf
         self._began = self._last_line = time.monotonic()
         self._live = Live(console=console, get_renderable=self._table, refresh_per_second=2)
 
@@ -60,6 +62,9 @@ class ProgressDisplay:
     def update(self, progress: Progress) -> None:
         """Take in one report of a worker."""
         run = progress.run
+        if progress.problem is not None and time.monotonic() - self._last_problem > SECONDS_BETWEEN_PROBLEMS:
+            self._last_problem = time.monotonic()
+            self._console.print(progress.problem, style="yellow")
         if progress.evaluation is not None:
             self._running[run.run_id] = (run, progress.evaluation.step / run.protocol.steps)
             self._note_fid(run.algorithm, progress.evaluation.fid)

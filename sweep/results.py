@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
-import io
-import os
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from sweep.parquet import ResultsError, flat_evaluations, read_table, serialise, write_table
 from sweep.schema import EVALUATIONS, FAILED, RECORD, RUNS, EvaluationRow, RunRow
-from wae_core.checkpoint import write_atomically
-from wae_core.run import ALGORITHMS
+from wae_core.run import ALGORITHMS, RUN_ID
+from wae_core.storage import Location, ObjectPath, Version, create, listed, location, write_atomically
 
 
 class StudyFolder:
     """Where a study's results lie; see the README for the layout."""
 
-    def __init__(self, results: str | Path, study: str) -> None:
-        self.root = Path(results) / study
+    def __init__(self, results: str | Location, study: str) -> None:
+        """Touch nothing.
+
+        Raises:
+            ResultsError: the study's name is not that of a folder inside `results`.
+        """
+        if not study or Path(study).name != study or study.startswith(".") or "\0" in study:
+            raise ResultsError(f"study is {study!r}, but it is the name of a folder in {results}")
+        self.root = location(results) / study
         self.study_file = self.root / "study.yaml"
         self.plan_file = self.root / "plan.parquet"
         self.real_images_file = self.root / "real_images.json"
         self.records = self.root / "records"
+        self.damaged = self.root / "damaged"  # records that could not be read
 
-    def work(self, run_id: str) -> Path:
-        """The run's own folder: samples.png, the best checkpoint, and its attempts while it runs."""
+    def work(self, run_id: str) -> Location:
+        """The run's own folder: samples.png, the best checkpoint, and its attempts while it runs.
+
+        Raises:
+            ResultsError: it is no run_id, and could lead out of the folder.
+        """
+        if not RUN_ID.fullmatch(run_id):
+            raise ResultsError(f"run_id is {run_id!r}, but it is of the form wae-mmd-00012-s2")
         return self.root / "work" / run_id
 
     def publish(self, row: RunRow, evaluations: Sequence[EvaluationRow]) -> bool:
@@ -39,46 +52,76 @@ class StudyFolder:
         changes nothing.
         """
         record = asdict(row) | {"evaluations": [asdict(evaluation) for evaluation in evaluations]}
-        target = self.records / f"{row.run_id}.parquet"
-        # A rename would let the later of two results win; a link fails where the name is taken.
-        complete = target.with_name(f".{target.name}.{os.uname().nodename}.{os.getpid()}.tmp")
-        write_table(complete, pa.Table.from_pylist([record], schema=RECORD))
-        try:
-            os.link(complete, target)
-        except FileExistsError:
-            return False
-        finally:
-            complete.unlink()
-        return True
+        target = self.records / f"{self.work(row.run_id).name}.parquet"
+        return create(target, serialise(pa.Table.from_pylist([record], schema=RECORD)))
+
+    def delete_temporaries(self) -> None:
+        """Remove what processes that died in the middle of a write have left; only the results lock's holder may."""
+        for folder in (self.root, self.records, self.root / "runs", self.root / "evaluations"):
+            for path in folder.glob(".*.tmp"):
+                path.unlink(missing_ok=True)
 
     def read_table(self, name: str) -> pa.Table:
-        """`runs` or `evaluations` of all algorithms, the records that no table has absorbed yet included."""
+        """`runs` or `evaluations` of all algorithms, the records that no table has absorbed yet included.
+
+        Raises:
+            ResultsError: a table or a record is damaged, or of another version.
+        """
         # Read in the order opposite to that of writing: a result that is absorbed meanwhile is found twice, and not
         # left out.
-        records = _split(_read_records(sorted(self.records.glob("*.parquet"))))
+        records = _split([self.read_record(path) for path in listed(self.records, "*.parquet")])
         runs = self._read_tables("runs", RUNS)
         table = runs if name == "runs" else self._read_tables("evaluations", EVALUATIONS)
         return pa.concat_tables([table, _without(records[name], runs, table)])
 
     def _read_tables(self, name: str, schema: pa.Schema) -> pa.Table:
-        tables = [_read(path, schema) for path in sorted((self.root / name).glob("*.parquet"))]
+        tables = [_read(path, schema) for path in listed(self.root / name, "*.parquet")]
         return pa.concat_tables([schema.empty_table(), *tables])
+
+    def read_record(self, path: Location) -> pa.Table:
+        """The record in `path`; no rows if it was absorbed and deleted meanwhile.
+
+        Raises:
+            ResultsError: it is damaged, of another version, or not of the run that its name says.
+        """
+        advice = f"a launch moves it to {self.damaged} and trains its run again"
+        try:
+            record = read_table(path, RECORD, advice)
+        except FileNotFoundError:
+            return RECORD.empty_table()
+        if record["run_id"].to_pylist() != [path.stem]:
+            raise ResultsError(f"{path} cannot be used: it is not the record of run {path.stem}; {advice}")
+        return record
 
 
 class Tables:
-    """The two tables, a file per algorithm, in memory and on disk. Only the results lock's holder has one."""
+    """The two tables, a file per algorithm, in memory and on disk. Only the results lock's holder has one.
+
+    Attributes:
+        problems: a sentence for each record that could not be read.
+    """
 
     def __init__(self, folder: StudyFolder) -> None:
-        """Read the tables, or create them typed and empty, and absorb what an earlier driver left."""
+        """Read the tables, or create them typed and empty, and absorb what an earlier driver left.
+
+        Raises:
+            ResultsError: a table is damaged, or of another version.
+        """
         self._folder = folder
+        self.problems: list[str] = []
+        folder.delete_temporaries()
         self._tables: dict[tuple[str, str], pa.Table] = {}
+        self._versions: dict[Location, Version] = {}
         for name, schema in (("runs", RUNS), ("evaluations", EVALUATIONS)):
+            (folder.root / name).mkdir(parents=True, exist_ok=True)
             for algorithm in ALGORITHMS:
                 path = self._path(name, algorithm)
-                if path.exists():
-                    self._tables[name, algorithm] = _read(path, schema)
-                else:
-                    self._tables[name, algorithm] = schema.empty_table()
+                exists = path.exists()
+                if exists and isinstance(path, ObjectPath):
+                    _, self._versions[path] = path.read_version()
+                self._tables[name, algorithm] = _read(path, schema) if exists else schema.empty_table()
+                # In a store it is written anew: a driver that was cut off, and goes on, has the older version.
+                if not exists or isinstance(path, ObjectPath):
                     self._write(name, algorithm)
         self.absorb()
 
@@ -91,16 +134,32 @@ class Tables:
             for run_id in table["run_id"].to_pylist()
         }
 
+    def rows(self) -> list[RunRow]:
+        """The ended runs."""
+        return [
+            RunRow(**row) for (name, _), table in self._tables.items() if name == "runs" for row in table.to_pylist()
+        ]
+
     def absorb(self) -> list[str]:
         """Move finished records into the tables, then delete them; returns the run_ids that became rows.
 
         Evaluations are written before runs, and records are deleted last: a crash at any point leaves either the
-        record, which is absorbed again by run_id, or both tables with it.
+        record, which is absorbed again by run_id, or both tables with it. A record that cannot be read is set aside:
+        it holds up no other, nor a new result of its run.
         """
-        paths = sorted(self._folder.records.glob("*.parquet"))
+        paths = listed(self._folder.records, "*.parquet")
         if not paths:
             return []
-        parts = _split(_read_records(paths))
+        records = []
+        for path in paths:
+            try:
+                records.append(self._folder.read_record(path))
+            except ResultsError as error:
+                self._folder.damaged.mkdir(exist_ok=True)
+                write_atomically(self._folder.damaged / f"{path.name}.{time.time_ns()}", path.read_bytes())
+                path.unlink()
+                self.problems.append(str(error))
+        parts = _split(records)
         absorbed: list[str] = []
         for name in ("evaluations", "runs"):
             for algorithm in ALGORITHMS:
@@ -114,7 +173,7 @@ class Tables:
         present = self.run_ids()
         for path in paths:
             if path.stem in present:
-                path.unlink()
+                path.unlink(missing_ok=True)  # it may have been set aside
         return absorbed
 
     def drop_failed(self) -> int:
@@ -132,41 +191,61 @@ class Tables:
                 self._write(name, algorithm)
         return count
 
-    def _path(self, name: str, algorithm: str) -> Path:
+    def beyond_best(self, count: int) -> list[str]:
+        """The runs that have a checkpoint and are not among the `count` of lowest FID of their algorithm."""
+        run_ids: list[str] = []
+        for algorithm in ALGORITHMS:
+            runs = self._tables["runs", algorithm]
+            kept = runs.filter(pc.is_valid(runs["checkpoint_path"])).sort_by(
+                [("best_fid", "ascending"), ("run_id", "ascending")]
+            )
+            run_ids += kept["run_id"].to_pylist()[count:]
+        return run_ids
+
+    def forget_checkpoints(self, run_ids: Sequence[str]) -> None:
+        """Note that these runs have no checkpoint any more."""
+        gone = pa.array(run_ids, pa.string())
+        for algorithm in ALGORITHMS:
+            runs = self._tables["runs", algorithm]
+            is_gone = pc.is_in(runs["run_id"], value_set=gone)
+            if pc.any(is_gone).as_py():
+                column = runs.schema.get_field_index("checkpoint_path")
+                paths = pc.if_else(is_gone, None, runs["checkpoint_path"])
+                self._tables["runs", algorithm] = runs.set_column(column, runs.schema.field(column), paths)
+                self._write("runs", algorithm)
+
+    def _path(self, name: str, algorithm: str) -> Location:
         return self._folder.root / name / f"{algorithm}.parquet"
 
     def _write(self, name: str, algorithm: str) -> None:
-        path = self._path(name, algorithm)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_table(path, self._tables[name, algorithm].combine_chunks())
+        path, table = self._path(name, algorithm), self._tables[name, algorithm].combine_chunks()
+        if isinstance(path, ObjectPath):
+            self._versions[path] = path.put(serialise(table), only=self._versions.get(path))
+        else:
+            write_table(path, table)
 
 
-def write_table(path: Path, table: pa.Table) -> None:
-    """Replace `path` by the table, serialised whole beforehand."""
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer)
-    write_atomically(path, buffer.getvalue())
-
-
-def read_runs(results: str | Path, study: str) -> pd.DataFrame:
+def read_runs(results: str | Location, study: str) -> pd.DataFrame:
     """One row per ended run of the study; the columns are those of `sweep.schema.RunRow`.
 
     Raises:
         FileNotFoundError: there is no such study.
+        ResultsError: one of its files is damaged, or of another version.
     """
     return _frame(results, study, "runs")
 
 
-def read_evaluations(results: str | Path, study: str) -> pd.DataFrame:
+def read_evaluations(results: str | Location, study: str) -> pd.DataFrame:
     """One row per (ended run, evaluation step); the columns are those of `sweep.schema.EvaluationRow`.
 
     Raises:
         FileNotFoundError: there is no such study.
+        ResultsError: one of its files is damaged, or of another version.
     """
     return _frame(results, study, "evaluations")
 
 
-def _frame(results: str | Path, study: str, name: str) -> pd.DataFrame:
+def _frame(results: str | Location, study: str, name: str) -> pd.DataFrame:
     folder = StudyFolder(results, study)
     if not folder.root.is_dir():
         raise FileNotFoundError(f"there is no study {study!r} in the results folder {results}")
@@ -174,30 +253,18 @@ def _frame(results: str | Path, study: str, name: str) -> pd.DataFrame:
     return frame
 
 
-def _read(path: Path, schema: pa.Schema) -> pa.Table:
-    # Read at once: the file may be replaced or deleted meanwhile.
-    return pq.read_table(io.BytesIO(path.read_bytes()), schema=schema)
+def _read(path: Location, schema: pa.Schema) -> pa.Table:
+    advice = f"move {path.name} out of runs/ and evaluations/: then a launch trains its runs again"
+    table = read_table(path, schema, advice)
+    if path.stem not in ALGORITHMS or not pc.all(pc.equal(table["algorithm"], path.stem), min_count=0).as_py():
+        raise ResultsError(f"{path} cannot be used: it is not the table of one algorithm; {advice}")
+    return table
 
 
-def _read_records(paths: Iterable[Path]) -> pa.Table:
-    """All records among `paths`; one that was absorbed and deleted meanwhile is passed over."""
-    tables = []
-    for path in paths:
-        try:
-            data = path.read_bytes()  # at once, as in _read
-        except FileNotFoundError:
-            continue
-        # For one row, read_table and its schema take twice the time of this.
-        tables.append(pq.ParquetFile(io.BytesIO(data)).read(use_threads=False))
-    if not tables:
-        return RECORD.empty_table()
-    return pa.concat_tables(tables).combine_chunks().cast(RECORD)
-
-
-def _split(records: pa.Table) -> dict[str, pa.Table]:
-    evaluations = pc.list_flatten(records["evaluations"].combine_chunks())
-    flat = pa.Table.from_struct_array(evaluations) if len(evaluations) else EVALUATIONS.empty_table()
-    return {"runs": records.select(RUNS.names), "evaluations": flat.cast(EVALUATIONS)}
+def _split(records: Sequence[pa.Table]) -> dict[str, pa.Table]:
+    """The rows of the two tables that the records hold."""
+    table = pa.concat_tables([RECORD.empty_table(), *records]).combine_chunks()
+    return {"runs": table.select(RUNS.names), "evaluations": flat_evaluations(table)}
 
 
 def _without(new: pa.Table, *present: pa.Table) -> pa.Table:

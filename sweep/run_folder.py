@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import shutil
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 from torch import Tensor
 
-from wae_core.checkpoint import newest_checkpoint, save_checkpoint, write_atomically
+from wae_core.checkpoint import newest_checkpoint, save_checkpoint
 from wae_core.selection import Evaluation, select_checkpoint
+from wae_core.storage import Location, delete_folder, write_atomically
 
 ATTEMPT = "attempt-"
 BEST = "best.safetensors"
@@ -39,9 +38,10 @@ class History:
 class RunFolder:
     """`work/<run_id>/`: attempts never share a folder, so an orphan that writes on harms nobody."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Location) -> None:
         self.path = path
-        self._attempt: Path | None = None
+        self._attempt: Location | None = None
+        self._saved: list[History] = []  # of this attempt, the last two
 
     @property
     def attempts(self) -> int:
@@ -61,9 +61,17 @@ class RunFolder:
             return
 
     def save(self, tensors: dict[str, Tensor], history: History) -> None:
-        """Write a training checkpoint of this attempt."""
+        """Write a training checkpoint of this attempt, and delete those of it that nothing needs any more.
+
+        The last two stay, since the newest may be found damaged, and the best of each.
+        """
         assert self._attempt is not None
-        save_checkpoint(self._attempt / f"step-{history.step:09d}.safetensors", tensors, asdict(history))
+        save_checkpoint(self._checkpoint(history.step), tensors, asdict(history))
+        before = self._needed()
+        self._saved = [*self._saved[-1:], history]
+        for step in before - self._needed():
+            self._checkpoint(step).unlink(missing_ok=True)
+            self._checkpoint(step).with_suffix(".json").unlink(missing_ok=True)
 
     def resume(self) -> tuple[History, dict[str, Tensor] | None]:
         """The newest checkpoint of any attempt that is valid, as is its best one; or a history that begins now."""
@@ -88,9 +96,25 @@ class RunFolder:
         write_atomically(self.path / name, data)
 
     def delete_attempts(self) -> None:
-        """An ended run needs its training checkpoints no more."""
+        """An ended run needs its training checkpoints no more, nor what a process that died has half written."""
         for attempt in self.path.glob(f"{ATTEMPT}*"):
-            shutil.rmtree(attempt, ignore_errors=True)
+            delete_folder(attempt)
+        for temporary in self.path.glob(".*.tmp"):
+            temporary.unlink(missing_ok=True)
 
-    def _checkpoints(self, step: str) -> list[Path]:
+    def delete_best(self) -> None:
+        """The weights of a model that is not among those that are kept."""
+        best = self.path / BEST
+        best.with_suffix(".json").unlink(missing_ok=True)
+        best.unlink(missing_ok=True)
+
+    def _checkpoint(self, step: int) -> Location:
+        assert self._attempt is not None
+        return self._attempt / f"step-{step:09d}.safetensors"
+
+    def _needed(self) -> set[int]:
+        best = {history.best.step for history in self._saved if history.best}
+        return best | {history.step for history in self._saved}
+
+    def _checkpoints(self, step: str) -> list[Location]:
         return list(self.path.glob(f"{ATTEMPT}*/step-{step}.safetensors"))

@@ -111,5 +111,9 @@ def _arrow_schema(row: type, order: tuple[str, ...] = ()) -> pa.Schema:
 
 RUNS = _arrow_schema(RunRow)
 EVALUATIONS = _arrow_schema(EvaluationRow, order=("run_id", "algorithm", "config_index", "seed"))
+# Columns that may be null.
+OPTIONAL = frozenset(
+    name for name, hint in typing.get_type_hints(RunRow).items() if isinstance(hint, types.UnionType)
+)
 # A record is a run's whole result in one row: its columns and its evaluations.
 RECORD = RUNS.append(pa.field("evaluations", pa.list_(pa.struct(list(EVALUATIONS)))))

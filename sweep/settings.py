@@ -21,13 +21,15 @@ from sweep import checks
 from sweep.checks import SettingsError
 from wae_core.device import PRECISIONS
 from wae_core.run import ALGORITHMS, Protocol
+from wae_core.storage import Location, ObjectPath, location
 
 CONF = Path(__file__).parent / "conf"
-PATHS = ("results", "space", "data", "inception")
+PATHS = ("results", "space", "data", "inception", "tracking")
 LARGEST_BUDGET = 1_000_000
 RETRIES = ("none", "failed")
 SEARCHES = ("random",)
 DEVICES = ("cpu", "cuda", "xla")
+FAILURES = ("tries", "worker_deaths")
 RESOURCES = ("cpus_per_worker", "gpus_per_worker", "tpus_per_worker")
 
 
@@ -56,17 +58,29 @@ class Cluster:
 
 
 @dataclass(frozen=True)
+class FailurePolicy:
+    """What a run may meet before it is `failed`."""
+
+    tries: int  # that end in an exception, each from the newest checkpoint
+    worker_deaths: int  # without a new checkpoint in between
+
+
+@dataclass(frozen=True)
 class Settings:
     """One launch."""
 
     study: Study
     algorithms: tuple[str, ...]
     budget: int
-    results: Path
+    results: Location
+    tracking: str | None  # MLflow's URI; None is mlflow.db in the results folder
     data: Path
     inception: Path | None
     search: str
     retry_failed: bool  # train runs again that have failed
+    failures: FailurePolicy
+    checkpoint_steps: int  # training steps between two checkpoints, where evaluations are further apart
+    keep_best: int | None  # models of each algorithm whose weights are kept; None: all
     cluster: Cluster
     dry_run: bool
 
@@ -92,15 +106,22 @@ def load_settings(words: Sequence[str]) -> Settings:
     budget = checks.integer("budget", config["budget"], seeds, f"models per algorithm, {seeds} a configuration")
     if budget > LARGEST_BUDGET:
         raise SettingsError(f"budget is {budget}, but it is at most {LARGEST_BUDGET} models per algorithm")
+    results, keep_best = _results(config["results"]), config["keep_best"]
     return Settings(
         study=_study(config["study"], config["space"], seeds),
         algorithms=ALGORITHMS if algorithm == "all" else (algorithm,),
         budget=budget,
-        results=Path(checks.text("results", config["results"])),
+        results=results,
+        tracking=_tracking(config["tracking"], results),
         data=Path(checks.text("data", config["data"])),
         inception=None if config["inception"] is None else Path(checks.text("inception", config["inception"])),
         search=checks.one_of("search", config["search"], SEARCHES),
         retry_failed=checks.one_of("retry", config["retry"], RETRIES) == "failed",
+        failures=FailurePolicy(
+            **{key: checks.integer(f"failures.{key}", config["failures"][key], minimum=1) for key in FAILURES}
+        ),
+        checkpoint_steps=checks.integer("checkpoint_steps", config["checkpoint_steps"], minimum=1),
+        keep_best=None if keep_best is None else checks.integer("keep_best", keep_best, minimum=1),
         cluster=_cluster(config["cluster"]),
         dry_run=checks.boolean("dry_run", config["dry_run"]),
     )
@@ -114,7 +135,8 @@ def studies() -> list[str]:
 def _check_keys(words: Sequence[str]) -> None:
     """Refuse what Hydra would answer with a page: words without '=', unknown keys, unknown files of a group."""
     groups = {"study": studies(), "cluster": sorted(path.stem for path in (CONF / "cluster").glob("*.yaml"))}
-    known = {"alg", "budget", *PATHS, "search", "retry", "dry_run", *groups}
+    known = {"alg", "budget", *PATHS, "search", "retry", "checkpoint_steps", "keep_best", "dry_run", *groups}
+    known |= {f"failures.{key}" for key in FAILURES}
     for group, names in groups.items():
         known |= {f"{group}.{key!s}" for key in OmegaConf.load(CONF / group / f"{names[0]}.yaml")}
     for word in words:
@@ -158,6 +180,32 @@ def _split_paths(words: Sequence[str]) -> tuple[dict[str, str | None], list[str]
 def _allowed(wrong: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(wrong, list(known), n=1)
     return f"did you mean {close[0]!r}?" if close else f"it is one of {', '.join(sorted(known))}"
+
+
+def _results(value: object) -> Location:
+    text = checks.text("results", value)
+    results = location(text)
+    if "://" in text and not isinstance(results, ObjectPath):
+        raise SettingsError(f"results is {text!r}, but it is a local path, s3://bucket/… or gs://bucket/…")
+    if isinstance(results, ObjectPath) and "@" in results.root:
+        raise SettingsError("results names credentials, but they are taken from the environment (AWS_…, GOOGLE_…)")
+    return results
+
+
+def _tracking(value: object, results: Location) -> str | None:
+    if value is None:
+        if isinstance(results, ObjectPath):
+            raise SettingsError(
+                f"results is {str(results)!r}, where MLflow's database cannot be: say where it is, "
+                "e.g. tracking=sqlite:////home/me/mlflow.db or tracking=http://host:5000"
+            )
+        return None
+    text = checks.text("tracking", value)
+    if not text.startswith(("sqlite:////", "http://", "https://")):
+        raise SettingsError(
+            f"tracking is {text!r}, but it is sqlite:////absolute/path/mlflow.db, http://… or https://…"
+        )
+    return text
 
 
 def _study(values: Mapping[str, Any], space: object, seeds: int) -> Study:

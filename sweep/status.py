@@ -5,17 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 
 import pandas as pd
-import pyarrow.parquet as pq
+import yaml
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sweep.parquet import ResultsError
+from sweep.plan_file import read_plan
 from sweep.results import StudyFolder
 from sweep.schema import STATUSES
 from wae_core.run import ALGORITHMS
+from wae_core.storage import Location, location
 
 
 def status_frame(folder: StudyFolder) -> pd.DataFrame:
@@ -23,8 +25,9 @@ def status_frame(folder: StudyFolder) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: the folder holds no plan.
+        ResultsError: one of its files is damaged, or of another version.
     """
-    plan = pq.read_table(folder.plan_file, columns=["run_id", "algorithm"]).to_pandas()
+    plan = read_plan(folder).select(["run_id", "algorithm"]).to_pandas()
     runs = folder.read_table("runs").to_pandas().drop(columns="algorithm").merge(plan, on="run_id")
     rows = []
     for algorithm in (name for name in ALGORITHMS if name in set(plan["algorithm"])):
@@ -62,15 +65,37 @@ def print_status(folder: StudyFolder, console: Console) -> None:
         )
     console.print(table)
     if folder.real_images_file.exists():
-        real = json.loads(folder.real_images_file.read_text())
-        console.print(
-            f"real images: FID {real['fid']:.2f} ({real['count']:,} of the training images), "
-            f"sharpness {real['sharpness']:.2g}"
-        )
+        console.print(_real_images(folder.real_images_file))
     runs = folder.read_table("runs").to_pandas()
+    if len(runs):
+        console.print(f"attempts: {runs['attempts'].sum():,} at {len(runs):,} ended runs")
+    if folder.study_file.exists():
+        _print_failure_policy(folder, console)
     for status, same in runs[runs["status_reason"].notna()].groupby("status"):
         first = same.iloc[0]
         console.print(f"{len(same)} {status}, e.g. {first['run_id']}: {first['status_reason']}", markup=False)
+
+
+def _print_failure_policy(folder: StudyFolder, console: Console) -> None:
+    try:
+        policy = yaml.safe_load(folder.study_file.read_bytes())["failures"]
+        tries, deaths = int(policy["tries"]), int(policy["worker_deaths"])
+    except (OSError, yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ResultsError(f"{folder.study_file} cannot be used: it is not a study file of this version") from error
+    console.print(
+        f"a run is failed after {tries} exceptions (failures.tries), or {deaths} deaths of its "
+        "worker without a new checkpoint (failures.worker_deaths), and diverged where loss or FID is not finite; "
+        "out of memory halves a pack; a full disk is waited for"
+    )
+
+
+def _real_images(path: Location) -> str:
+    try:
+        real = json.loads(path.read_bytes())
+        fid, count, sharpness = float(real["fid"]), int(real["count"]), float(real["sharpness"])
+    except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
+        raise ResultsError(f"{path} cannot be used: delete it, and the next model measures it again") from error
+    return f"real images: FID {fid:.2f} ({count:,} of the training images), sharpness {sharpness:.2g}"
 
 
 def make_console() -> Console:
@@ -85,17 +110,21 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--results", default="results", help="the results folder (default: results)")
     parser.add_argument("--study", help="one study; all of the folder if left out")
     arguments = parser.parse_args(words)
-    results = Path(arguments.results).absolute()
+    results = location(arguments.results).absolute()
     names = (
         [arguments.study] if arguments.study else sorted(path.parent.name for path in results.glob("*/plan.parquet"))
     )
-    folders = [StudyFolder(results, name) for name in names]
-    if not folders or not all(folder.plan_file.exists() for folder in folders):
-        wanted = f"study {arguments.study!r}" if arguments.study else "a study"
-        print(f"there is no plan of {wanted} in {results}: run make sweep first", file=sys.stderr)
+    try:
+        folders = [StudyFolder(results, name) for name in names]
+        if not folders or not all(folder.plan_file.exists() for folder in folders):
+            wanted = f"study {arguments.study!r}" if arguments.study else "a study"
+            print(f"there is no plan of {wanted} in {results}: run make sweep first", file=sys.stderr)
+            return 2
+        for folder in folders:
+            print_status(folder, make_console())
+    except ResultsError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 2
-    for folder in folders:
-        print_status(folder, make_console())
     return 0
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 import platform
+import reprlib
 import subprocess
 from dataclasses import asdict, fields
 from importlib.metadata import version
@@ -12,25 +12,28 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import yaml
 
 from sweep.checks import SettingsError
+from sweep.plan_file import read_plan
 from sweep.results import StudyFolder
 from sweep.schema import SCHEMA_VERSION
-from sweep.settings import Study
-from wae_core.checkpoint import write_atomically
+from sweep.settings import FailurePolicy, Study
 from wae_core.features import features_name
 from wae_core.run import Hyperparameters
+from wae_core.storage import write_atomically
 
 PACKAGES = ("torch", "numpy", "ray", "mlflow", "pandas", "pyarrow", "safetensors")
 
+PROVENANCE = ("failures", "git_commit", "python", "packages")  # behind what must not change
 
-def claim(folder: StudyFolder, study: Study) -> list[str]:
+
+def claim(folder: StudyFolder, study: Study, failures: FailurePolicy) -> list[str]:
     """Write study.yaml, or check that the one there is of the same study, with the same space or a wider one.
 
     A space is wider than the stored one if it draws every planned configuration as the plan has it, so that it
     changes only what is still to be drawn. Then study.yaml records it, and the differences are returned as lines.
+    The failure policy may differ from launch to launch; study.yaml records the last one.
 
     Raises:
         SettingsError: the folder belongs to another version of the study; the sentence names the first difference,
@@ -39,6 +42,7 @@ def claim(folder: StudyFolder, study: Study) -> list[str]:
     path, identity = folder.study_file, _identity(study)
     if not path.exists():
         document = identity | {
+            "failures": asdict(failures),
             "git_commit": git_commit(),
             "python": platform.python_version(),
             "packages": {package: version(package) for package in PACKAGES},
@@ -46,8 +50,9 @@ def claim(folder: StudyFolder, study: Study) -> list[str]:
         write_atomically(path, yaml.safe_dump(document, sort_keys=False).encode())
         return []
     lines = widening(folder, study)
-    if lines:
-        document = yaml.safe_load(path.read_text()) | {"space": identity["space"]}
+    stored = yaml.safe_load(path.read_bytes())
+    document = stored | {"space": identity["space"], "failures": asdict(failures)}
+    if document != stored:
         write_atomically(path, yaml.safe_dump(document, sort_keys=False).encode())
     return lines
 
@@ -60,21 +65,22 @@ def widening(folder: StudyFolder, study: Study) -> list[str]:
     """
     path, identity = folder.study_file, _identity(study)
     try:
-        document = yaml.safe_load(path.read_text())
-        stored = {key: document[key] for key in identity}
-    except (OSError, yaml.YAMLError, ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        document = yaml.safe_load(path.read_bytes())
+        stored = {key: document[key] for key in (*identity, *PROVENANCE)}  # else it was cut off
+    # Beside YAMLError, PyYAML lets bare errors through: for a date like 2018-02-30, !!bool maybe, endless nesting.
+    except (OSError, yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise SettingsError(f"{path} is not a study file of this version ({reason})") from error
     lines = []
-    for key, there, here in _differences("", stored, identity):
+    for key, there, here in _differences("", {key: stored[key] for key in identity}, identity):
         if key.endswith(".source"):  # words about an interval, not the interval
             continue
         if not key.startswith("space."):
             raise SettingsError(
-                f"{path.parent} belongs to another version of study {study.name}: {key} is {there!r} there and "
-                f"{here!r} in this launch; give another results folder (RESULTS=), or the old value"
+                f"{path.parent} belongs to another version of study {study.name}: {key} is {_show(there)} there and "
+                f"{_show(here)} in this launch; give another results folder (RESULTS=), or the old value"
             )
-        lines.append(f"{key}: {there} → {here}")
+        lines.append(f"{key}: {_show(there)} → {_show(here)}".replace("'", ""))
     moved = _moved_configuration(folder, study) if lines else ""
     if moved:
         raise SettingsError(
@@ -88,7 +94,7 @@ def _moved_configuration(folder: StudyFolder, study: Study) -> str:
     """The first planned configuration that the study's space draws otherwise, in words; empty if there is none."""
     if not folder.plan_file.exists():
         return ""
-    plan = pq.read_table(io.BytesIO(folder.plan_file.read_bytes())).to_pylist()
+    plan = read_plan(folder).to_pylist()
     for row in {row["config_id"]: row for row in plan}.values():
         drawn = study.space.sample(row["algorithm"], row["config_index"], study.seed)
         for hyperparameter in fields(Hyperparameters):
@@ -131,6 +137,13 @@ def _differences(key: str, there: Any, here: Any) -> list[tuple[str, Any, Any]]:
     else:
         return [] if there == here else [(key, there, here)]
     return [d for name, pair in pairs.items() for d in _differences(f"{key}.{name}".strip("."), *pair)]
+
+
+def _show(value: Any) -> str:
+    """The value as text; bounded, since YAML aliases can nest a small file into a huge value."""
+    short = reprlib.Repr()
+    short.maxlevel, short.maxlist, short.maxstring = 2, 20, 80
+    return short.repr(value)
 
 
 def _are_lines(values: list[Any]) -> bool:

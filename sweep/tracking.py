@@ -10,13 +10,14 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sweep.redaction import without_credentials
 from sweep.results import StudyFolder
 from sweep.schema import RunRow
 from wae_core.run import Run
 from wae_core.selection import Evaluation
+from wae_core.storage import Location
 
 if TYPE_CHECKING:
     from sweep.mlflow_study import MlflowStudy
@@ -35,13 +36,12 @@ class Mirror:
     def __init__(
         self,
         tracking_uri: str,
-        artifact_root: Path,
         folder: StudyFolder,
         study: str,
         on_problem: Callable[[str], None],
     ) -> None:
         """Start nothing. `on_problem` gets the first problem in one sentence, from the thread, and no other."""
-        self._open = partial(open_mlflow, tracking_uri, artifact_root, folder, study)
+        self._open = partial(open_mlflow, tracking_uri, folder, study)
         self._folder = folder
         self._on_problem: Callable[[str], None] | None = on_problem
         self._mlflow: MlflowStudy | None = None
@@ -122,7 +122,7 @@ class Mirror:
                 self._catch_up.set()
             self._tried.set()
             if self._on_problem is not None:
-                reason = textwrap.shorten(str(error) or repr(error), 200, placeholder=" …")
+                reason = textwrap.shorten(without_credentials(str(error) or repr(error)), 200, placeholder=" …")
                 self._on_problem(f"MLflow cannot be written; the sweep goes on, and tries again: {reason}")
                 self._on_problem = None
             return False
@@ -167,22 +167,22 @@ class Mirror:
                     del self._live[run.run_id]
 
 
-def default_uri(results: Path) -> str:
+def default_uri(results: Location) -> str:
     """The MLflow database of a results folder."""
     return f"sqlite:///{results.absolute() / 'mlflow.db'}"
 
 
-def open_mlflow(tracking_uri: str, artifact_root: Path, folder: StudyFolder, study: str) -> MlflowStudy:
+def open_mlflow(tracking_uri: str, folder: StudyFolder, study: str) -> MlflowStudy:
     """Open a study in MLflow, whose import takes seconds: only who writes to it pays for that."""
     from sweep.mlflow_study import MlflowStudy
 
-    return MlflowStudy(tracking_uri, artifact_root, folder, study)
+    return MlflowStudy(tracking_uri, folder, study)
 
 
-def rebuild(results: Path, study: str, tracking_uri: str) -> int:
+def rebuild(results: Location, study: str, tracking_uri: str) -> int:
     """Write what MLflow lacks of the study's ended runs; returns their number. What is right already stays."""
     folder = StudyFolder(results, study)
-    with closing(open_mlflow(tracking_uri, results / "mlartifacts", folder, study)) as mlflow:
+    with closing(open_mlflow(tracking_uri, folder, study)) as mlflow:
         missing = mlflow.missing(folder.read_table("runs")["run_id"].to_pylist())
         for row, evaluations in missing:
             mlflow.write(row, evaluations)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sweep.redaction import without_credentials
 from sweep.tracking import default_uri, rebuild
 
 SHARED_VIEW = "mlflow.sharedViewState."  # prefix of MLflow's tags of an experiment that hold a view of its runs
@@ -31,7 +32,7 @@ def main(words: Sequence[str] | None = None) -> int:
             written = rebuild(arguments.results, study, default_uri(arguments.results))
             print(f"{study}: {written} run{'s' * (written != 1)} written, MLflow has them all")
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {without_credentials(str(error))}", file=sys.stderr)
         return 2
     return 0
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
+import socket
 import time
 import traceback
 from collections import deque
@@ -13,45 +15,53 @@ import torch
 
 from sweep.attempt import Attempt, Progress, WorkerContext, evaluator_of, publish_failure
 from sweep.plan import Pack
+from sweep.redaction import without_credentials
 from sweep.results import StudyFolder
 from sweep.run_folder import RunFolder
 from wae_core.device import select_device
 from wae_core.run import Run
+from wae_core.storage import takes_nothing, write_atomically
 from wae_core.throughput import models_per_hour
 from wae_core.train import train_pack
 
-TRIES = 3  # after so many exceptions a run is `failed`
+SECONDS_TO_WAIT = 5.0  # until the storage is tried again that took nothing
+PROBE_BYTES = 2**24  # room for some checkpoints
 
 
 def run_pack(pack: Pack, context: WorkerContext) -> Iterator[Progress]:
     """Bring every run of the pack to its row.
 
-    Where the device's memory does not hold the pack, its halves are trained one after the other. Any other exception
-    separates the runs, so that the one behind it fails alone.
+    Where the device's memory does not hold the pack, its halves are trained one after the other. A full disk, or an
+    object store that cannot be reached, is waited for. Any other exception separates the runs, so that the one behind
+    it fails alone.
     """
-    waiting: deque[tuple[Sequence[Run], int]] = deque([(pack.runs, TRIES)])
+    waiting: deque[tuple[Sequence[Run], int, str]] = deque([(pack.runs, context.tries, "")])
     while waiting:
-        runs, tries = waiting.popleft()
+        runs, tries, reason = waiting.popleft()
         left = list(runs)
         try:
-            for progress in _attempt(runs, context):
+            for progress in _attempt(runs, context) if tries else _fail(runs, context, reason):
                 if progress.row is not None:
                     left.remove(progress.run)
                 yield progress
         except Exception as error:
+            if takes_nothing(error):
+                waiting.appendleft((left, tries, reason))
+                yield from _wait_for_storage(left[0], context, error)
+                continue
+            if not tries:
+                raise
             for run in left:
-                with contextlib.suppress(OSError):  # the disk may be what failed
+                with contextlib.suppress(OSError):  # it may be what failed
                     RunFolder(StudyFolder(context.results, run.study).work(run.run_id)).write(
-                        "traceback.txt", traceback.format_exc().encode()
+                        "traceback.txt", without_credentials(traceback.format_exc()).encode()
                     )
             if isinstance(error, torch.OutOfMemoryError) and len(left) > 1:
                 half = -(-len(left) // 2)
-                waiting += [(left[:half], tries), (left[half:], tries)]
-            elif tries > 1:
-                waiting += [([run], tries - 1) for run in left]
-            elif left:
-                reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-                yield Progress(left[0], row=publish_failure(left[0], len(runs), context, reason))
+                waiting += [(left[:half], tries, ""), (left[half:], tries, "")]
+            else:
+                reason = " ".join(without_credentials(f"{type(error).__name__}: {error}").split())[:500]
+                waiting += [([run], tries - 1, reason) for run in left]
 
 
 def pack_rates(run: Run, sizes: Sequence[int], context: WorkerContext) -> dict[int, float]:
@@ -59,6 +69,25 @@ def pack_rates(run: Run, sizes: Sequence[int], context: WorkerContext) -> dict[i
     torch.set_num_threads(1)
     data, _ = evaluator_of(run.protocol.dataset, run.protocol.fid_features, context)
     return models_per_hour(run, data, select_device(context.device), sizes)
+
+
+def _fail(runs: Sequence[Run], context: WorkerContext, reason: str) -> Iterator[Progress]:
+    for run in runs:
+        yield Progress(run, row=publish_failure(run, len(runs), context, reason))
+
+
+def _wait_for_storage(run: Run, context: WorkerContext, error: Exception) -> Iterator[Progress]:
+    """Report the error, and end when the study's folder takes a file again."""
+    folder = StudyFolder(context.results, run.study).root
+    said = (isinstance(error, OSError) and error.strerror) or error
+    yield Progress(run, problem=f"{folder} takes no more files ({said}); workers wait until it does, nothing is lost")
+    probe = folder / f".probe-{socket.gethostname()}-{os.getpid()}"
+    while True:
+        time.sleep(SECONDS_TO_WAIT)
+        with contextlib.suppress(OSError):
+            write_atomically(probe, bytes(PROBE_BYTES))
+            probe.unlink()
+            return
 
 
 def _attempt(runs: Sequence[Run], context: WorkerContext) -> Iterator[Progress]:
@@ -77,10 +106,11 @@ def _train_until_one_ends(attempts: Sequence[Attempt], context: WorkerContext) -
     """Train and score until a member has diverged or all have done their steps."""
     runs, states = [attempt.run for attempt in attempts], [attempt.state for attempt in attempts]
     cpu_began = time.process_time()
-    for checkpoints in train_pack(runs, attempts[0].data, select_device(context.device), states):
+    device = select_device(context.device)
+    for checkpoints in train_pack(runs, attempts[0].data, device, states, context.checkpoint_steps):
         share = (time.process_time() - cpu_began) / len(attempts)
         for attempt, checkpoint in zip(attempts, checkpoints, strict=True):
-            yield from attempt.evaluate(checkpoint, share)
+            yield from attempt.take(checkpoint, share)
         if any(attempt.has_ended for attempt in attempts):
             return
         cpu_began = time.process_time()

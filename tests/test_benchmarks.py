@@ -47,7 +47,15 @@ def test_no_op_run_leaves_a_whole_record(tmp_path: Path, make_run: Callable[...,
     runs = tuple(make_run("wae-mmd", seed=seed) for seed in range(2))
     folder = StudyFolder(tmp_path, "test")
     folder.records.mkdir(parents=True)
-    context = WorkerContext(results=tmp_path, data=tmp_path, inception=None, device="cpu", git_commit="unknown")
+    context = WorkerContext(
+        results=tmp_path,
+        data=tmp_path,
+        inception=None,
+        device="cpu",
+        git_commit="unknown",
+        checkpoint_steps=1000,
+        tries=3,
+    )
     reported = [progress.row for progress in orchestration._publish(Pack(runs), context)]
     assert [row.run_id for row in reported if row] == [run.run_id for run in runs]
     assert Tables(folder).run_ids() == {run.run_id for run in runs}

@@ -1,26 +1,26 @@
-"""Checkpoints on a local disk: safetensors beside a JSON manifest with hashes; a kill leaves no half of one."""
+"""Checkpoints: safetensors beside a JSON manifest with hashes; a kill leaves no half of one."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-FORMAT = 2  # 2: linear layers beside feature maps order them channels last
+from wae_core.storage import Location, write_atomically
+
+FORMAT = 3  # 2: linear layers beside feature maps order them channels last; 3: sums of the losses
 
 
 class CheckpointError(ValueError):
     """A checkpoint is missing, damaged, or of another format."""
 
 
-def save_checkpoint(path: Path, tensors: dict[str, Tensor], content: dict[str, Any]) -> None:
+def save_checkpoint(path: Location, tensors: dict[str, Tensor], content: dict[str, Any]) -> None:
     """Write `path` (.safetensors) and its manifest (.json); the manifest comes last and makes the checkpoint valid.
 
     Args:
@@ -30,12 +30,10 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], content: dict[str, A
     data = safetensors.torch.save(tensors)
     body = {"format": FORMAT, "tensors_sha256": hashlib.sha256(data).hexdigest(), "content": content}
     write_atomically(path, data)
-    write_atomically(
-        path.with_suffix(".json"), json.dumps({"sha256": _digest(body), "body": body}, indent=1).encode()
-    )
+    write_atomically(path.with_suffix(".json"), _written(body))
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Location) -> dict[str, Any]:
     """The content of the manifest of `path`, without reading the tensors.
 
     Raises:
@@ -45,7 +43,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return content
 
 
-def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_checkpoint(path: Location) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a checkpoint: (tensors on the CPU, content).
 
     Raises:
@@ -60,11 +58,11 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointError(f"checkpoint {path} is damaged: its sha256 is not the manifest's")
     try:
         return safetensors.torch.load(data), body["content"]
-    except SafetensorError as error:
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:  # of one whose hash was made to fit
         raise CheckpointError(f"checkpoint {path} is not a safetensors file: {error}") from error
 
 
-def newest_checkpoint(paths: Iterable[Path]) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+def newest_checkpoint(paths: Iterable[Location]) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """The first valid checkpoint among `paths` in descending order of their file names; None if there is none."""
     for path in sorted(paths, key=lambda path: path.name, reverse=True):
         try:
@@ -74,28 +72,21 @@ def newest_checkpoint(paths: Iterable[Path]) -> tuple[dict[str, Tensor], dict[st
     return None
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace `path` by `data`: a reader, or a crash at any moment, sees the old file or the new one, whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def _read_body(path: Path) -> dict[str, Any]:
+def _read_body(path: Location) -> dict[str, Any]:
     manifest = path.with_suffix(".json")
     try:
-        document = json.loads(manifest.read_bytes())
-        body: dict[str, Any] = document["body"]
-        valid = document["sha256"] == _digest(body) and body["format"] == FORMAT
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        data = manifest.read_bytes()
+        body: dict[str, Any] = json.loads(data)["body"]
+        # Byte for byte: a space, the case of an exponent, a last digit may change without changing the values.
+        valid = data == _written(body) and body["format"] == FORMAT and "content" in body
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"manifest {manifest} cannot be read: {error}") from error
     if not valid:
         raise CheckpointError(f"manifest {manifest} is damaged, or of another format than {FORMAT}")
     return body
 
 
-def _digest(body: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+def _written(body: dict[str, Any]) -> bytes:
+    """The manifest's bytes: there is one way to write a body."""
+    digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    return json.dumps({"sha256": digest, "body": body}, indent=1).encode()

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from wae_core.storage import write_atomically
+
 FORMAT = 1
 IMAGES = "images.npy"
 MANIFEST = "manifest.json"
@@ -34,7 +36,6 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Write folder/manifest.json: it appears whole or not at all."""
-        from wae_core.checkpoint import write_atomically  # imports torch, which the decoding processes do without
 
         document = {"format": FORMAT, **asdict(self)}
         write_atomically(folder / MANIFEST, (json.dumps(document, indent=1) + "\n").encode())

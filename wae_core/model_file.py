@@ -3,33 +3,41 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from wae_core.checkpoint import load_checkpoint, save_checkpoint
+from wae_core.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from wae_core.data import ImageData
 from wae_core.networks import AutoEncoder, build_autoencoder
 from wae_core.run import Hyperparameters, Protocol, Run
+from wae_core.storage import Location
 
 PREFIX = "autoencoder."
 
 
-def save_model(path: Path, run: Run, data: ImageData, step: int, tensors: dict[str, Tensor]) -> None:
+def save_model(path: Location, run: Run, data: ImageData, step: int, tensors: dict[str, Tensor]) -> None:
     """Write the auto-encoder among the tensors of a training checkpoint, and what it takes to build it again."""
     weights = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
     content = {"run": asdict(run), "step": step, "image_shape": data.image_shape, "pixel_range": data.pixel_range}
     save_checkpoint(path, weights, content)
 
 
-def load_model(path: Path) -> tuple[AutoEncoder, Run, int]:
+def load_model(path: Location) -> tuple[AutoEncoder, Run, int]:
     """The auto-encoder in `path`, on the CPU and in evaluation mode, with its run and its step.
 
     Raises:
-        CheckpointError: the file is missing or damaged.
+        CheckpointError: the file is missing or damaged, or holds something else than a model.
     """
     weights, content = load_checkpoint(path)
+    try:
+        return _model(weights, content)
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise CheckpointError(f"{path} is not the file of a model: {reason}") from error
+
+
+def _model(weights: dict[str, Tensor], content: dict[str, Any]) -> tuple[AutoEncoder, Run, int]:
     fields = content["run"]
     protocol = {name: _tuples(value) for name, value in fields["protocol"].items()}
     hyperparameters = Hyperparameters(**fields["hyperparameters"])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 ALGORITHMS = ("wae-mmd", "wae-gan", "vae")
+RUN_ID = re.compile(rf"({'|'.join(ALGORITHMS)})-[0-9]{{5,}}-s[0-9]+")  # whole: it becomes part of paths
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ class TrainingState:
         optimisers: Adam for the auto-encoder and, for WAE-GAN, a second one for the discriminator.
         first_bad_step: 0-d int64 on the device, the first step whose loss was not finite, or −1. It stays on the
             device so that a step never waits for it.
+        loss_sums: [2] on the device, of loss and penalty over the steps since the last evaluation.
     """
 
     def __init__(self, run: Run, data: ImageData, device: torch.device) -> None:
@@ -32,6 +33,7 @@ class TrainingState:
         self.step = 0
         self.train_seconds = 0.0
         self.first_bad_step = torch.full((), -1, dtype=torch.int64, device=device)
+        self.loss_sums = torch.zeros(2, dtype=dtype(protocol.precision), device=device)
         # Initialisers draw from torch's global generator, so that one is lent to this run while they do.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(Streams(run, torch.device("cpu")).generator("init", 0, "weights").initial_seed())
@@ -99,6 +101,7 @@ class TrainingState:
 
     def _named(self) -> Iterator[tuple[str, Tensor]]:
         yield "first_bad_step", self.first_bad_step
+        yield "loss_sums", self.loss_sums
         for (prefix, network), optimiser in zip(self.networks().items(), self.optimisers, strict=True):
             for name, tensor in network.state_dict(keep_vars=True).items():
                 yield f"{prefix}.{name}", tensor

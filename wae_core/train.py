@@ -26,10 +26,10 @@ PRETRAINING_ENOUGH = 0.1  # the mismatch at which the authors' pre-training stop
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model at one of its evaluation steps.
+    """A model at one of its evaluation steps, or at a step between them at which its state is to be saved.
 
-    `loss` and `penalty` (MMD², −log D or KL, without λ) are means over the steps since the checkpoint before.
-    `diverged_at` is the first step whose loss was not finite; such a checkpoint is the run's last.
+    `loss` and `penalty` (MMD², −log D or KL, without λ) are means over the steps since the last evaluation.
+    `diverged_at` is the first step whose loss was not finite; such an evaluation is the run's last.
     """
 
     step: int
@@ -37,6 +37,7 @@ class Checkpoint:
     loss: float
     penalty: float
     diverged_at: int | None
+    is_evaluation: bool = True
 
 
 def train(run: Run, data: ImageData, device: torch.device, state: TrainingState) -> Iterator[Checkpoint]:
@@ -46,9 +47,15 @@ def train(run: Run, data: ImageData, device: torch.device, state: TrainingState)
 
 
 def train_pack(
-    runs: Sequence[Run], data: ImageData, device: torch.device, states: Sequence[TrainingState]
+    runs: Sequence[Run],
+    data: ImageData,
+    device: torch.device,
+    states: Sequence[TrainingState],
+    checkpoint_steps: int | None = None,
 ) -> Iterator[list[Checkpoint]]:
     """Train the runs from their states on, in place, and yield all of them at each evaluation step.
+
+    They are yielded at each multiple of `checkpoint_steps` as well, which changes nothing in what is trained.
 
     The runs differ in nothing but seed, learning rates and the scalars of the objective; their states are at the
     same step. The networks are in training mode while the loop runs; whoever evaluates them in between may switch
@@ -70,9 +77,9 @@ def train_pack(
     members = Solo(run, states[0]) if len(runs) == 1 else Fused(runs, states)
     draws = StepDraws(streams, _draw_shapes(run, data), dtype(protocol.precision))
 
-    sums = torch.zeros(len(runs), 2, device=device, dtype=dtype(protocol.precision))  # since the last checkpoint
+    sums = torch.stack([state.loss_sums for state in states])
     first_bad_step = torch.stack([state.first_bad_step for state in states])
-    last_evaluation = states[0].step
+    last_evaluation = max((step for step in protocol.evaluation_steps if step <= states[0].step), default=0)
     order = torch.empty(len(runs), 0, dtype=torch.int64)
     steps_per_epoch = len(images) // batch_size
     _to_training_mode(states)
@@ -89,24 +96,28 @@ def train_pack(
         first_bad_step = torch.where((first_bad_step < 0) & ~losses[:, 0].isfinite(), step, first_bad_step)
         sums += losses
         end_step(device)
-        if step in protocol.evaluation_steps:
+        is_evaluation = step in protocol.evaluation_steps
+        if is_evaluation or (checkpoint_steps is not None and step % checkpoint_steps == 0):
             members.write_back()
             synchronize(device)
-            seconds = (time.perf_counter() - began) / len(runs)
-            for state, bad in zip(states, first_bad_step, strict=True):
-                state.first_bad_step.copy_(bad)
-                state.reach(step, state.train_seconds + seconds)
             bad_steps = [bad if bad > 0 else None for bad in first_bad_step.tolist()]
             means = (sums / (step - last_evaluation)).tolist()
+            if is_evaluation:
+                last_evaluation = step
+                sums.zero_()
+            seconds = (time.perf_counter() - began) / len(runs)
+            for state, bad, own_sums in zip(states, first_bad_step, sums, strict=True):
+                state.first_bad_step.copy_(bad)
+                state.loss_sums.copy_(own_sums)
+                state.reach(step, state.train_seconds + seconds)
             yield [
-                Checkpoint(step, state.autoencoder, loss, penalty, bad)
+                Checkpoint(step, state.autoencoder, loss, penalty, bad, is_evaluation)
                 for state, (loss, penalty), bad in zip(states, means, bad_steps, strict=True)
             ]
-            if None not in bad_steps:
+            if is_evaluation and None not in bad_steps:
                 return
             _to_training_mode(states)
-            sums.zero_()
-            last_evaluation, began = step, time.perf_counter()
+            began = time.perf_counter()
 
 
 def _step(run: Run, members: Solo | Fused, batch: Batch) -> Tensor:

@@ -3,8 +3,9 @@
 python -m tests.benchmarks                                     all parts, about 15 minutes on 2 cores
 python -m tests.benchmarks step frechet --device cuda          these parts, with torch, numpy and safetensors alone
 python -m tests.benchmarks orchestration --runs 300            a quick look
+python -m tests.benchmarks scale --runs 10000 --rounds 3       a finished study: launch, status, reading
 
-A part is a module here with `measure(options, say) -> list[Row]`, named in PARTS.
+A part is a module here with `measure(options, say) -> list[Row]`, named in PARTS or ON_DEMAND.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from wae_core.device import select_device
 
 # Each is imported when it is asked for: not every machine has what each of them needs.
 PARTS = ("step", "packs", "celeba", "frechet", "orchestration")
+ON_DEMAND = ("scale",)
 
 
 def main() -> int:
@@ -58,9 +60,15 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], metavar="part", help=f"of {', '.join(PARTS)}")
+    parser.add_argument(
+        "parts",
+        nargs="*",
+        choices=[[], *PARTS, *ON_DEMAND],
+        metavar="part",
+        help=f"of {', '.join(PARTS + ON_DEMAND)}; all but {', '.join(ON_DEMAND)} if left out",
+    )
     parser.add_argument("--device", default="cpu", help="cpu or cuda, for the parts that train or evaluate")
-    parser.add_argument("--runs", type=_positive, default=5000, help="of the orchestration's long block")
+    parser.add_argument("--runs", type=_positive, default=5000, help="of the orchestration's long block, or of scale")
     parser.add_argument("--rounds", type=_positive, default=5, help="interleaved repetitions")
     parser.add_argument("--pythae", type=Path, help="a Python that has pythae and torch, to compare with its trainer")
     parser.add_argument("--json", type=Path, default=Path("results/bench.json"), help="where the figures go")

@@ -32,7 +32,7 @@ from sweep.driver import tune  # which is imported after Ray's settings are made
 from sweep.plan import Pack, pack_runs, plan_runs
 from sweep.progress import ProgressDisplay
 from sweep.results import StudyFolder, Tables
-from sweep.schema import COMPLETED, EvaluationRow, RunRow
+from sweep.schema import COMPLETED, SCHEMA_VERSION, EvaluationRow, RunRow
 from sweep.settings import load_settings
 from sweep.table_keeper import TableKeeper
 from sweep.tracking import Mirror, default_uri
@@ -141,10 +141,18 @@ def _ours(results: Path, count: int, workers: int) -> Block:
     runs = plan_runs(settings.study, "wae-mmd", count)
     folder = StudyFolder(results, settings.study.name)
     folder.records.mkdir(parents=True)
-    context = WorkerContext(results=results, data=results, inception=None, device="cpu", git_commit="unknown")
+    context = WorkerContext(
+        results=results,
+        data=results,
+        inception=None,
+        device="cpu",
+        git_commit="unknown",
+        checkpoint_steps=1000,
+        tries=3,
+    )
     tables = Tables(folder)
     problems: list[str] = []
-    mirror = Mirror(default_uri(results), results / "mlartifacts", folder, settings.study.name, problems.append)
+    mirror = Mirror(default_uri(results), folder, settings.study.name, problems.append)
     mirror.start()
     assert mirror.wait_ready(LONGEST_WAIT), problems
     cost = CostModel(settings.study, image_shape(settings.study.protocol.dataset), settings.cluster)
@@ -159,12 +167,12 @@ def _ours(results: Path, count: int, workers: int) -> Block:
         mirror.ended(progress.run, progress.row)
         memory.append(psutil.Process().memory_info().rss)
 
-    def on_lost(pack: Pack) -> None:
-        raise AssertionError(f"the worker of {pack} died")
+    def on_lost(run: Run) -> None:
+        raise AssertionError(f"the worker of {run.run_id} died")
 
     meter = _Meter()
-    with TableKeeper(folder, tables), display:
-        sweep.driver.train_packs(packs, context, settings.cluster, workers, on_progress, on_lost)
+    with TableKeeper(folder, tables, None, lambda: None), display:
+        sweep.driver.train_packs(packs, context, settings.cluster, workers, 5, on_progress, on_lost)
     swept = meter.wall()
     behind = mirror.close(LONGEST_WAIT)
     mirrored = meter.wall()
@@ -180,6 +188,7 @@ def _publish(pack: Pack, context: WorkerContext) -> Iterator[Progress]:
     for run in pack.runs:
         evaluation = EvaluationRow(**_filled(EvaluationRow) | _coordinates(run, EvaluationRow))
         own = {"study": run.study, "run_id": run.run_id, "config_id": run.config_id, "status": COMPLETED}
+        own |= {"schema_version": SCHEMA_VERSION}
         row = RunRow(**_filled(RunRow) | _coordinates(run, RunRow) | asdict(run.hyperparameters) | own)
         assert StudyFolder(context.results, run.study).publish(row, [evaluation])
         yield Progress(run, row=row)

@@ -38,6 +38,12 @@ class Sweep:
         self.launches = 0
         self.exits: list[str] = []
 
+    @property
+    def pid(self) -> int:
+        """Of the driver that was launched last."""
+        assert self._process is not None
+        return self._process.pid
+
     def launch(self) -> None:
         """Start a driver."""
         self._was_killed = False

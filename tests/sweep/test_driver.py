@@ -3,36 +3,96 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from sweep.driver import DEATHS_ALLOWED, PackSearcher
+import pytest
+
+from sweep.attempt import Progress
+from sweep.driver import PackSearcher
 from sweep.plan import Pack
 from wae_core.run import Run
 
 MakeRun = Callable[..., Run]
+MakeResult = Callable[..., Any]
+DEATHS = 5
 
 
-def test_a_pack_whose_worker_died_comes_again_without_the_runs_that_have_ended(make_run: MakeRun) -> None:
+@pytest.fixture
+def lost() -> list[Run]:
+    """The runs that the searcher gives up."""
+    return []
+
+
+def searcher_of(lost: list[Run], *runs: Run) -> PackSearcher:
+    return PackSearcher([Pack(runs)], DEATHS, lost.append)
+
+
+def next_pack(searcher: PackSearcher) -> tuple[Run, ...] | None:
+    """The runs of the next pack; its trial is named after the first."""
+    suggested = searcher.suggest("trial")
+    return None if suggested in (None, "FINISHED") else suggested["pack"].value.runs
+
+
+def test_a_pack_whose_worker_died_comes_again_without_the_runs_that_have_ended(
+    make_run: MakeRun, make_result: MakeResult, lost: list[Run]
+) -> None:
     runs = tuple(make_run("vae", seed=seed) for seed in range(3))
-    lost: list[Pack] = []
-    searcher = PackSearcher([Pack(runs)], lost.append)
-    assert searcher.suggest("a")["pack"].value == Pack(runs)
-    searcher.note_ended(runs[1])
-    searcher.on_trial_complete("a", error=True)
-    rest = Pack((runs[0], runs[2]))
-    for death in range(1, DEATHS_ALLOWED):
+    searcher = searcher_of(lost, *runs)
+    assert next_pack(searcher) == runs
+    searcher.note(Progress(runs[1], row=make_result(runs[1])[0]))
+    searcher.on_trial_complete("trial", error=True)
+    assert next_pack(searcher) == (runs[0], runs[2])
+
+
+def test_a_run_whose_worker_dies_too_often_is_lost(make_run: MakeRun, lost: list[Run]) -> None:
+    run = make_run("vae")
+    searcher = searcher_of(lost, run)
+    for _ in range(DEATHS):
         assert lost == []
-        assert searcher.suggest(str(death))["pack"].value == rest
-        searcher.on_trial_complete(str(death), error=True)
-    assert lost == [rest]
+        assert next_pack(searcher) == (run,)
+        searcher.on_trial_complete("trial", error=True)
+    assert lost == [run]
     assert not searcher.has_more
 
 
-def test_a_worker_that_dies_after_its_last_row_costs_nothing(make_run: MakeRun) -> None:
+def test_a_new_checkpoint_gives_a_run_all_its_deaths_again(make_run: MakeRun, lost: list[Run]) -> None:
     run = make_run("vae")
-    lost: list[Pack] = []
-    searcher = PackSearcher([Pack((run,))], lost.append)
-    searcher.suggest("a")
-    searcher.note_ended(run)
-    searcher.on_trial_complete("a", error=True)
-    assert [run for pack in lost for run in pack.runs] == []
+    searcher = searcher_of(lost, run)
+    for _ in range(3 * DEATHS):
+        assert next_pack(searcher) == (run,)
+        searcher.note(Progress(run))
+        searcher.on_trial_complete("trial", error=True)
+    assert lost == []
+
+
+def test_waiting_for_the_disk_is_no_checkpoint(make_run: MakeRun, lost: list[Run]) -> None:
+    run = make_run("vae")
+    searcher = searcher_of(lost, run)
+    for _ in range(DEATHS):
+        next_pack(searcher)
+        searcher.note(Progress(run, problem="no space left"))
+        searcher.on_trial_complete("trial", error=True)
+    assert lost == [run]
+
+
+def test_a_pack_that_kills_its_worker_twice_comes_in_halves(make_run: MakeRun, lost: list[Run]) -> None:
+    runs = tuple(make_run("vae", seed=seed) for seed in range(3))
+    searcher = searcher_of(lost, *runs)
+    for _ in range(2):
+        assert next_pack(searcher) == runs
+        searcher.on_trial_complete("trial", error=True)
+    assert next_pack(searcher) == runs[:2]
+    searcher.on_trial_complete("trial")
+    assert next_pack(searcher) == runs[2:]
+
+
+def test_a_worker_that_dies_after_its_last_row_costs_nothing(
+    make_run: MakeRun, make_result: MakeResult, lost: list[Run]
+) -> None:
+    run = make_run("vae")
+    searcher = searcher_of(lost, run)
+    next_pack(searcher)
+    searcher.note(Progress(run, row=make_result(run)[0]))
+    searcher.on_trial_complete("trial", error=True)
+    assert lost == []
     assert not searcher.has_more

@@ -10,6 +10,7 @@ from random import Random
 import mlflow
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import yaml
 
@@ -190,11 +191,25 @@ def test_diverging_and_failing_runs_are_rows_and_the_others_go_on(tmp_path: Path
     pd.testing.assert_frame_equal(again.loc[others], runs.loc[others])
 
 
+def listening(pid: int) -> set[str]:
+    """The addresses on which a process and all below it listen."""
+    process = psutil.Process(pid)
+    sockets = [socket for one in [process, *process.children(recursive=True)] for socket in one.net_connections()]
+    addresses = {socket.laddr.ip for socket in sockets if socket.status == psutil.CONN_LISTEN}
+    assert addresses
+    return addresses
+
+
 def test_kills_lose_double_and_change_nothing(tmp_path: Path, first: tuple[Path, str]) -> None:
     """SIGKILL to workers and to the whole driver session in mid-run; the rows are those of an undisturbed sweep."""
     results = str(tmp_path / "results")
     sweep = Sweep(["alg=all", "budget=3", *SMALL, f"results={results}"], tmp_path / "log")
-    weapons = {"worker": partial(kill_worker, Random(0)), "driver": sweep.kill}
+
+    def kill_driver() -> bool:
+        assert listening(sweep.pid) <= {"127.0.0.1", "::1"}, "nobody else reaches Ray's servers"
+        return sweep.kill()
+
+    weapons = {"worker": partial(kill_worker, Random(0)), "driver": kill_driver}
     killer = Killer(results, iter([Blow("worker"), Blow("driver"), Blow("worker")]), weapons)
     run_to_the_end(sweep, results, killer)
     assert killer.kills == {"worker": 2, "driver": 1}

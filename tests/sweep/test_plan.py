@@ -16,7 +16,8 @@ import yaml
 import search_spaces
 from sweep import plan
 from sweep.checks import SettingsError
-from sweep.plan import PLAN, check_trainable, pack_runs, plan_runs, plan_table
+from sweep.plan import check_trainable, pack_runs, plan_runs
+from sweep.plan_file import PLAN, plan_table
 from sweep.settings import Cluster, Settings, Study
 from wae_core.data import ImageData
 from wae_core.run import ALGORITHMS, Hyperparameters, Run

@@ -11,7 +11,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from sweep.plan import plan_runs, plan_table
+from sweep.plan import plan_runs
+from sweep.plan_file import plan_table
 from sweep.results import StudyFolder, Tables
 from sweep.schema import STATUSES
 from sweep.settings import Study

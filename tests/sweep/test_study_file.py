@@ -13,10 +13,13 @@ import yaml
 
 from search_spaces import SearchSpace
 from sweep.checks import SettingsError
-from sweep.plan import plan_runs, plan_table
+from sweep.plan import plan_runs
+from sweep.plan_file import plan_table
 from sweep.results import StudyFolder
-from sweep.settings import Study
+from sweep.settings import FailurePolicy, Study
 from sweep.study_file import claim
+
+POLICY = FailurePolicy(tries=3, worker_deaths=5)
 
 
 @pytest.fixture
@@ -27,7 +30,7 @@ def path(folder: StudyFolder) -> Path:
 def refusal(folder: StudyFolder, study: Study) -> str:
     before = folder.study_file.read_bytes()
     with pytest.raises(SettingsError) as caught:
-        claim(folder, study)
+        claim(folder, study, POLICY)
     assert folder.study_file.read_bytes() == before
     return str(caught.value)
 
@@ -39,7 +42,7 @@ def with_line(study: Study, name: str, **changes: Any) -> Study:
 
 
 def test_the_file_is_plain_yaml_that_says_all_of_the_study(path: Path, folder: StudyFolder, study: Study) -> None:
-    claim(folder, study)
+    claim(folder, study, POLICY)
     written = yaml.safe_load(path.read_text())
     assert (written["study"], written["seed"], written["seeds"]) == ("test", 5, 3)
     assert written["protocol"]["evaluation_steps"] == list(study.protocol.evaluation_steps)
@@ -53,11 +56,11 @@ def test_the_file_is_plain_yaml_that_says_all_of_the_study(path: Path, folder: S
 def test_the_same_study_is_accepted_and_the_file_stays_as_it_was(
     path: Path, folder: StudyFolder, study: Study
 ) -> None:
-    claim(folder, study)
+    claim(folder, study, POLICY)
     # Another machine, another commit: still the same study.
     path.write_text(path.read_text().replace("git_commit:", "git_commit: x"))
     before = (path.read_bytes(), path.stat().st_mtime_ns)
-    claim(folder, replace(study))
+    claim(folder, replace(study), POLICY)
     assert (path.read_bytes(), path.stat().st_mtime_ns) == before
 
 
@@ -83,7 +86,7 @@ def _protocol(**changes: Any) -> Callable[[Study], Study]:
 def test_another_version_of_the_study_is_refused_with_the_first_difference(
     path: Path, folder: StudyFolder, study: Study, change: Callable[[Study], Study], named: str
 ) -> None:
-    claim(folder, study)
+    claim(folder, study, POLICY)
     sentence = refusal(folder, change(study))
     assert f": {named};" in sentence
     assert "\n" not in sentence
@@ -93,10 +96,10 @@ def test_another_version_of_the_study_is_refused_with_the_first_difference(
 
 def test_a_changed_provenance_of_an_interval_is_no_other_study(path: Path, folder: StudyFolder, study: Study) -> None:
     """The source of a line is words about it; who confirms an interval with the PDF may go on."""
-    claim(folder, study)
+    claim(folder, study, POLICY)
     plan(folder, study, "wae-mmd")
     before = path.read_bytes()
-    assert claim(folder, with_line(study, "wae_lambda", source="P: confirmed with the PDF")) == []
+    assert claim(folder, with_line(study, "wae_lambda", source="P: confirmed with the PDF"), POLICY) == []
     assert path.read_bytes() == before
 
 
@@ -108,7 +111,7 @@ def plan(folder: StudyFolder, study: Study, *algorithms: str) -> None:
 def test_a_space_that_moves_a_planned_configuration_is_refused_with_all_differences(
     folder: StudyFolder, study: Study
 ) -> None:
-    claim(folder, study)
+    claim(folder, study, POLICY)
     plan(folder, study, "wae-mmd")
     moved = with_line(with_line(study, "wae_lambda", high=60), "decoder_variance", low=0.5)
     first, *differences = refusal(folder, moved).split("\n")
@@ -123,7 +126,7 @@ def test_a_space_that_moves_a_planned_configuration_is_refused_with_all_differen
 
 def test_a_wider_set_is_refused_at_the_first_configuration_that_it_moves(folder: StudyFolder, study: Study) -> None:
     """A larger set keeps the old values, but configuration i may now have another of them."""
-    claim(folder, study)
+    claim(folder, study, POLICY)
     plan(folder, study, "wae-mmd")
     sentence = refusal(folder, with_line(study, "latent_dim", values=[4, 8, 16, 32]))
     assert "space.latent_dim.values: [4, 8, 16] → [4, 8, 16, 32]" in sentence
@@ -133,25 +136,25 @@ def test_a_space_that_draws_the_plan_alike_is_wider_and_recorded(
     path: Path, folder: StudyFolder, study: Study
 ) -> None:
     """The lines of an algorithm that has no runs yet may change, and no longer once they have been drawn from."""
-    claim(folder, study)
+    claim(folder, study, POLICY)
     plan(folder, study, "wae-mmd", "vae")
     before = yaml.safe_load(path.read_text())
     wider = with_line(study, "adversary_learning_rate", high=0.1, at_least="learning_rate", source="P")
-    assert claim(folder, wider) == [
+    assert claim(folder, wider, POLICY) == [
         "space.adversary_learning_rate.high: 0.01 → 0.1",
         "space.adversary_learning_rate.at_least: None → learning_rate",
     ]
     written = yaml.safe_load(path.read_text())
     assert SearchSpace.from_dict("mine", written["space"]) == wider.space
     assert {key: value for key, value in written.items() if value != before[key]}.keys() == {"space"}
-    assert claim(folder, wider) == []
+    assert claim(folder, wider, POLICY) == []
     plan(folder, wider, "wae-gan")
     assert "wae-gan-00000 has adversary_learning_rate" in refusal(folder, study)
 
 
 def test_before_anything_is_planned_the_space_is_free(folder: StudyFolder, study: Study) -> None:
-    claim(folder, study)
-    assert claim(folder, with_line(study, "wae_lambda", high=60)) == ["space.wae_lambda.high: 50.0 → 60.0"]
+    claim(folder, study, POLICY)
+    assert claim(folder, with_line(study, "wae_lambda", high=60), POLICY) == ["space.wae_lambda.high: 50.0 → 60.0"]
 
 
 def test_a_difference_is_shown_for_the_line_that_has_it(folder: StudyFolder, study: Study) -> None:
@@ -161,9 +164,9 @@ def test_a_difference_is_shown_for_the_line_that_has_it(folder: StudyFolder, stu
         data["wae_lambda"] = [first, {**second, "high": high, "source": source}]
         return replace(study, space=SearchSpace.from_dict("mine", data))
 
-    claim(folder, in_two(9, "O"))
-    assert claim(folder, in_two(9, "P")) == []
-    assert claim(folder, in_two(8, "P")) == ["space.wae_lambda.2.high: 9.0 → 8.0"]
+    claim(folder, in_two(9, "O"), POLICY)
+    assert claim(folder, in_two(9, "P"), POLICY) == []
+    assert claim(folder, in_two(8, "P"), POLICY) == ["space.wae_lambda.2.high: 9.0 → 8.0"]
 
 
 @pytest.mark.parametrize(
@@ -209,10 +212,16 @@ def test_a_file_that_is_none_of_ours_is_refused(
 
 @pytest.mark.parametrize("tag", ["!!python/object/apply:os.mkdir", "!!python/object/new:os.mkdir"])
 def test_a_foreign_tag_is_refused_and_runs_no_code(path: Path, folder: StudyFolder, study: Study, tag: str) -> None:
-    claim(folder, study)
+    claim(folder, study, POLICY)
     made = path.parent / "made"
     path.write_text(path.read_text() + f"\nextra: {tag} [{str(made)!r}]\n")
     sentence = refusal(folder, study)
     assert str(path) in sentence
     assert " object at 0x" not in sentence
     assert not made.exists()
+
+
+def test_the_failure_policy_may_change_and_the_file_says_the_last_one(folder: StudyFolder, study: Study) -> None:
+    claim(folder, study, POLICY)
+    assert claim(folder, study, FailurePolicy(tries=1, worker_deaths=2)) == []
+    assert yaml.safe_load(folder.study_file.read_bytes())["failures"] == {"tries": 1, "worker_deaths": 2}

@@ -50,14 +50,13 @@ class Results:
         self.mirrors: list[Mirror] = []
 
     def start_mirror(self, uri: str | None = None) -> Mirror:
-        artifacts = self.root / "mlartifacts"
-        mirror = Mirror(uri or self.uri, artifacts, self.folder, self.study, self.problems.append)
+        mirror = Mirror(uri or self.uri, self.folder, self.study, self.problems.append)
         mirror.start()
         self.mirrors.append(mirror)
         return mirror
 
     def open(self) -> MlflowStudy:
-        return MlflowStudy(self.uri, self.root / "mlartifacts", self.folder, self.study)
+        return MlflowStudy(self.uri, self.folder, self.study)
 
     def publish(self, result: Result) -> RunRow:
         assert self.folder.publish(*result)

@@ -41,7 +41,13 @@ class Place:
 
     def __init__(self, results: Path) -> None:
         self.context = WorkerContext(
-            results, data=results / "data", inception=None, device="cpu", git_commit="unknown"
+            results,
+            data=results / "data",
+            inception=None,
+            device="cpu",
+            git_commit="unknown",
+            checkpoint_steps=1000,
+            tries=3,
         )
         self.folder = StudyFolder(results, "test")
         self.folder.records.mkdir(parents=True)

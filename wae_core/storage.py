@@ -1,0 +1,258 @@
+"""The files of a results folder, on a disk or in an object store: read whole, written whole, created only once."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+STORES = ("s3://", "gs://")
+
+Version = dict[str, str]  # of an object: its ETag and, where the store counts them, its generation
+
+
+class StorageError(OSError):
+    """An object store refused, or could not be reached in spite of its client's retries."""
+
+
+class ConflictError(OSError):
+    """The object is not of the version any more that was to be replaced."""
+
+
+@dataclass(frozen=True, order=True)
+class ObjectPath:
+    """An object, or what begins with its name, with that part of pathlib.Path's interface which results need.
+
+    Credentials and endpoint come from the environment (AWS_…, GOOGLE_…) and stand in no path. Every method that
+    asks the store may raise StorageError.
+
+    Attributes:
+        root: scheme and bucket, `s3://bucket`.
+        key: the name within the bucket, without slashes at its ends.
+    """
+
+    root: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"{self.root}/{self.key}"
+
+    def __truediv__(self, name: str) -> ObjectPath:
+        return replace(self, key=f"{self.key}/{name}".strip("/"))
+
+    @property
+    def name(self) -> str:
+        return self.key.rpartition("/")[2]
+
+    @property
+    def stem(self) -> str:
+        return Path(self.name).stem
+
+    @property
+    def parent(self) -> ObjectPath:
+        return replace(self, key=self.key.rpartition("/")[0])
+
+    def with_suffix(self, suffix: str) -> ObjectPath:
+        return self.parent / Path(self.name).with_suffix(suffix).name
+
+    def absolute(self) -> ObjectPath:
+        return self
+
+    def exists(self) -> bool:
+        """Whether there is an object of this very name."""
+        with _store_of(self) as store:
+            try:
+                store.head(self.key)
+            except FileNotFoundError:
+                return False
+        return True
+
+    def is_dir(self) -> bool:
+        """Whether there are objects below."""
+        return any(True for _ in self.glob("*"))
+
+    def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
+        """A store has no folders; where it matters who was first, an object below marks the name as taken.
+
+        Raises:
+            FileExistsError: it is taken, and that matters.
+        """
+        if not exist_ok and not create(self / ".folder", os.urandom(16)):
+            raise FileExistsError(f"{self} exists")
+
+    def read_bytes(self) -> bytes:
+        """The object.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        return self.read_version()[0]
+
+    def read_version(self) -> tuple[bytes, Version]:
+        """The object and its version, for `put`.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        with _store_of(self) as store:
+            found = store.get(self.key)
+            return bytes(found.bytes()), _version(found.meta)
+
+    def put(self, data: bytes, *, only: Version | None = None) -> Version:
+        """Write the object, `only` if it is still of that version.
+
+        Raises:
+            ConflictError: it is not.
+        """
+        with _store_of(self) as store:
+            return _version(store.put(self.key, data, mode=only or "overwrite", use_multipart=False))
+
+    def create(self, data: bytes) -> Version:
+        """Write the object if there is none.
+
+        Raises:
+            FileExistsError: there is one.
+        """
+        with _store_of(self) as store:
+            return _version(store.put(self.key, data, mode="create", use_multipart=False))
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        with _store_of(self) as store, contextlib.suppress(FileNotFoundError):
+            store.delete(self.key)
+
+    def glob(self, pattern: str) -> Iterator[ObjectPath]:
+        """What lies at `pattern` below, objects and folders; `*` stands for anything but a slash."""
+        first, _, rest = pattern.partition("/")
+        with _store_of(self) as store:
+            listing = store.list_with_delimiter(self.key or None)
+        keys = list(listing["common_prefixes"])
+        if not rest:
+            keys += [found["path"] for found in listing["objects"]]
+        for key in keys:
+            below = replace(self, key=key)
+            if fnmatchcase(below.name, first):
+                yield from below.glob(rest) if rest else [below]
+
+    def delete_below(self) -> None:
+        """Delete all objects below, however deep."""
+        with _store_of(self) as store:
+            for page in store.list(self.key):
+                with contextlib.suppress(FileNotFoundError):
+                    store.delete([found["path"] for found in page])
+
+
+Location = Path | ObjectPath
+
+
+def location(text: str | Location) -> Location:
+    """A local path, or one in an object store where the text begins with s3:// or gs://."""
+    if not isinstance(text, str):
+        return text
+    if not text.startswith(STORES):
+        return Path(text)
+    scheme, _, rest = text.partition("://")
+    bucket, _, key = rest.partition("/")
+    return ObjectPath(f"{scheme}://{bucket}", "/".join(part for part in key.split("/") if part))
+
+
+def listed(folder: Location, pattern: str) -> list[Location]:
+    """What lies at `pattern` in the folder, in the order of the names."""
+    return sorted(folder.glob(pattern), key=str)
+
+
+def write_atomically(path: Location, data: bytes) -> None:
+    """Replace `path` by `data`: a reader, or a crash at any moment, sees the old file or the new one, whole."""
+    if isinstance(path, ObjectPath):
+        path.put(data)
+        return
+    with _complete(path, data) as temporary:
+        temporary.replace(path)
+
+
+def create(path: Location, data: bytes) -> bool:
+    """Write `path` whole if there is no such file; returns whether this call did."""
+    try:
+        if isinstance(path, ObjectPath):
+            path.create(data)
+        else:
+            # A rename would let the later of two win; a link fails where the name is taken.
+            with _complete(path, data) as temporary:
+                os.link(temporary, path)
+    except FileExistsError:
+        # The client of a store tries again where an answer was lost: then it is ours that is there.
+        return isinstance(path, ObjectPath) and path.read_bytes() == data
+    return True
+
+
+def takes_nothing(error: BaseException) -> bool:
+    """Whether the error says that the storage is full or away, so that the same may be done later."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or isinstance(error, StorageError)
+
+
+def delete_folder(path: Location) -> None:
+    """Delete a folder and all in it; what cannot be deleted stays."""
+    if isinstance(path, ObjectPath):
+        path.delete_below()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def local_copy(path: Location) -> Iterator[Path]:
+    """The file on a disk, under its own name: itself, or a copy for the time being."""
+    if isinstance(path, Path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        copy.write_bytes(path.read_bytes())
+        yield copy
+
+
+@contextlib.contextmanager
+def _complete(path: Path, data: bytes) -> Iterator[Path]:
+    """The data in a file beside `path`, safe on the disk; the file is gone afterwards."""
+    temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _store_of(path: ObjectPath) -> Iterator[Any]:
+    """The path's store; the errors of its methods become OSErrors."""
+    from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+
+    try:
+        yield _open_store(path.root)
+    except AlreadyExistsError as error:
+        raise FileExistsError(f"{path} exists") from error
+    except PreconditionError as error:
+        raise ConflictError(f"{path} was changed by another") from error
+    except BaseError as error:
+        raise StorageError(f"{path}: {str(error).splitlines()[0]}") from error
+
+
+@functools.cache
+def _open_store(root: str) -> Any:
+    from obstore.store import from_url
+
+    return from_url(root)
+
+
+def _version(meta: Any) -> Version:
+    return {name: meta[name] for name in ("e_tag", "version") if meta[name]}
