@@ -206,7 +206,7 @@ def test_kills_lose_double_and_change_nothing(tmp_path: Path, first: tuple[Path,
     sweep = Sweep(["alg=all", "budget=3", *SMALL, f"results={results}"], tmp_path / "log")
 
     def kill_driver() -> bool:
-        assert listening(sweep.pid) <= {"127.0.0.1", "::1"}, "nobody else reaches Ray's servers"
+        assert listening(sweep.pid) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, "nobody else reaches Ray's servers"
         return sweep.kill()
 
     weapons = {"worker": partial(kill_worker, Random(0)), "driver": kill_driver}
