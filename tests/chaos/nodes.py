@@ -50,8 +50,8 @@ class Nodes:
 @contextmanager
 def three_nodes(folder: Path) -> Iterator[Nodes]:
     """A cluster that keeps its sockets and logs in `folder`, whose path is to be short; RAY_ADDRESS names it."""
-    # Read by Ray when it is imported; the second keeps the cluster's address out of the folder of other clusters.
-    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_TMPDIR=str(folder))
+    # Read by Ray when it is imported; RAY_TMPDIR keeps the cluster's address out of the folder of other clusters.
+    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_TMPDIR=str(folder), RAY_raylet_start_wait_time_s="120")
     (folder / "ray").mkdir()  # what Ray makes of RAY_TMPDIR
     nodes = Nodes(folder / "ray")
     os.environ["RAY_ADDRESS"] = nodes.address
