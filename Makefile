@@ -10,7 +10,7 @@ WORDS = $(if $(ALG),alg=$(ALG)) $(if $(BUDGET),budget=$(BUDGET)) $(if $(STUDY),s
         "results=$(RESULTS)" $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data space sweep status ui mlflow-rebuild notebooks test lint bench
+.PHONY: help setup data space sweep status ui mlflow-rebuild notebooks test lint bench chaos
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -60,6 +60,10 @@ test: .venv/ready ## lint, types and all tests (what CI runs)
 bench: .venv/ready ## measure speed against others, about 15 minutes: DEVICE=cpu|cuda PARTS="step frechet" PYTHAE=its Python
 	@$(BIN)/python -m tests.benchmarks $(PARTS) $(if $(DEVICE),--device $(DEVICE)) $(if $(PYTHAE),--pythae "$(PYTHAE)") \
 	    --json "$(RESULTS)/bench.json" $(ARGS)
+
+chaos: .venv/ready ## kill workers, nodes and drivers and compare with a quiet sweep, about 30 minutes: KILLS=100 SEED=0
+	@$(BIN)/python -m tests.chaos $(if $(KILLS),--kills $(KILLS)) $(if $(BUDGET),--budget $(BUDGET)) $(if $(SEED),--seed $(SEED)) \
+	    --results "$(RESULTS)/chaos" $(ARGS)
 
 lint: .venv/ready ## format and check the code
 	$(BIN)/ruff format .

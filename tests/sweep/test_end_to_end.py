@@ -1,12 +1,11 @@
 """The main job through its front door, with real Ray, real MLflow and real (small) training."""
 
 import hashlib
-import os
-import signal
 import subprocess
 import sys
-import time
+from functools import partial
 from pathlib import Path
+from random import Random
 
 import mlflow
 import numpy as np
@@ -17,6 +16,9 @@ import yaml
 
 import search_spaces
 from sweep.results import read_evaluations, read_runs
+from tests.chaos.compare import violations
+from tests.chaos.killer import Blow, Killer, kill_worker
+from tests.chaos.shaking import Sweep, run_to_the_end
 
 SMALL = (
     "study.steps=24",
@@ -27,7 +29,6 @@ SMALL = (
     "study.width=4",
 )
 HYPERPARAMETERS = ["latent_dim", "batch_size", "learning_rate", "architecture"]
-TIMINGS = ["train_seconds", "eval_seconds", "cpu_seconds", "started_at", "ended_at"]
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -199,36 +200,20 @@ def listening(pid: int) -> set[str]:
     return addresses
 
 
-def test_killed_driver_loses_and_doubles_nothing(tmp_path: Path, first: tuple[Path, str]) -> None:
-    """SIGKILL to the whole driver session in mid-run; the relaunch ends with the rows of an undisturbed sweep."""
-    process = sweep_process(tmp_path, "alg=all", "budget=3")
-    work = tmp_path / "digits" / "work"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        ended = {path.stem for path in (tmp_path / "digits" / "records").glob("*.parquet")}
-        begun = {path.parent.parent.name for path in work.glob("*/attempt-001/step-*.json")}
-        if len(ended) >= 2 and begun - ended:
-            break
-        time.sleep(0.02)
-    else:
-        pytest.fail("the sweep did not get under way")
-    assert listening(process.pid) <= {"127.0.0.1", "::1"}, "nobody else reaches Ray's servers"
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    time.sleep(3)  # workers of a killed driver write on for about two seconds
-    unfinished = {path.parent.parent.name for path in work.glob("*/attempt-001/step-*.json")}
-    unfinished -= set(read_runs(tmp_path, "digits")["run_id"])
-    sweep(tmp_path, "alg=all", "budget=3")
+def test_kills_lose_double_and_change_nothing(tmp_path: Path, first: tuple[Path, str]) -> None:
+    """SIGKILL to workers and to the whole driver session in mid-run; the rows are those of an undisturbed sweep."""
+    results = str(tmp_path / "results")
+    sweep = Sweep(["alg=all", "budget=3", *SMALL, f"results={results}"], tmp_path / "log")
 
-    quiet = read_runs(first[0], "digits").set_index("run_id").sort_index()
-    killed = read_runs(tmp_path, "digits").set_index("run_id").sort_index()
-    assert killed.index.is_unique
-    not_compared = [*TIMINGS, "attempts"]
-    pd.testing.assert_frame_equal(killed.drop(columns=not_compared), quiet.drop(columns=not_compared))
-    keys = ["run_id", "step"]
-    pd.testing.assert_frame_equal(
-        read_evaluations(tmp_path, "digits").sort_values(keys, ignore_index=True).drop(columns="train_seconds"),
-        read_evaluations(first[0], "digits").sort_values(keys, ignore_index=True).drop(columns="train_seconds"),
-    )
-    for run_id in unfinished:
-        assert killed.loc[run_id, "attempts"] == 2
+    def kill_driver() -> bool:
+        assert listening(sweep.pid) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, "nobody else reaches Ray's servers"
+        return sweep.kill()
+
+    weapons = {"worker": partial(kill_worker, Random(0)), "driver": kill_driver}
+    killer = Killer(results, iter([Blow("worker"), Blow("driver"), Blow("worker")]), weapons)
+    run_to_the_end(sweep, results, killer)
+    assert killer.kills == {"worker": 2, "driver": 1}
+    assert sweep.exits == []
+    assert sweep.launches == 2
+    assert violations(str(first[0]), results, "digits", f"sqlite:///{results}/mlflow.db") == []
+    assert (read_runs(results, "digits")["attempts"] > 1).any()
