@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from search_spaces import SpaceError
 from sweep.checks import SettingsError
 from sweep.launch import launch
+from sweep.lock import LockLost
 from sweep.parquet import ResultsError
 from sweep.redaction import without_credentials
 from sweep.settings import CONF, load_settings, studies
 from sweep.status import make_console
-from wae_core.storage import takes_nothing
+from wae_core.storage import ConflictError, takes_nothing
 
 HELP = """usage: python -m sweep [key=value ...]
 
@@ -23,7 +24,10 @@ cluster.workers=4; see sweep/conf/. To launch again with the same words continue
 
 
 def main(words: Sequence[str]) -> int:
-    """Run one launch; returns the exit code: 0 done, 1 the storage took no more, 2 bad input, 130 interrupted."""
+    """Run one launch; returns the exit code: 0 done, 2 bad input, 130 interrupted.
+
+    1 is for a storage that took no more, and for a lock that was lost.
+    """
     if {"-h", "--help"} & set(words):
         print(HELP.format(keys=(CONF / "config.yaml").read_text().strip(), studies=", ".join(studies())))
         return 0
@@ -33,7 +37,7 @@ def main(words: Sequence[str]) -> int:
         print(f"error: {without_credentials(str(error))}", file=sys.stderr)
         return 2
     except OSError as error:
-        if not takes_nothing(error):
+        if not (takes_nothing(error) or isinstance(error, LockLost | ConflictError)):
             raise
         print(f"stopped: {error}; what was finished is kept; the same command continues", file=sys.stderr)
         return 1

@@ -19,6 +19,7 @@ from sweep.pack_size import pack_sizes
 from sweep.plan import check_trainable, pack_runs, plan_runs
 from sweep.plan_file import extend_plan
 from sweep.progress import ProgressDisplay
+from sweep.redaction import without_credentials
 from sweep.results import StudyFolder, Tables
 from sweep.schema import RunRow
 from sweep.settings import Settings
@@ -203,6 +204,7 @@ def _open(settings: Settings) -> StudyFolder:
 
 def _say_what_next(settings: Settings, folder: StudyFolder, console: Console) -> None:
     results = "" if str(settings.results) == "results" else f" RESULTS={settings.results}"
+    results += f" TRACKING={without_credentials(settings.tracking)}" if settings.tracking else ""
     study = settings.study
     algorithm = "" if len(settings.algorithms) > 1 else f" ALG={settings.algorithms[0]}"
     larger = 10 * study.seeds if settings.budget < 10 * study.seeds else 2 * settings.budget
