@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -211,7 +211,7 @@ def _report(tally: Tally, arguments: argparse.Namespace, folder: Path) -> None:
     document: dict[str, Any] = {"machine": describe_machine(), "seed": arguments.seed, "storage": arguments.storage}
     path = arguments.json or folder / "chaos.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document | asdict(tally), indent=1, ensure_ascii=False) + "\n")
+    path.write_text(json.dumps(document | vars(tally), indent=1, ensure_ascii=False) + "\n")
     print(f"written to {path}")
 
 
