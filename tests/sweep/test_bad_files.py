@@ -304,7 +304,8 @@ def test_a_table_under_another_algorithms_name_is_refused(place: StudyFolder) ->
 def test_a_table_that_another_program_wrote_is_read(place: StudyFolder) -> None:
     frame = read_runs(place.root.parent, place.root.name)
     for name in ("runs/vae.parquet", "evaluations/vae.parquet", "plan.parquet", PARQUET["record"]):
-        pq.write_table(pq.read_table(io.BytesIO((place.root / name).read_bytes())), place.root / name)
+        table = pq.read_table(io.BytesIO((place.root / name).read_bytes()))
+        pq.write_table(table.replace_schema_metadata(None), place.root / name)
     assert read_runs(place.root.parent, place.root.name).equals(frame)
     assert len(read_plan(place)) == 6
 
@@ -413,7 +414,7 @@ def test_a_study_file_that_would_unfold_into_a_huge_value_is_refused_briefly(
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\xff\xfe", b"latent_dim: !!python/name:os.system x", b"[" * 2000, b"a: b"]
+    "content", [b"", b"\xff\xfe", b"latent_dim: !!python/name:os.system x", b"[" * 1000, b"a: b"]
 )
 def test_a_bad_space_file_is_a_sentence_of_the_command(
     tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]

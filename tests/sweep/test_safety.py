@@ -236,6 +236,7 @@ def test_a_failed_run_s_row_and_files_hold_no_secret(
         raise OSError(f"PUT http://user:secret@host/bucket: denied for {PASSWORD}")
 
     monkeypatch.setattr(worker, "_attempt", refused)
+    folder.work("vae-00000-s0").mkdir(parents=True)
     context = WorkerContext(folder.root.parent, folder.root, None, "cpu", "unknown")
     (progress,) = worker.run_pack(Pack((make_run("vae"),)), context)
     assert progress.row is not None
