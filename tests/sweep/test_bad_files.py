@@ -23,7 +23,7 @@ from sweep.plan import plan_runs
 from sweep.plan_file import PLAN, extend_plan, plan_table, read_plan
 from sweep.results import StudyFolder, Tables, read_evaluations, read_runs
 from sweep.schema import EVALUATIONS, RECORD, RUNS
-from sweep.settings import Study, load_settings
+from sweep.settings import FailurePolicy, Study, load_settings
 
 steady = settings(
     derandomize=True, deadline=None, database=None, max_examples=60, suppress_health_check=list(HealthCheck)
@@ -73,7 +73,7 @@ def finished(
     study = load_settings(study_words).study
     folder = StudyFolder(tmp_path_factory.mktemp("finished"), study.name)
     folder.records.mkdir(parents=True)
-    study_file.claim(folder, study)
+    study_file.claim(folder, study, FailurePolicy(tries=3, worker_deaths=5))
     runs = plan_runs(study, "vae", 6)
     extend_plan(folder, runs)
     for run in runs:
@@ -361,7 +361,7 @@ def test_a_folder_in_a_records_place_is_set_aside_too(folder: StudyFolder) -> No
 
 
 def test_a_damaged_study_file_is_refused_or_says_the_same(folder: StudyFolder, study: Study) -> None:
-    study_file.claim(folder, study)
+    study_file.claim(folder, study, FailurePolicy(tries=3, worker_deaths=5))
     good = folder.study_file.read_bytes()
 
     @settings(steady, max_examples=40)
@@ -399,7 +399,7 @@ def test_what_yaml_stumbles_over_is_refused(folder: StudyFolder, study: Study, c
 def test_a_study_file_that_would_unfold_into_a_huge_value_is_refused_briefly(
     folder: StudyFolder, study: Study
 ) -> None:
-    study_file.claim(folder, study)
+    study_file.claim(folder, study, FailurePolicy(tries=3, worker_deaths=5))
     bomb = "&a [x, x, x, x, x, x, x, x, x, x]"
     for new, old in zip("bcdefghi", "abcdefgh", strict=True):
         bomb = f"[{bomb}, &{new} [{', '.join([f'*{old}'] * 10)}]]"
