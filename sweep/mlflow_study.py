@@ -164,21 +164,29 @@ class MlflowStudy:
             return _Experiment(self._client.create_experiment(name, location, EXPERIMENT_TAGS), {})
         if found.lifecycle_stage == "deleted":
             self._client.restore_experiment(found.experiment_id)
-        mlflow_runs = {}
-        token: str | None = None
-        while token != "":
-            page = self._client.search_runs([found.experiment_id], page_token=token)
-            mlflow_runs.update({run.info.run_id: run for run in page})
-            token = page.token or ""
         runs: dict[str, _Mirrored] = {}
-        for mlflow_id, mlflow_run in mlflow_runs.items():
-            info, data = mlflow_run.info, mlflow_run.data
-            run_id = data.tags.get("run_id")
+        for mlflow_id, start_time, end_time, params, tags in self._runs(found.experiment_id):
+            run_id = tags.get("run_id")
             if run_id in runs:  # created by two processes at once
                 self._client.delete_run(mlflow_id)
             elif run_id is not None:
-                runs[run_id] = _Mirrored(mlflow_id, info.start_time, info.end_time, data.params, data.tags, None)
+                runs[run_id] = _Mirrored(mlflow_id, start_time, end_time, params, tags, None)
         return _Experiment(found.experiment_id, runs)
+
+    def _runs(self, experiment_id: str) -> list[tuple[str, int, int | None, dict[str, str], dict[str, str]]]:
+        """The MLflow runs of an experiment: (id, start, end, params, tags)."""
+        if isinstance(self._writer, Database):  # MLflow's own search takes 20 s for 10,000 runs
+            return list(self._writer.runs(experiment_id))
+        found = {}
+        token: str | None = None
+        while token != "":
+            page = self._client.search_runs([experiment_id], page_token=token)
+            found.update({run.info.run_id: run for run in page})
+            token = page.token or ""
+        return [
+            (mlflow_id, run.info.start_time, run.info.end_time, run.data.params, run.data.tags)
+            for mlflow_id, run in found.items()
+        ]
 
 
 def _only(table: pa.Table, run_ids: Collection[str]) -> pa.Table:
