@@ -94,8 +94,12 @@ class MlflowStudy:
 
     def missing(self, run_ids: Collection[str]) -> list[tuple[RunRow, list[Evaluation]]]:
         """What the study's tables have of these runs, row and evaluations, where MLflow lacks any of it."""
-        runs = [RunRow(**row) for row in _only(self._folder.read_table("runs"), run_ids).to_pylist()]
-        rows = {row.run_id: row for row in runs if not self._has(row)}
+        runs = _only(self._folder.read_table("runs"), run_ids)
+        columns = (runs[name].to_pylist() for name in ("run_id", "algorithm", "ended_at"))
+        lacking = [run_id for run_id, *ended in zip(*columns, strict=True) if not self._has(run_id, *ended)]
+        if not lacking:
+            return []
+        rows = {row["run_id"]: RunRow(**row) for row in _only(runs, lacking).to_pylist()}
         evaluations: dict[str, list[Evaluation]] = {run_id: [] for run_id in rows}
         for figures in _only(self._folder.read_table("evaluations"), rows).to_pylist():
             evaluation = Evaluation(**{name: figures[name] for name in ("step", *FIGURES)})
@@ -132,9 +136,9 @@ class MlflowStudy:
             self._writer.set_terminated(mirrored.id, status, _milliseconds(run.ended_at))
             mirrored.end_time = _milliseconds(run.ended_at)
 
-    def _has(self, row: RunRow) -> bool:
-        mirrored = self._experiment(row.algorithm).runs.get(row.run_id)
-        return mirrored is not None and mirrored.end_time == _milliseconds(row.ended_at)
+    def _has(self, run_id: str, algorithm: str, ended_at: datetime) -> bool:
+        mirrored = self._experiment(algorithm).runs.get(run_id)
+        return mirrored is not None and mirrored.end_time == _milliseconds(ended_at)
 
     def _find_or_create(self, run: Run | RunRow, evaluations: Sequence[Evaluation]) -> _Mirrored:
         experiment = self._experiment(run.algorithm)

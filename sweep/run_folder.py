@@ -89,10 +89,13 @@ class RunFolder:
 
     def delete_attempts(self) -> None:
         """An ended run needs its training checkpoints no more, nor what a process that died has half written."""
-        for attempt in self.path.glob(f"{ATTEMPT}*"):
-            shutil.rmtree(attempt, ignore_errors=True)
-        for temporary in self.path.glob(".*.tmp"):
-            temporary.unlink(missing_ok=True)
+        if not self.path.is_dir():
+            return
+        for path in list(self.path.iterdir()):  # of thousands of runs: one look into each folder
+            if path.name.startswith(ATTEMPT):
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name.startswith(".") and path.name.endswith(".tmp"):
+                path.unlink(missing_ok=True)
 
     def _checkpoints(self, step: str) -> list[Path]:
         return list(self.path.glob(f"{ATTEMPT}*/step-{step}.safetensors"))
