@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -43,7 +42,7 @@ def plan_table(runs: Sequence[Run]) -> pa.Table:
             "config_id": run.config_id,
             "seed": run.seed,
             "steps_planned": run.protocol.steps,
-            **asdict(run.hyperparameters),
+            **vars(run.hyperparameters),
         }
         for run in runs
     ]

@@ -97,10 +97,11 @@ class RunFolder:
 
     def delete_attempts(self) -> None:
         """An ended run needs its training checkpoints no more, nor what a process that died has half written."""
-        for attempt in self.path.glob(f"{ATTEMPT}*"):
-            delete_folder(attempt)
-        for temporary in self.path.glob(".*.tmp"):
-            temporary.unlink(missing_ok=True)
+        for path in list(self.path.glob("*")):  # of thousands of runs: one look into each folder
+            if path.name.startswith(ATTEMPT):
+                delete_folder(path)
+            elif path.name.startswith(".") and path.name.endswith(".tmp"):
+                path.unlink(missing_ok=True)
 
     def delete_best(self) -> None:
         """The weights of a model that is not among those that are kept."""
