@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wae_core.checkpoint import newest_checkpoint, save_checkpoint
 from wae_core.selection import Evaluation, select_checkpoint
-from wae_core.storage import Location, delete_folder, write_atomically
+from wae_core.storage import Location, delete_folder, listed, write_atomically
 
 ATTEMPT = "attempt-"
 BEST = "best.safetensors"
@@ -97,7 +97,7 @@ class RunFolder:
 
     def delete_attempts(self) -> None:
         """An ended run needs its training checkpoints no more, nor what a process that died has half written."""
-        for path in list(self.path.glob("*")):  # of thousands of runs: one look into each folder
+        for path in listed(self.path, "*"):  # of thousands of runs: one look into each folder
             if path.name.startswith(ATTEMPT):
                 delete_folder(path)
             elif path.name.startswith(".") and path.name.endswith(".tmp"):
