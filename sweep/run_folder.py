@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 
 from torch import Tensor
 
 from wae_core.checkpoint import newest_checkpoint, save_checkpoint
 from wae_core.selection import Evaluation, select_checkpoint
-from wae_core.storage import Location, delete_folder, listed, write_atomically
+from wae_core.storage import TEMPORARIES, Location, delete_folder, listed, write_atomically
 
 ATTEMPT = "attempt-"
 BEST = "best.safetensors"
@@ -100,7 +101,7 @@ class RunFolder:
         for path in listed(self.path, "*"):  # of thousands of runs: one look into each folder
             if path.name.startswith(ATTEMPT):
                 delete_folder(path)
-            elif path.name.startswith(".") and path.name.endswith(".tmp"):
+            elif fnmatchcase(path.name, TEMPORARIES):
                 path.unlink(missing_ok=True)
 
     def delete_best(self) -> None:
