@@ -27,6 +27,7 @@ import psutil
 import ray
 import torch
 from ray import tune
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import ConcurrencyLimiter, Searcher
 
 from sweep.attempt import Progress, WorkerContext
@@ -38,7 +39,7 @@ from wae_core.run import Run
 # Ours alone: in Ray's own folder the sessions of a living cluster cannot be told from dead ones.
 SCRATCH = Path(tempfile.gettempdir()) / f"bigwae-{os.getuid()}"
 OBJECT_STORE_BYTES = 200 * 2**20  # packs and results are small
-NEEDED_BY_TUNE = frozenset({"done", "training_iteration", "trial_id", "node_ip", "pid"})  # of a result
+NEEDED_BY_TUNE = frozenset({"done", "training_iteration", "trial_id"})  # of a result
 
 
 class _Shared:
@@ -118,6 +119,18 @@ class PackSearcher(_NotPickled, Searcher):
         """Never called: to launch again is to continue."""
 
 
+class _InOrder(_NotPickled, FIFOScheduler):
+    """Leaves it to Tune which trial starts; its own scheduler hurts where packs are shorter than a worker's start.
+
+    That one gives a worker that has become free to the trial that waits for a new worker, and ends the new worker
+    while it starts: the next trial asks for another, and one worker trains all packs while the others start for ever.
+    Without its choice, the free worker gets the next trial.
+    """
+
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        """None in particular."""
+
+
 class PackTrainable(tune.Trainable):
     """One worker process; it is reused for pack after pack, and each step ends with the next thing to report."""
 
@@ -130,6 +143,10 @@ class PackTrainable(tune.Trainable):
         self._runs_left = len(pack.runs)
         self._progress = run_pack(pack, new_config["context"].value)
         return True
+
+    def get_auto_filled_metrics(self, *_: Any, **__: Any) -> dict[str, Any]:
+        """Nothing: Tune asks twice per trial and keeps the answers, and would send the pack back in each result."""
+        return {}
 
     def step(self) -> dict[str, Any]:
         progress = next(self._progress)
@@ -237,6 +254,7 @@ def train_packs(
             param_space={"context": _Shared(context)},
             tune_config=tune.TuneConfig(
                 search_alg=ConcurrencyLimiter(searcher, max_concurrent=workers),
+                scheduler=_InOrder(),  # type: ignore[no-untyped-call]
                 num_samples=-1,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: trial.trial_id,

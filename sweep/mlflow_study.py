@@ -99,14 +99,15 @@ class MlflowStudy:
 
     def missing(self, run_ids: Collection[str]) -> list[tuple[RunRow, list[Evaluation]]]:
         """What the study's tables have of these runs, row and evaluations, where MLflow lacks any of it."""
-        runs = _only(self._folder.read_table("runs"), run_ids)
+        records = self._folder.read_records()
+        runs = _only(self._folder.read_table("runs", records), run_ids)
         columns = (runs[name].to_pylist() for name in ("run_id", "algorithm", "ended_at"))
         lacking = [run_id for run_id, *ended in zip(*columns, strict=True) if not self._has(run_id, *ended)]
         if not lacking:
             return []
         rows = {row["run_id"]: RunRow(**row) for row in _only(runs, lacking).to_pylist()}
         evaluations: dict[str, list[Evaluation]] = {run_id: [] for run_id in rows}
-        for figures in _only(self._folder.read_table("evaluations"), rows).to_pylist():
+        for figures in _only(self._folder.read_table("evaluations", records), rows).to_pylist():
             evaluation = Evaluation(**{name: figures[name] for name in ("step", *FIGURES)})
             evaluations[figures["run_id"]].append(evaluation)
         return [(row, evaluations[run_id]) for run_id, row in rows.items()]

@@ -61,15 +61,26 @@ class StudyFolder:
             for path in folder.glob(TEMPORARIES):
                 path.unlink(missing_ok=True)
 
-    def read_table(self, name: str) -> pa.Table:
+    def read_records(self) -> dict[str, pa.Table]:
+        """What the records that no table has absorbed yet will add to the two tables.
+
+        Raises:
+            ResultsError: a record is damaged, or of another version.
+        """
+        return _split([self.read_record(path) for path in listed(self.records, "*.parquet")])
+
+    def read_table(self, name: str, records: dict[str, pa.Table] | None = None) -> pa.Table:
         """`runs` or `evaluations` of all algorithms, the records that no table has absorbed yet included.
+
+        Args:
+            records: what `read_records` has returned, for a caller who reads both tables; read now if left out.
 
         Raises:
             ResultsError: a table or a record is damaged, or of another version.
         """
         # Read in the order opposite to that of writing: a result that is absorbed meanwhile is found twice, and not
         # left out.
-        records = _split([self.read_record(path) for path in listed(self.records, "*.parquet")])
+        records = self.read_records() if records is None else records
         runs = self._read_tables("runs", RUNS)
         table = runs if name == "runs" else self._read_tables("evaluations", EVALUATIONS)
         return pa.concat_tables([table, _without(records[name], runs, table)])

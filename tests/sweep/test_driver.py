@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sweep.attempt import Progress
-from sweep.driver import PackSearcher
+import sweep.driver
+from sweep.attempt import Progress, WorkerContext
+from sweep.driver import PackSearcher, ray_session, train_packs, tune
 from sweep.plan import Pack
+from sweep.settings import load_settings
 from wae_core.run import Run
 
 MakeRun = Callable[..., Run]
@@ -96,3 +102,38 @@ def test_a_worker_that_dies_after_its_last_row_costs_nothing(
     searcher.on_trial_complete("trial", error=True)
     assert lost == []
     assert not searcher.has_more
+
+
+def test_a_worker_that_starts_late_gets_packs_too(
+    make_run: MakeRun, lost: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Left to itself, Tune gives the late worker's pack to the early one, and ends the late one as it starts."""
+
+    class ShortPacks(tune.Trainable):
+        def setup(self, config: dict[str, Any]) -> None:
+            time.sleep(3 * (config["pack"].value.runs[0].seed > 0))
+            self.reset_config(config)
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            self._run = new_config["pack"].value.runs[0]
+            return True
+
+        def step(self) -> dict[str, Any]:
+            time.sleep(0.1)
+            return {"progress": Progress(self._run, problem=f"{self._run.seed} {os.getpid()}"), "done": True}
+
+    monkeypatch.setattr(sweep.driver, "PackTrainable", ShortPacks)
+    packs = [Pack((make_run("vae", seed=seed),)) for seed in range(60)]
+    context = WorkerContext(tmp_path, tmp_path, None, "cpu", "unknown", 1000, 1)
+    reports: list[str] = []
+
+    def on_progress(progress: Progress) -> None:
+        assert progress.problem is not None
+        reports.append(progress.problem)
+
+    cluster = replace(load_settings([]).cluster, workers=2)
+    with ray_session(cluster) as workers:
+        train_packs(packs, context, cluster, workers, DEATHS, on_progress, lost.append)
+    seeds, pids = zip(*(report.split() for report in reports), strict=True)
+    assert sorted(map(int, seeds)) == list(range(60))
+    assert len(set(pids)) == 2
