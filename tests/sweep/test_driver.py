@@ -104,7 +104,7 @@ def test_a_worker_that_dies_after_its_last_row_costs_nothing(
     assert not searcher.has_more
 
 
-def test_a_worker_that_starts_late_gets_packs_too(
+def test_workers_that_start_late_or_never_hold_up_no_pack(
     make_run: MakeRun, lost: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Left to itself, Tune gives the late worker's pack to the early one, and ends the late one as it starts."""
@@ -123,17 +123,20 @@ def test_a_worker_that_starts_late_gets_packs_too(
             return {"progress": Progress(self._run, problem=f"{self._run.seed} {os.getpid()}"), "done": True}
 
     monkeypatch.setattr(sweep.driver, "PackTrainable", ShortPacks)
-    packs = [Pack((make_run("vae", seed=seed),)) for seed in range(60)]
     context = WorkerContext(tmp_path, tmp_path, None, "cpu", "unknown", 1000, 1)
-    reports: list[str] = []
-
-    def on_progress(progress: Progress) -> None:
-        assert progress.problem is not None
-        reports.append(progress.problem)
-
     cluster = replace(load_settings([]).cluster, workers=2)
-    with ray_session(cluster) as workers:
-        train_packs(packs, context, cluster, workers, DEATHS, on_progress, lost.append)
-    seeds, pids = zip(*(report.split() for report in reports), strict=True)
-    assert sorted(map(int, seeds)) == list(range(60))
-    assert len(set(pids)) == 2
+
+    def pids_that_train(count: int, workers: int) -> set[str]:
+        reports: list[str] = []
+        packs = [Pack((make_run("vae", seed=seed),)) for seed in range(count)]
+        train_packs(
+            packs, context, cluster, workers, DEATHS, lambda one: reports.append(one.problem or ""), lost.append
+        )
+        seeds, pids = zip(*(report.split() for report in reports), strict=True)
+        assert sorted(map(int, seeds)) == list(range(count))
+        return set(pids)
+
+    with ray_session(cluster) as room:
+        assert len(pids_that_train(60, workers=room)) == 2
+        assert len(pids_that_train(10, workers=room + 1)) <= 2
+    assert lost == []
