@@ -61,10 +61,23 @@ class _NotPickled:
 
 
 class PackSearcher(_NotPickled, Searcher):
-    """Hands Tune the packs in order; a pack whose worker died comes again, until it has died too often."""
+    """Hands Tune the packs in order, then those that are proposed.
 
-    def __init__(self, packs: Sequence[Pack], on_lost: Callable[[Pack], None]) -> None:
+    A pack whose worker died comes again, until it has died too often.
+
+    Attributes:
+        error: what went wrong in proposing; then no more is proposed.
+    """
+
+    def __init__(
+        self,
+        packs: Sequence[Pack],
+        on_lost: Callable[[Pack], None],
+        propose: Callable[[], Sequence[Pack]] = tuple,
+    ) -> None:
         super().__init__()
+        self.error: Exception | None = None
+        self._propose = propose
         self._waiting = deque(packs)
         self._running: dict[str, Pack] = {}
         self._deaths: Counter[Pack] = Counter()
@@ -73,6 +86,11 @@ class PackSearcher(_NotPickled, Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """The next pack; None while the last ones run, since one of them may come back."""
+        if not self._waiting and self.error is None:
+            try:
+                self._waiting.extend(self._propose())
+            except Exception as error:  # raised into Tune, it would end the packs that run
+                self.error = error
         if not self._waiting:
             return None if self._running else Searcher.FINISHED
         pack = self._running[trial_id] = self._waiting.popleft()
@@ -201,16 +219,18 @@ def train_packs(
     workers: int,
     on_progress: Callable[[Progress], None],
     on_lost: Callable[[Pack], None],
+    propose: Callable[[], Sequence[Pack]] = tuple,
 ) -> None:
     """Train all packs as the trials of one Tune experiment, `workers` at a time, inside a Ray session.
 
     `on_progress` is called here, in the driver, for each evaluation and each ended run; `on_lost` for a pack
-    whose worker died too often.
+    whose worker died too often; `propose` for more packs where a worker is free and none waits.
 
     Raises:
+        Exception: what `propose` raised, once the packs that ran have ended.
         KeyboardInterrupt: Ctrl-C; Tune takes the signal for itself, and ends with packs left over.
     """
-    searcher = PackSearcher(packs, on_lost)
+    searcher = PackSearcher(packs, on_lost, propose)
 
     def report(progress: Progress) -> None:
         if progress.row is not None:
@@ -239,5 +259,7 @@ def train_packs(
         ).fit()
     finally:
         shutil.rmtree(storage, ignore_errors=True)
+    if searcher.error is not None:
+        raise searcher.error
     if searcher.has_more:
         raise KeyboardInterrupt

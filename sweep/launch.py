@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from rich.console import Console
 
 from sweep import study_file
 from sweep.attempt import Progress, WorkerContext, publish_failure
+from sweep.attempts import note_dropped_rows
 from sweep.checks import SettingsError
 from sweep.cost import CostModel
 from sweep.dry_run import print_plan
 from sweep.lock import results_lock
 from sweep.pack_size import pack_sizes
-from sweep.plan import PLAN, Pack, check_trainable, pack_runs, plan_runs, plan_table
+from sweep.plan import Pack, check_trainable, extend_plan, pack_runs, plan_runs, planned_runs
 from sweep.progress import ProgressDisplay
-from sweep.results import StudyFolder, Tables, write_table
-from sweep.schema import RunRow
-from sweep.settings import Settings
+from sweep.results import StudyFolder, Tables
+from sweep.schema import FAILED, RunRow
+from sweep.settings import Settings, Study
 from sweep.status import print_status
 from sweep.table_keeper import TableKeeper, delete_attempts
 from sweep.tracking import Mirror, default_uri
 from wae_core.data import image_shape
 from wae_core.run import Run
+
+if TYPE_CHECKING:
+    from sweep.optuna_search import OptunaSearch
 
 SECONDS_FOR_MIRROR = 60.0
 STAND_IN = (
@@ -44,25 +45,49 @@ def launch(settings: Settings, console: Console) -> None:
         SettingsError: the launch cannot be made; nothing was written.
     """
     study = settings.study
-    runs = [run for algorithm in settings.algorithms for run in plan_runs(study, algorithm, settings.budget)]
+    # Where Optuna is yet to propose, random draws stand for what a configuration costs.
+    drawn = [run for algorithm in settings.algorithms for run in plan_runs(study, algorithm, settings.budget)]
     is_stand_in = study.protocol.dataset == "digits"
     if is_stand_in:
         console.print(STAND_IN)
     _announce(settings, console)
-    cost = _cost_model(settings, runs)
+    cost = _cost_model(settings, drawn)
+    if study.optuna is not None:
+        from sweep.optuna_search import OptunaSearch, make_sampler  # a second: only who asks for it pays for that
+
+        make_sampler(study.optuna.sampler, study.seed, settings.algorithms[0], 0)
     if settings.dry_run:
-        print_plan(settings, runs, cost, console)
+        print_plan(settings, drawn, cost, console)
+        if study.optuna is not None:
+            console.print(
+                "Optuna will propose other configurations; these are random draws, for what they would cost"
+            )
         return
     check_trainable(settings)
     folder = _open(settings)
     with results_lock(folder.root / "lock"):
-        for difference in study_file.claim(folder, study):
+        shape = image_shape(study.protocol.dataset, settings.data)
+        for difference in study_file.claim(folder, study, shape):
             console.print(f"the search space is wider than this folder's was: {difference}")
-        _extend_plan(folder, runs)
+        if study.optuna is None:
+            extend_plan(folder, drawn)
         tables = Tables(folder)
         delete_attempts(folder, tables.run_ids())
         if settings.retry_failed:
+            failed = [row["run_id"] for row in folder.read_table("runs").to_pylist() if row["status"] == FAILED]
             console.print(f"failed runs that are tried again: {tables.drop_failed()}")
+            note_dropped_rows(folder, failed)
+        search = None
+        if study.optuna is not None:
+            search = OptunaSearch(
+                study,
+                settings.algorithms,
+                settings.budget // study.seeds,
+                settings.optuna_storage or folder.root / "optuna.journal",
+                planned_runs(folder, study),
+                [RunRow(**row) for row in folder.read_table("runs").to_pylist()],
+            )
+        runs = drawn if search is None else search.runs
         done = tables.run_ids()
         missing = [run for run in runs if run.run_id not in done]
         problems: list[str] = []
@@ -76,9 +101,9 @@ def launch(settings: Settings, console: Console) -> None:
         mirror.start()
         mirror.catch_up()
         try:
-            if missing:
+            if missing or (search is not None and search.has_more):
                 console.print(f"starting Ray and the workers; results go to {folder.root}")
-                _Sweep(settings, folder, tables, mirror, cost, console).train(runs, missing)
+                _Sweep(settings, folder, tables, mirror, cost, console, search).train(drawn, missing)
             else:
                 console.print("every run of this budget has its row: nothing to train")
         finally:
@@ -101,14 +126,19 @@ class _Sweep:
     mirror: Mirror
     cost: CostModel
     console: Console
+    search: OptunaSearch | None
 
-    def train(self, runs: Sequence[Run], missing: Sequence[Run]) -> None:
+    def train(self, drawn: Sequence[Run], missing: Sequence[Run]) -> None:
+        """Train what is missing, and what is proposed; `drawn` stands for what is not proposed yet."""
         # Imported here: bad input, and a launch with nothing to do, need not wait for Ray.
         from sweep.driver import measure_pack, ray_session, train_packs
 
-        planned = {run.run_id for run in runs}
+        search = self.search
+        planned = {run.run_id: run for run in [*drawn, *(search.runs if search else [])]}
         ended = [RunRow(**row) for row in self.folder.read_table("runs").to_pylist()]
-        display = ProgressDisplay(self.console, runs, [row for row in ended if row.run_id in planned], self.cost)
+        display = ProgressDisplay(
+            self.console, list(planned.values()), [row for row in ended if row.run_id in planned], self.cost
+        )
         cluster = self.settings.cluster
         data, inception = self.settings.data.absolute(), self.settings.inception
         context = WorkerContext(
@@ -122,6 +152,8 @@ class _Sweep:
         def on_progress(progress: Progress) -> None:
             if progress.row is not None:
                 self.cost.learn(progress.row)
+                if search is not None:
+                    search.note(progress.row)
             display.update(progress)
             if progress.evaluation is not None:
                 self.mirror.evaluation(progress.run, progress.evaluation)
@@ -133,10 +165,23 @@ class _Sweep:
                 row = publish_failure(run, len(pack.runs), context, "its worker process died again and again")
                 on_progress(Progress(run, row=row))
 
+        def propose() -> list[Pack]:
+            if search is None:
+                return []
+            runs = search.propose()
+            extend_plan(self.folder, runs)  # before the first of them starts
+            display.replan(runs)
+            return pack_runs(runs, self.cost.seconds, sizes)
+
         with ray_session(cluster) as workers:
+            if search is not None and workers > 1:
+                self.console.print(
+                    f"with {workers} workers, what Optuna proposes hangs on which run ends first: it is not "
+                    "reproducible (with cluster.workers=1 it is)"
+                )
             sizes = pack_sizes(
                 self.folder,
-                missing,
+                missing if search is None else [*missing, *_one_of_each_architecture(self.settings.study, drawn)],
                 self.cost.seconds,
                 cluster,
                 lambda run, sizes: measure_pack(run, sizes, context, cluster),
@@ -145,7 +190,16 @@ class _Sweep:
             packs = pack_runs(missing, self.cost.seconds, sizes)
             self.mirror.wait_ready(SECONDS_FOR_MIRROR)
             with TableKeeper(self.folder, self.tables), display:
-                train_packs(packs, context, cluster, workers, on_progress, on_lost)
+                train_packs(packs, context, cluster, workers, on_progress, on_lost, propose)
+
+
+def _one_of_each_architecture(study: Study, drawn: Sequence[Run]) -> list[Run]:
+    """A run of every architecture that may be proposed."""
+    (line,) = [line for line in study.space.hyperparameters if line.name == "architecture"]
+    return [
+        replace(drawn[0], hyperparameters=replace(drawn[0].hyperparameters, architecture=str(architecture)))
+        for architecture in line.distribution.support
+    ]
 
 
 def _announce(settings: Settings, console: Console) -> None:
@@ -193,26 +247,17 @@ def _open(settings: Settings) -> StudyFolder:
     return folder
 
 
-def _extend_plan(folder: StudyFolder, runs: Sequence[Run]) -> None:
-    """Add this launch's runs to plan.parquet; what an earlier launch planned stays."""
-    table = plan_table(runs)
-    if folder.plan_file.exists():
-        earlier = pq.read_table(io.BytesIO(folder.plan_file.read_bytes()), schema=PLAN)
-        is_new = pc.invert(pc.is_in(table["run_id"], value_set=earlier["run_id"].combine_chunks()))
-        table = pa.concat_tables([earlier, table.filter(is_new)])
-        if len(table) == len(earlier):
-            return
-    write_table(folder.plan_file, table)
-
-
 def _say_what_next(settings: Settings, folder: StudyFolder, console: Console) -> None:
     results = "" if str(settings.results) == "results" else f" RESULTS={settings.results}"
     study = settings.study
     algorithm = "" if len(settings.algorithms) > 1 else f" ALG={settings.algorithms[0]}"
+    search = "" if study.optuna is None else " SEARCH=optuna"
     larger = 10 * study.seeds if settings.budget < 10 * study.seeds else 2 * settings.budget
     console.print("What next:", style="bold")
     console.print(f"  make ui{results}                        browse every run in MLflow", highlight=False)
-    console.print(f"  make sweep{algorithm} BUDGET={larger}{results}          continue with more", highlight=False)
+    console.print(
+        f"  make sweep{algorithm} BUDGET={larger}{search}{results}          continue with more", highlight=False
+    )
     console.print(
         f"  python -c \"import pandas as pd; print(pd.read_parquet('{folder.root / 'runs'}'))\"",
         highlight=False,

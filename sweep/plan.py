@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import torch
 
 from sweep.checks import SettingsError
+from sweep.results import StudyFolder, write_table
 from sweep.settings import Settings, Study
 from wae_core.data import load_dataset
 from wae_core.device import select_device
@@ -121,6 +125,40 @@ def plan_table(runs: Sequence[Run]) -> pa.Table:
         for run in runs
     ]
     return pa.Table.from_pylist(rows, schema=PLAN)
+
+
+def extend_plan(folder: StudyFolder, runs: Sequence[Run]) -> None:
+    """Add runs to plan.parquet; what was planned before stays as it was."""
+    table = plan_table(runs)
+    if folder.plan_file.exists():
+        earlier = _stored_plan(folder)
+        is_new = pc.invert(pc.is_in(table["run_id"], value_set=earlier["run_id"].combine_chunks()))
+        table = pa.concat_tables([earlier, table.filter(is_new)])
+        if len(table) == len(earlier):
+            return
+    write_table(folder.plan_file, table)
+
+
+def planned_runs(folder: StudyFolder, study: Study) -> list[Run]:
+    """The runs of plan.parquet, in the order in which they were planned."""
+    if not folder.plan_file.exists():
+        return []
+    return [
+        Run(
+            study=study.name,
+            study_seed=study.seed,
+            algorithm=row["algorithm"],
+            config_index=row["config_index"],
+            seed=row["seed"],
+            hyperparameters=Hyperparameters(**{field.name: row[field.name] for field in fields(Hyperparameters)}),
+            protocol=study.protocol,
+        )
+        for row in _stored_plan(folder).to_pylist()
+    ]
+
+
+def _stored_plan(folder: StudyFolder) -> pa.Table:
+    return pq.read_table(io.BytesIO(folder.plan_file.read_bytes()), schema=PLAN)
 
 
 PLAN = pa.schema(

@@ -26,6 +26,7 @@ class StudyFolder:
         self.study_file = self.root / "study.yaml"
         self.plan_file = self.root / "plan.parquet"
         self.real_images_file = self.root / "real_images.json"
+        self.attempts_file = self.root / "attempts.parquet"
         self.records = self.root / "records"
 
     def work(self, run_id: str) -> Path:

@@ -23,23 +23,32 @@ from wae_core.device import PRECISIONS
 from wae_core.run import ALGORITHMS, Protocol
 
 CONF = Path(__file__).parent / "conf"
-PATHS = ("results", "space", "data", "inception")
+PATHS = ("results", "space", "data", "inception", "optuna.storage")
 LARGEST_BUDGET = 1_000_000
 RETRIES = ("none", "failed")
-SEARCHES = ("random",)
+SEARCHES = ("random", "optuna")
 DEVICES = ("cpu", "cuda", "xla")
 RESOURCES = ("cpus_per_worker", "gpus_per_worker", "tpus_per_worker")
+
+
+@dataclass(frozen=True)
+class Optuna:
+    """How Optuna proposes."""
+
+    sampler: str  # tpe, qmc, or the path of a class
+    quantile: float | None  # of a configuration's best FIDs that it is told; None: their mean
 
 
 @dataclass(frozen=True)
 class Study:
     """What is studied: everything that must not change while a results folder grows."""
 
-    name: str  # the results folder's: "<study>" or "<study>-<space>"
+    name: str  # the results folder's: "<study>" or "<study>-<space>", with "-optuna" behind it if that proposes
     seed: int
     seeds: int
     space: SearchSpace
     protocol: Protocol
+    optuna: Optuna | None = None  # None: configurations are drawn at random
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,7 @@ class Settings:
     data: Path
     inception: Path | None
     search: str
+    optuna_storage: Path | None  # None: in the study's results folder
     retry_failed: bool  # train runs again that have failed
     cluster: Cluster
     dry_run: bool
@@ -92,14 +102,25 @@ def load_settings(words: Sequence[str]) -> Settings:
     budget = checks.integer("budget", config["budget"], seeds, f"models per algorithm, {seeds} a configuration")
     if budget > LARGEST_BUDGET:
         raise SettingsError(f"budget is {budget}, but it is at most {LARGEST_BUDGET} models per algorithm")
+    search = checks.one_of("search", config["search"], SEARCHES)
+    given = [word for word in words if word.startswith("optuna.")]
+    if given and search != "optuna":
+        raise SettingsError(f"{given[0]!r} is for Optuna, but search is {search!r}: give search=optuna as well")
+    optuna = _optuna(config["optuna"]) if search == "optuna" else None
+    storage = config.get("optuna.storage")
+    if optuna and storage is None and "://" in checks.text("results", config["results"]):
+        raise SettingsError(
+            f"results is {config['results']!r}, where Optuna's journal cannot be: give optuna.storage=a local path"
+        )
     return Settings(
-        study=_study(config["study"], config["space"], seeds),
+        study=_study(config["study"], config["space"], seeds, optuna),
         algorithms=ALGORITHMS if algorithm == "all" else (algorithm,),
         budget=budget,
         results=Path(checks.text("results", config["results"])),
         data=Path(checks.text("data", config["data"])),
         inception=None if config["inception"] is None else Path(checks.text("inception", config["inception"])),
-        search=checks.one_of("search", config["search"], SEARCHES),
+        search=search,
+        optuna_storage=None if storage is None else Path(checks.text("optuna.storage", storage)),
         retry_failed=checks.one_of("retry", config["retry"], RETRIES) == "failed",
         cluster=_cluster(config["cluster"]),
         dry_run=checks.boolean("dry_run", config["dry_run"]),
@@ -114,7 +135,7 @@ def studies() -> list[str]:
 def _check_keys(words: Sequence[str]) -> None:
     """Refuse what Hydra would answer with a page: words without '=', unknown keys, unknown files of a group."""
     groups = {"study": studies(), "cluster": sorted(path.stem for path in (CONF / "cluster").glob("*.yaml"))}
-    known = {"alg", "budget", *PATHS, "search", "retry", "dry_run", *groups}
+    known = {"alg", "budget", *PATHS, "search", "optuna.sampler", "optuna.quantile", "retry", "dry_run", *groups}
     for group, names in groups.items():
         known |= {f"{group}.{key!s}" for key in OmegaConf.load(CONF / group / f"{names[0]}.yaml")}
     for word in words:
@@ -160,16 +181,27 @@ def _allowed(wrong: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"it is one of {', '.join(sorted(known))}"
 
 
-def _study(values: Mapping[str, Any], space: object, seeds: int) -> Study:
+def _optuna(values: Mapping[str, Any]) -> Optuna:
+    quantile = values["quantile"]
+    if quantile is not None and checks.non_negative("optuna.quantile", quantile) > 1:
+        raise SettingsError(f"optuna.quantile is {quantile!r}, but it is a number in [0, 1], or null for the mean")
+    return Optuna(
+        sampler=checks.text("optuna.sampler", values["sampler"]),
+        quantile=None if quantile is None else float(quantile),
+    )
+
+
+def _study(values: Mapping[str, Any], space: object, seeds: int, optuna: Optuna | None) -> Study:
     name = checks.name("study.name", values["name"])
     own = search_spaces.load(checks.text("study.space", values["space"]))
     loaded = own if space is None else search_spaces.load(checks.text("space", space))
     return Study(
-        name=name if loaded == own else f"{name}-{loaded.name}",
+        name=(name if loaded == own else f"{name}-{loaded.name}") + ("-optuna" if optuna else ""),
         seed=checks.integer("study.seed", values["seed"], minimum=0),
         seeds=seeds,
         space=loaded,
         protocol=_protocol(values),
+        optuna=optuna,
     )
 
 

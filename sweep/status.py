@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sweep.ledger import print_ledger
 from sweep.results import StudyFolder
 from sweep.schema import STATUSES
 from wae_core.run import ALGORITHMS
@@ -61,6 +62,7 @@ def print_status(folder: StudyFolder, console: Console) -> None:
             "–" if pd.isna(row["best_run"]) else row["best_run"],
         )
     console.print(table)
+    print_ledger(folder, console)
     if folder.real_images_file.exists():
         real = json.loads(folder.real_images_file.read_text())
         console.print(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 
+from sweep.attempts import record_attempts
 from sweep.results import StudyFolder, Tables
 from sweep.run_folder import RunFolder
 
@@ -39,6 +40,8 @@ class TableKeeper:
 
 
 def delete_attempts(folder: StudyFolder, run_ids: Iterable[str]) -> None:
-    """Ended runs need their training checkpoints no more."""
+    """Ended runs need their training checkpoints no more; how far their attempts came stays on record."""
+    run_ids = list(run_ids)
+    record_attempts(folder, run_ids)
     for run_id in run_ids:
         RunFolder(folder.work(run_id)).delete_attempts()
