@@ -14,7 +14,7 @@ WORDS = $(if $(ALG),alg=$(ALG)) $(if $(BUDGET),budget=$(BUDGET)) $(if $(STUDY),s
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-15s %s\n", $$1, $$2}'
 	@echo
-	@echo '  make sweep ALG=wae-mmd|wae-gan|vae|all BUDGET=30 STUDY=digits SPACE=digits RESULTS=results SEARCH=random'
+	@echo '  make sweep ALG=wae-mmd|wae-gan|vae|all BUDGET=30 STUDY=digits SPACE=digits RESULTS=results SEARCH=random|optuna'
 	@echo '             ARGS="any.key=value"; every key is listed by: .venv/bin/python -m sweep --help'
 
 setup: .venv/ready ## make .venv with the pinned versions (every target that needs it does so once)
@@ -37,7 +37,7 @@ space: .venv/ready ## a search space as a table, with remarks and a picture of 1
 sweep: .venv/ready ## train the models of a budget; the same words again continue it
 	@$(BIN)/python -m sweep $(WORDS)
 
-status: .venv/ready ## planned = completed + diverged + failed + missing, for each study of RESULTS
+status: .venv/ready ## planned = completed + diverged + failed + missing, and the ledger, for each study of RESULTS
 	@$(BIN)/python -m sweep.status --results "$(RESULTS)"
 
 ui: .venv/ready ## browse the runs of RESULTS in MLflow on 127.0.0.1

@@ -75,10 +75,10 @@ class Settings:
     data: Path
     inception: Path | None
     search: str
-    optuna_storage: Path | None  # None: in the study's results folder
     retry_failed: bool  # train runs again that have failed
     cluster: Cluster
     dry_run: bool
+    optuna_storage: Path | None = None  # None: in the study's results folder
 
 
 def load_settings(words: Sequence[str]) -> Settings:
@@ -120,10 +120,10 @@ def load_settings(words: Sequence[str]) -> Settings:
         data=Path(checks.text("data", config["data"])),
         inception=None if config["inception"] is None else Path(checks.text("inception", config["inception"])),
         search=search,
-        optuna_storage=None if storage is None else Path(checks.text("optuna.storage", storage)),
         retry_failed=checks.one_of("retry", config["retry"], RETRIES) == "failed",
         cluster=_cluster(config["cluster"]),
         dry_run=checks.boolean("dry_run", config["dry_run"]),
+        optuna_storage=None if storage is None else Path(checks.text("optuna.storage", storage)),
     )
 
 

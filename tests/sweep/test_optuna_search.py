@@ -29,8 +29,10 @@ COMPLETE, FAIL, RUNNING = TrialState.COMPLETE, TrialState.FAIL, TrialState.RUNNI
 CONDITIONAL = SPACE.replace(
     "wae_lambda: {algorithms: [wae-mmd, wae-gan], distribution: uniform, low: 1, high: 50, source: O}",
     """wae_lambda:
-  - {algorithms: [wae-gan, wae-mmd], when: {encoder: deterministic}, distribution: uniform, low: 1, high: 2, source: O}
-  - {algorithms: [wae-gan, wae-mmd], when: {encoder: stochastic}, distribution: uniform, low: 40, high: 50, source: O}
+  - {algorithms: [wae-mmd, wae-gan], when: {encoder: deterministic},
+     distribution: uniform, low: 1, high: 2, source: O}
+  - {algorithms: [wae-mmd, wae-gan], when: {encoder: stochastic},
+     distribution: uniform, low: 40, high: 50, source: O}
 """,
 ).replace("low: 1, high: 16, source: O}", "low: 1, high: 16, step: 0.5, source: O}")
 BOUNDED = CONDITIONAL.replace(
