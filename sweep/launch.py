@@ -53,7 +53,7 @@ def launch(settings: Settings, console: Console) -> None:
     _announce(settings, console)
     cost = _cost_model(settings, drawn)
     if study.optuna is not None:
-        from sweep.optuna_search import OptunaSearch, make_sampler  # a second: only who asks for it pays for that
+        from sweep.optuna_search import make_sampler  # a second: only who asks for it pays for that
 
         make_sampler(study.optuna.sampler, study.seed, settings.algorithms[0], 0)
     if settings.dry_run:
@@ -69,24 +69,14 @@ def launch(settings: Settings, console: Console) -> None:
         shape = image_shape(study.protocol.dataset, settings.data)
         for difference in study_file.claim(folder, study, shape):
             console.print(f"the search space is wider than this folder's was: {difference}")
-        if study.optuna is None:
-            extend_plan(folder, drawn)
+        extend_plan(folder, drawn if study.optuna is None else [])
         tables = Tables(folder)
         delete_attempts(folder, tables.run_ids())
         if settings.retry_failed:
             failed = [row["run_id"] for row in folder.read_table("runs").to_pylist() if row["status"] == FAILED]
             console.print(f"failed runs that are tried again: {tables.drop_failed()}")
             note_dropped_rows(folder, failed)
-        search = None
-        if study.optuna is not None:
-            search = OptunaSearch(
-                study,
-                settings.algorithms,
-                settings.budget // study.seeds,
-                settings.optuna_storage or folder.root / "optuna.journal",
-                planned_runs(folder, study),
-                [RunRow(**row) for row in folder.read_table("runs").to_pylist()],
-            )
+        search = _open_search(settings, folder)
         runs = drawn if search is None else search.runs
         done = tables.run_ids()
         missing = [run for run in runs if run.run_id not in done]
@@ -245,6 +235,27 @@ def _open(settings: Settings) -> StudyFolder:
     except OSError as error:
         raise SettingsError(f"results folder {settings.results} cannot be written: {error.strerror}") from error
     return folder
+
+
+def _open_search(settings: Settings, folder: StudyFolder) -> OptunaSearch | None:
+    """The search that proposes configurations; None where they are drawn.
+
+    Raises:
+        SettingsError: Optuna's storage cannot be used.
+    """
+    study = settings.study
+    if study.optuna is None:
+        return None
+    from sweep.optuna_search import OptunaSearch
+
+    return OptunaSearch(
+        study,
+        settings.algorithms,
+        settings.budget // study.seeds,
+        settings.optuna_storage or folder.root / "optuna.journal",
+        planned_runs(folder, study),
+        [RunRow(**row) for row in folder.read_table("runs").to_pylist()],
+    )
 
 
 def _say_what_next(settings: Settings, folder: StudyFolder, console: Console) -> None:

@@ -40,7 +40,7 @@ def ledger_frame(folder: StudyFolder) -> pd.DataFrame:
         runs=1,
         steps=rows["steps_done"],
         images=rows["images_seen"],
-        flops=[flops_of_row(row) for row in rows.itertuples()],
+        flops=[float(flops_of_row(row)) for row in rows.itertuples()],  # their sum may exceed 64 bits
     )
     waste = _waste(folder, flops_of)
     ledger = []
@@ -106,7 +106,7 @@ def _waste(folder: StudyFolder, flops_of: Callable[..., float]) -> pd.DataFrame:
                 "attempts": len(own),
                 "wasted_steps": steps,
                 "wasted_images": steps * int(row.batch_size),
-                "wasted_flops": flops_of(row, lambda run, shape, steps=steps: steps * step_flops(run, shape)),
+                "wasted_flops": steps * float(flops_of(row, step_flops)),
                 "wasted_seconds": max(0.0, seconds) if steps else 0.0,
             }
         )
@@ -133,7 +133,10 @@ def _counter(folder: StudyFolder) -> Callable[[Any, Callable[[Run, Any], float]]
         values = {field.name: getattr(row, field.name) for field in fields(Hyperparameters)}
         present = {name: None if pd.isna(value) else value for name, value in values.items()}
         hyperparameters = Hyperparameters(**present)
-        return count(Run("", 0, row.algorithm, row.config_index, row.seed, hyperparameters, protocol), shape)
+        try:
+            return count(Run("", 0, row.algorithm, row.config_index, row.seed, hyperparameters, protocol), shape)
+        except ValueError:  # a feature network whose package this machine lacks
+            return float("nan")
 
     return flops_of
 

@@ -18,7 +18,7 @@ from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from sweep.checks import SettingsError
 from sweep.optuna_space import as_proposal, configure
@@ -41,7 +41,7 @@ class OptunaSearch:
     else than the rows, its study is written again from them.
 
     Attributes:
-        runs: those of the configurations that are planned, in the order of their proposal.
+        runs: those of the budget's configurations that are planned, in the order of their proposal.
     """
 
     def __init__(
@@ -65,9 +65,10 @@ class OptunaSearch:
         self._study, self._optuna, self._configurations = study, study.optuna, configurations
         self._planned: dict[str, dict[str, Hyperparameters]] = {algorithm: {} for algorithm in algorithms}
         self._rows: defaultdict[str, dict[int, RunRow]] = defaultdict(dict)
-        self.runs = [run for run in planned if run.algorithm in algorithms and run.config_index < configurations]
-        for run in self.runs:
+        own = [run for run in planned if run.algorithm in algorithms]
+        for run in own:
             self._planned[run.algorithm][run.config_id] = run.hyperparameters
+        self.runs = [run for run in own if run.config_index < configurations]
         for row in rows:
             self._rows[row.config_id][row.seed] = row
         make_sampler(self._optuna.sampler, study.seed, algorithms[0], 0)
@@ -92,12 +93,7 @@ class OptunaSearch:
         study.sampler = make_sampler(self._optuna.sampler, self._study.seed, algorithm, index)
         for attempt in range(1, TRIES + 1):
             trial = study.ask()
-            values = configure(
-                self._study.space,
-                algorithm,
-                lambda parameter, trial=trial: parameter.value(parameter.suggest(trial)),  # type: ignore[misc]
-            )
-            hyperparameters = Hyperparameters(**values)  # type: ignore[arg-type]
+            hyperparameters = self._suggest(algorithm, trial)
             if hyperparameters not in planned.values() or attempt == TRIES:
                 break
             study.tell(trial, state=TrialState.FAIL)
@@ -119,6 +115,10 @@ class OptunaSearch:
             for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
                 if trial.user_attrs.get(CONFIGURATION) == row.config_id:
                     self._tell(study, trial)
+
+    def _suggest(self, algorithm: str, trial: Trial) -> Hyperparameters:
+        values = configure(self._study.space, algorithm, lambda parameter: parameter.value(parameter.suggest(trial)))
+        return Hyperparameters(**values)  # type: ignore[arg-type]
 
     def _settle(self, algorithm: str) -> optuna.Study:
         """The algorithm's Optuna study, in line with plan and rows."""

@@ -10,10 +10,11 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import Trial
 
 from search_spaces import SearchSpace
-from search_spaces.distributions import Choice, Distribution, Fixed, LogUniform
+from search_spaces.distributions import Choice, Distribution, Fixed, LogUniform, Uniform
 from search_spaces.domains import Value
 from search_spaces.hyperparameters import Hyperparameter
 
+Law = Choice | Uniform | LogUniform
 BISECTIONS = 60
 
 
@@ -27,21 +28,21 @@ class Parameter:
 
     label: str
     name: str
-    law: Choice | Any
+    law: Law
     distribution: BaseDistribution
 
     @classmethod
-    def of(cls, line: Hyperparameter, law: Distribution) -> Parameter:
+    def of(cls, line: Hyperparameter, law: Law) -> Parameter:
         """That of the line, whose distribution and bounds leave `law`."""
         label = line.name
         if line.when:
             label += f" where {line.when.name} is {' or '.join(map(str, line.when.values))}"
-        if line.bounds or (not isinstance(law, Choice) and law.step is not None):  # type: ignore[union-attr]
+        if line.bounds or (not isinstance(law, Choice) and law.step is not None):
             return cls(f"{label} (quantile)", line.name, law, FloatDistribution(0, 1))
         if isinstance(law, Choice):
             return cls(label, line.name, law, CategoricalDistribution(law.values))
         is_log = isinstance(law, LogUniform)
-        return cls(label, line.name, law, FloatDistribution(law.low, law.high, log=is_log))  # type: ignore[union-attr]
+        return cls(label, line.name, law, FloatDistribution(law.low, law.high, log=is_log))
 
     @property
     def _is_quantile(self) -> bool:
@@ -61,6 +62,7 @@ class Parameter:
             return value
         if isinstance(self.law, Choice):
             return (self.law.values.index(value) + 0.5) / len(self.law.values)
+        assert not isinstance(value, str), "an interval holds numbers"
         low, high = 0.0, 1.0  # the quantile function ascends
         for _ in range(BISECTIONS):
             middle = (low + high) / 2

@@ -24,6 +24,7 @@ from wae_core.run import Hyperparameters
 SMALL = (
     "alg=vae",
     "search=optuna",
+    "study.seeds=2",
     "study.steps=8",
     "study.evaluation_steps=[2,4,6,8]",
     "study.fid_samples=100",
@@ -59,7 +60,7 @@ def assert_plan_rows_and_optuna_agree(results: Path, configurations: int) -> Non
     runs = read_runs(results, "digits-optuna")
     assert plan["run_id"].is_unique and runs["run_id"].is_unique
     assert set(plan["run_id"]) == set(runs["run_id"])
-    assert len(plan) == 3 * configurations
+    assert len(plan) == 2 * configurations
     proposed = plan.drop_duplicates("config_id").set_index("config_id")
     assert not proposed[HYPERPARAMETERS].duplicated().any()
     columns = ["run_id", *HYPERPARAMETERS]
@@ -83,35 +84,34 @@ def assert_plan_rows_and_optuna_agree(results: Path, configurations: int) -> Non
 def quiet(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Results and output of an undisturbed sweep with one worker; past TPE's ten random proposals."""
     results = tmp_path_factory.mktemp("quiet")
-    return results, sweep(results, "budget=36", "cluster.workers=1")
+    return results, sweep(results, "budget=24", "cluster.workers=1")
 
 
 def test_each_proposal_is_planned_trained_and_told(quiet: tuple[Path, str]) -> None:
     results, output = quiet
     assert_plan_rows_and_optuna_agree(results, 12)
-    assert "12 configurations × 3 seeds = 36 models each" in output
+    assert "12 configurations × 2 seeds = 24 models each" in output
     assert "Traceback" not in output
     assert "not reproducible" not in output
-    assert "nothing to train" in sweep(results, "budget=36")
 
 
 def test_a_killed_driver_doubles_and_loses_no_proposal_and_one_worker_proposes_the_same(
     quiet: tuple[Path, str], tmp_path: Path
 ) -> None:
-    """SIGKILL to the driver's session, thrice: in the first configuration's training, in the middle, near the end."""
-    for rows in (1, 14, 31):
-        process = sweep_process(tmp_path, "budget=36", "cluster.workers=1")
-        deadline = time.monotonic() + 200
-        while time.monotonic() < deadline and process.poll() is None:
-            folder = StudyFolder(tmp_path, "digits-optuna")
-            if folder.root.exists() and folder.read_table("runs").num_rows >= rows:
-                break
-            time.sleep(0.01)
-        assert process.poll() is None, process.communicate()[0]
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        time.sleep(3)  # workers of a killed driver write on for about two seconds
-    sweep(tmp_path, "budget=36", "cluster.workers=1")
+    """SIGKILL to the driver's whole session, once TPE has begun to learn."""
+    process = sweep_process(tmp_path, "budget=24", "cluster.workers=1")
+    folder = StudyFolder(tmp_path, "digits-optuna")
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and process.poll() is None:
+        if folder.root.exists() and folder.read_table("runs").num_rows >= 21:
+            break
+        time.sleep(0.01)
+    assert process.poll() is None, process.communicate()[0]
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    time.sleep(3)  # workers of a killed driver write on for about two seconds
+    assert len(read_runs(tmp_path, "digits-optuna")) < 24
+    sweep(tmp_path, "budget=24", "cluster.workers=1")
     assert_plan_rows_and_optuna_agree(tmp_path, 12)
     columns = ["run_id", *HYPERPARAMETERS, "best_fid", "confirmed_fid"]
     there, here = (
@@ -121,28 +121,26 @@ def test_a_killed_driver_doubles_and_loses_no_proposal_and_one_worker_proposes_t
     pd.testing.assert_frame_equal(here, there)
     runs = read_runs(tmp_path, "digits-optuna")
     (ledger,) = ledger_frame(StudyFolder(tmp_path, "digits-optuna")).to_dict("records")
-    assert ledger["runs"] == len(runs) == 36
+    assert ledger["runs"] == len(runs) == 24
     assert ledger["steps"] == runs["steps_done"].sum()
     assert ledger["images"] == runs["images_seen"].sum()
-    assert ledger["attempts"] >= runs["attempts"].sum() >= 36
+    assert ledger["attempts"] >= runs["attempts"].sum() >= 24
 
 
 def test_more_workers_say_that_they_are_not_reproducible_and_random_search_is_another_study(
     quiet: tuple[Path, str],
 ) -> None:
     results = quiet[0]
-    output = sweep(results, "budget=39", "cluster.workers=2")
+    output = sweep(results, "budget=26", "cluster.workers=2")
     assert "not reproducible" in output
     assert_plan_rows_and_optuna_agree(results, 13)
     assert not (results / "digits").exists()
-    output = sweep(results, "budget=39", "optuna.sampler=qmc", exit_code=2)
+    output = sweep(results, "budget=26", "optuna.sampler=qmc", exit_code=2)
     assert "search.optuna.sampler is 'tpe' there and 'qmc' in this launch" in output
 
 
-@pytest.mark.parametrize("word", ["optuna.sampler=nosuch", "optuna.quantile=2", "optuna.nosuch=1"])
-def test_bad_input_is_one_sentence_and_writes_nothing(tmp_path: Path, word: str) -> None:
-    output = sweep(tmp_path / "results", word, exit_code=2)
-    (line,) = [line for line in output.strip().splitlines() if "stand-in" not in line and "study digits" not in line]
-    assert line.startswith("error: ")
-    assert word.partition("=")[0] in line
+def test_bad_input_is_one_sentence_and_writes_nothing(tmp_path: Path) -> None:
+    output = sweep(tmp_path / "results", "optuna.sampler=nosuch", exit_code=2)
+    (line,) = [line for line in output.strip().splitlines() if line.startswith("error: ")]
+    assert "optuna.sampler is 'nosuch', but it is tpe, qmc or the path of a sampler's class" in line
     assert not (tmp_path / "results").exists()

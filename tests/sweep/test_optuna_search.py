@@ -220,6 +220,19 @@ def test_an_unknown_sampler_is_one_sentence(make_sweep: Callable[..., Sweep], sa
     assert "\n" not in str(said.value)
 
 
+def test_a_smaller_budget_leaves_the_rest_as_it_was(make_sweep: Callable[..., Sweep]) -> None:
+    sweep = make_sweep()
+    sweep.go(3)
+    search = sweep.open(4)
+    extend_plan(sweep.folder, search.propose())
+    before = sweep.told()
+    smaller = sweep.open(2)
+    assert not smaller.has_more
+    assert [run.config_index for run in smaller.runs] == [0, 0, 0, 1, 1, 1]
+    assert sweep.told() == before
+    assert [state for state, _ in before.values()] == [COMPLETE] * 3 + [RUNNING]
+
+
 def test_algorithms_take_turns(make_sweep: Callable[..., Sweep]) -> None:
     sweep = make_sweep()
     runs = sweep.go(2, ["wae-mmd", "wae-gan", "vae"])
