@@ -9,7 +9,7 @@ WORDS = $(if $(ALG),alg=$(ALG)) $(if $(BUDGET),budget=$(BUDGET)) $(if $(STUDY),s
         $(if $(SPACE),"space=$(SPACE)") $(if $(SEARCH),search=$(SEARCH)) "results=$(RESULTS)" $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data space sweep status ui mlflow-rebuild notebooks test lint bench
+.PHONY: help setup data space sweep status ui mlflow-rebuild notebooks counterfactual test lint bench
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -49,6 +49,11 @@ mlflow-rebuild: .venv/ready ## write the MLflow mirror of RESULTS again from the
 notebooks: .venv/ready ## run analysis/notebooks on RESULTS and write them as HTML to RESULTS/notebooks
 	@RESULTS="$(abspath $(RESULTS))" $(BIN)/jupyter nbconvert --execute --to html \
 	    --output-dir "$(RESULTS)/notebooks" analysis/notebooks/*.ipynb
+
+counterfactual: STUDY ?= digits
+counterfactual: .venv/ready ## what early stopping or fewer seeds would have found and saved in a finished study: STUDY=
+	@$(BIN)/python -m analysis.counterfactual --results "$(RESULTS)" --study "$(STUDY)" \
+	    --out "$(RESULTS)/counterfactual-$(STUDY).png" $(ARGS)
 
 test: .venv/ready ## lint, types and all tests (what CI runs)
 	$(BIN)/ruff check .
