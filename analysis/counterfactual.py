@@ -43,7 +43,7 @@ class Finished:
     @property
     def value(self) -> np.ndarray:
         """[configurations] the mean over seeds of the best FID: what a strategy is judged by."""
-        return self.best.mean(axis=1)
+        return np.asarray(self.best.mean(axis=1))
 
 
 @dataclass(frozen=True)

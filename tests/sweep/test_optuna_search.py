@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -92,6 +93,12 @@ def configurations(runs: Sequence[Run]) -> dict[str, Hyperparameters]:
     return {run.config_id: run.hyperparameters for run in runs}
 
 
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the thousands of small writes here none has to outlive the machine."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)
+
+
 @pytest.fixture
 def make_sweep(tmp_path: Path, study: Study, make_result: Callable[..., Any]) -> Callable[..., Sweep]:
     def make(name: str = "a", sampler: str = "tpe", space: str = SPACE, **changes: Any) -> Sweep:
@@ -118,15 +125,20 @@ def test_a_budget_is_whole_configurations_that_optuna_is_told_with_their_means(
 
 
 def test_tpe_looks_where_the_fid_is_low(make_sweep: Callable[..., Sweep]) -> None:
-    runs = make_sweep().go(40)[::3]
-    later = sum(map(fid, runs[20:])) / 20
-    assert later < 0.6 * sum(map(fid, runs[:10])) / 10
+    learned, drawn = (
+        [fid(run) for run in make_sweep(name, sampler).go(30)[::3]]
+        for name, sampler in (("a", "tpe"), ("b", "optuna.samplers.RandomSampler"))
+    )
+    assert sum(learned[15:]) / 15 < 0.7 * sum(drawn) / 30
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "qmc", "optuna.samplers.RandomSampler"])
-def test_one_seed_gives_the_same_proposals_and_another_others(make_sweep: Callable[..., Sweep], sampler: str) -> None:
+@pytest.mark.parametrize(("sampler", "count"), [("tpe", 12), ("qmc", 4), ("optuna.samplers.RandomSampler", 3)])
+def test_one_seed_gives_the_same_proposals_and_another_others(
+    make_sweep: Callable[..., Sweep], sampler: str, count: int
+) -> None:
     first, second, other = (
-        configurations(make_sweep(name, sampler, seed=seed).go(13)) for name, seed in (("a", 1), ("b", 1), ("c", 2))
+        configurations(make_sweep(name, sampler, seed=seed).go(count))
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
     )
     assert first == second
     assert not set(first.values()) & set(other.values())
@@ -169,7 +181,9 @@ def test_a_lost_journal_is_written_again_from_plan_and_rows(make_sweep: Callable
     search = sweep.open(5, ["wae-gan"])
     assert sweep.told("wae-gan") == before
     for trial, own in zip(sweep.trials("wae-gan"), params, strict=True):
-        assert trial.params == pytest.approx(own, rel=1e-3)
+        assert trial.params.keys() == own.keys()
+        for name, value in own.items():
+            assert trial.params[name] == (value if isinstance(value, str) else pytest.approx(value, rel=1e-3))
     assert not search.has_more
     assert [run.config_index for run in search.runs[::3]] == [0, 1, 2, 3, 4]
 
