@@ -69,16 +69,16 @@ def print_ledger(folder: StudyFolder, console: Console) -> None:
         table.add_column(name, justify="left" if name == "algorithm" else "right")
     table.add_column("attempts", justify="right")
     table.add_column("done again, at least", justify="right")
-    for row in frame.itertuples():
-        waste = f"{row.wasted_steps:,} steps, {_flops(row.wasted_flops)}, {_time(row.wasted_seconds)}"
+    for row in frame.to_dict("records"):
+        waste = f"{row['wasted_steps']:,} steps, {_flops(row['wasted_flops'])}, {_time(row['wasted_seconds'])}"
         table.add_row(
-            row.algorithm,
-            *(f"{count:,}" for count in (row.configurations, row.runs, row.steps, row.images)),
-            _flops(row.flops),
-            _time(row.train_seconds),
-            _time(row.eval_seconds),
-            f"{row.attempts:,}",
-            waste if row.wasted_steps else "nothing",
+            row["algorithm"],
+            *(f"{row[name]:,}" for name in ("configurations", "runs", "steps", "images")),
+            _flops(row["flops"]),
+            _time(row["train_seconds"]),
+            _time(row["eval_seconds"]),
+            f"{row['attempts']:,}",
+            waste if row["wasted_steps"] else "nothing",
         )
     console.print(table)
 
@@ -91,10 +91,10 @@ def _waste(folder: StudyFolder, flops_of: Callable[..., float]) -> pd.DataFrame:
     """
     attempts = read_attempts(folder).to_pandas()
     plan = pd.read_parquet(folder.plan_file) if folder.plan_file.exists() else pd.DataFrame(columns=["run_id"])
-    planned = {row.run_id: row for row in plan.itertuples()}
+    planned: dict[str, Any] = {str(row.run_id): row for row in plan.itertuples()}
     waste = []
     for run_id, own in attempts[attempts["run_id"].isin(planned)].groupby("run_id"):
-        row, counting = planned[run_id], own[~own["row_dropped"]]
+        row, counting = planned[str(run_id)], own[~own["row_dropped"]]
         steps, seconds = (
             (own[f"to_{unit}"] - own[f"from_{unit}"]).sum() - (counting[f"to_{unit}"].max() if len(counting) else 0)
             for unit in ("step", "seconds")
@@ -131,7 +131,7 @@ def _counter(folder: StudyFolder) -> Callable[[Any, Callable[[Run, Any], float]]
 
     def flops_of(row: Any, count: Callable[[Run, Any], float]) -> float:
         values = {field.name: getattr(row, field.name) for field in fields(Hyperparameters)}
-        present = {name: None if pd.isna(value) else value for name, value in values.items()}
+        present: dict[str, Any] = {name: None if pd.isna(value) else value for name, value in values.items()}
         hyperparameters = Hyperparameters(**present)
         try:
             return count(Run("", 0, row.algorithm, row.config_index, row.seed, hyperparameters, protocol), shape)
