@@ -176,21 +176,22 @@ def summary(study: Finished, outcomes: Sequence[Outcome]) -> pd.DataFrame:
 def best_against_steps(study: Finished, outcomes: Sequence[Outcome], title: str) -> Figure:
     """The FID of the configuration picked so far against the steps spent: means over orders, with a band.
 
-    Each strategy takes the configurations in the same ORDERS random orders.
+    Each strategy takes the configurations in the same ORDERS random orders; its curve ends with what it spends.
     """
     figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
     axes = figure.subplots()
     generator = np.random.default_rng(0)
     orders = np.array([generator.permutation(len(study.best)) for _ in range(ORDERS)])
-    grid = np.linspace(0, study.spent[:, :, -1].sum(), 200)
+    grid = np.geomspace(study.steps[0], study.spent[:, :, -1].sum(), 200)
     for outcome in outcomes:
         curves = np.array([_curve(study, outcome, number, order, grid) for number, order in enumerate(orders)])
-        has_all = np.isfinite(curves).all(axis=0)
+        has_all = np.isfinite(curves).all(axis=0) & (grid <= outcome.spent.sum(axis=1).max())
         mean = curves[:, has_all].mean(axis=0)
         (line,) = axes.plot(grid[has_all], mean, lw=1.4, label=outcome.name)
         low, high = np.percentile(curves[:, has_all], BAND, axis=0)
         axes.fill_between(grid[has_all], low, high, color=line.get_color(), alpha=0.12, lw=0)
-    axes.set(xlabel="steps spent", ylabel="FID of the pick so far\n(mean over all its seeds)", title=title)
+    axes.set(xscale="log", yscale="log", xlabel="steps spent", title=title)
+    axes.set_ylabel("FID of the pick so far\n(mean over all its seeds)")
     axes.legend(title=f"mean and {BAND[1] - BAND[0]} % of {ORDERS} orders", title_fontsize=7)
     return figure
 
