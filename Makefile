@@ -10,12 +10,12 @@ WORDS = $(if $(ALG),alg=$(ALG)) $(if $(BUDGET),budget=$(BUDGET)) $(if $(STUDY),s
         "results=$(RESULTS)" $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data space sweep status ui mlflow-rebuild notebooks test lint bench chaos
+.PHONY: help setup data space sweep status ui mlflow-rebuild notebooks counterfactual test lint bench chaos
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-15s %s\n", $$1, $$2}'
 	@echo
-	@echo '  make sweep ALG=wae-mmd|wae-gan|vae|all BUDGET=30 STUDY=digits SPACE=digits RESULTS=results SEARCH=random'
+	@echo '  make sweep ALG=wae-mmd|wae-gan|vae|all BUDGET=30 STUDY=digits SPACE=digits RESULTS=results SEARCH=random|optuna'
 	@echo '             ARGS="any.key=value"; every key is listed by: .venv/bin/python -m sweep --help'
 
 setup: .venv/ready ## make .venv with the pinned versions (every target that needs it does so once)
@@ -38,7 +38,7 @@ space: .venv/ready ## a search space as a table, with remarks and a picture of 1
 sweep: .venv/ready ## train the models of a budget; the same words again continue it
 	@$(BIN)/python -m sweep $(WORDS)
 
-status: .venv/ready ## planned = completed + diverged + failed + missing, for each study of RESULTS
+status: .venv/ready ## planned = completed + diverged + failed + missing, and the ledger, for each study of RESULTS
 	@$(BIN)/python -m sweep.status --results "$(RESULTS)"
 
 ui: .venv/ready ## browse the runs of RESULTS in MLflow on 127.0.0.1
@@ -50,6 +50,11 @@ mlflow-rebuild: .venv/ready ## write the MLflow mirror of RESULTS again from the
 notebooks: .venv/ready ## run analysis/notebooks on RESULTS and write them as HTML to RESULTS/notebooks
 	@RESULTS="$(abspath $(RESULTS))" $(BIN)/jupyter nbconvert --execute --to html \
 	    --output-dir "$(RESULTS)/notebooks" analysis/notebooks/*.ipynb
+
+counterfactual: STUDY ?= digits
+counterfactual: .venv/ready ## what early stopping or fewer seeds would have found and saved in a finished study: STUDY=
+	@$(BIN)/python -m analysis.counterfactual --results "$(RESULTS)" --study "$(STUDY)" \
+	    --out "$(RESULTS)/counterfactual-$(STUDY).png" $(ARGS)
 
 test: .venv/ready ## lint, types and all tests (what CI runs)
 	$(BIN)/ruff check .

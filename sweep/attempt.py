@@ -64,14 +64,14 @@ class Attempt:
         self.run, self._pack_size, self._context = run, pack_size, context
         folder = StudyFolder(context.results, run.study)
         self._work = RunFolder(folder.work(run.run_id))
-        self._work.begin_attempt()
+        history, tensors = self._work.resume()
+        self._work.begin_attempt(history)
         self._device = select_device(context.device)
         self.data, self._evaluator = evaluator_of(run.protocol.dataset, run.protocol.fid_features, context)
         if not folder.real_images_file.exists():
             figures = asdict(self._evaluator.real_images(run.protocol.fid_samples))
             write_atomically(folder.real_images_file, json.dumps(figures, indent=1).encode())
         self.state = TrainingState(run, self.data, self._device)
-        history, tensors = self._work.resume()
         if tensors is not None:
             self.state.load(tensors, history.step, history.train_seconds)
         self._history = replace(

@@ -62,14 +62,26 @@ class _NotPickled:
 
 
 class PackSearcher(_NotPickled, Searcher):
-    """Hands Tune the packs in order; a pack whose worker died comes again, until it has died too often.
+    """Hands Tune the packs in order, then those that are proposed.
 
-    Too often is `deaths_allowed` times without a new checkpoint in between. Since it may be the pack's size that
-    kills (the kernel's out-of-memory killer), a pack comes again in halves after the second time.
+    A pack whose worker died comes again, until it has died too often, which is `deaths_allowed` times without a new
+    checkpoint in between. Since it may be the pack's size that kills (the kernel's out-of-memory killer), it comes
+    again in halves after the second time.
+
+    Attributes:
+        error: what went wrong in proposing; then no more is proposed.
     """
 
-    def __init__(self, packs: Sequence[Pack], deaths_allowed: int, on_lost: Callable[[Run], None]) -> None:
+    def __init__(
+        self,
+        packs: Sequence[Pack],
+        deaths_allowed: int,
+        on_lost: Callable[[Run], None],
+        propose: Callable[[], Sequence[Pack]] = tuple,
+    ) -> None:
         super().__init__()
+        self.error: Exception | None = None
+        self._propose = propose
         self._waiting = deque(packs)
         self._running: dict[str, Pack] = {}
         self._deaths_allowed = deaths_allowed
@@ -79,6 +91,11 @@ class PackSearcher(_NotPickled, Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """The next pack; None while the last ones run, since one of them may come back."""
+        if not self._waiting and self.error is None:
+            try:
+                self._waiting.extend(self._propose())
+            except Exception as error:  # raised into Tune, it would end the packs that run
+                self.error = error
         if not self._waiting:
             return None if self._running else Searcher.FINISHED
         pack = self._running[trial_id] = self._waiting.popleft()
@@ -215,16 +232,18 @@ def train_packs(
     deaths_allowed: int,
     on_progress: Callable[[Progress], None],
     on_lost: Callable[[Run], None],
+    propose: Callable[[], Sequence[Pack]] = tuple,
 ) -> None:
     """Train all packs as the trials of one Tune experiment, `workers` at a time, inside a Ray session.
 
-    `on_progress` is called here, in the driver, for each report of a worker; `on_lost` for a run whose
-    worker died too often.
+    `on_progress` is called here, in the driver, for each report of a worker; `on_lost` for a run whose worker died
+    too often; `propose` for more packs where a worker is free and none waits.
 
     Raises:
+        Exception: what `propose` raised, once the packs that ran have ended.
         KeyboardInterrupt: Ctrl-C; Tune takes the signal for itself, and ends with packs left over.
     """
-    searcher = PackSearcher(packs, deaths_allowed, on_lost)
+    searcher = PackSearcher(packs, deaths_allowed, on_lost, propose)
 
     def report(progress: Progress) -> None:
         searcher.note(progress)
@@ -252,5 +271,7 @@ def train_packs(
         ).fit()
     finally:
         shutil.rmtree(storage, ignore_errors=True)
+    if searcher.error is not None:
+        raise searcher.error
     if searcher.has_more:
         raise KeyboardInterrupt

@@ -5,30 +5,36 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from sweep import study_file
 from sweep.attempt import Progress, WorkerContext, publish_failure
+from sweep.attempts import note_dropped_rows
 from sweep.checks import SettingsError
 from sweep.cost import CostModel
 from sweep.dry_run import print_plan
 from sweep.lock import Check, results_lock
 from sweep.pack_size import pack_sizes
-from sweep.plan import check_trainable, pack_runs, plan_runs
-from sweep.plan_file import extend_plan
+from sweep.plan import Pack, check_trainable, pack_runs, plan_runs
+from sweep.plan_file import extend_plan, planned_runs
 from sweep.progress import ProgressDisplay
 from sweep.redaction import without_credentials
 from sweep.results import StudyFolder, Tables
-from sweep.schema import RunRow
-from sweep.settings import Settings
+from sweep.schema import FAILED, RunRow
+from sweep.settings import Settings, Study
 from sweep.status import print_status
 from sweep.table_keeper import TableKeeper, delete_served
 from sweep.tracking import Mirror, default_uri
 from wae_core.data import image_shape
 from wae_core.run import Run
 from wae_core.storage import write_atomically
+
+if TYPE_CHECKING:
+    from sweep.optuna_search import OptunaSearch
 
 SECONDS_FOR_MIRROR = 60.0
 STAND_IN = (
@@ -45,26 +51,41 @@ def launch(settings: Settings, console: Console) -> None:
         ResultsError: the plan or a table of the results folder is damaged, or of another version.
     """
     study = settings.study
-    runs = [run for algorithm in settings.algorithms for run in plan_runs(study, algorithm, settings.budget)]
+    # Where Optuna is yet to propose, random draws stand for what a configuration costs.
+    drawn = [run for algorithm in settings.algorithms for run in plan_runs(study, algorithm, settings.budget)]
     is_stand_in = study.protocol.dataset == "digits"
     if is_stand_in:
         console.print(STAND_IN)
     _announce(settings, console)
-    cost = _cost_model(settings, runs)
+    cost = _cost_model(settings, drawn)
+    if study.optuna is not None:
+        from sweep.optuna_search import make_sampler  # a second: only who asks for it pays for that
+
+        make_sampler(study.optuna.sampler, study.seed, settings.algorithms[0], 0)
     if settings.dry_run:
         _learn_from_folder(cost, settings)
-        print_plan(settings, runs, cost, console)
+        print_plan(settings, drawn, cost, console)
+        if study.optuna is not None:
+            console.print(
+                "Optuna will propose other configurations; these are random draws, for what they would cost"
+            )
         return
     check_trainable(settings)
     folder = _open(settings)
     with results_lock(folder.root / "lock") as check:
-        for difference in study_file.claim(folder, study, settings.failures):
+        shape = image_shape(study.protocol.dataset, settings.data)
+        for difference in study_file.claim(folder, study, settings.failures, shape):
             console.print(f"the search space is wider than this folder's was: {difference}")
-        extend_plan(folder, runs)
+        extend_plan(folder, drawn if study.optuna is None else [])
         tables = Tables(folder)
         delete_served(folder, tables, tables.run_ids(), settings.keep_best)
         if settings.retry_failed:
+            failed = [row.run_id for row in tables.rows() if row.status == FAILED]
             console.print(f"failed runs that are tried again: {tables.drop_failed()}")
+            note_dropped_rows(folder, failed)
+        ended = tables.rows()
+        search = _open_search(settings, folder, ended)
+        runs = drawn if search is None else search.runs
         done = tables.run_ids()
         missing = [run for run in runs if run.run_id not in done]
         problems: list[str] = []
@@ -72,12 +93,12 @@ def launch(settings: Settings, console: Console) -> None:
         mirror.start()
         mirror.catch_up()
         try:
-            if missing:
+            if missing or (search is not None and search.has_more):
                 console.print(f"starting Ray and the workers; results go to {folder.root}")
-                ended = tables.rows()
                 for row in ended:
                     cost.learn(row)
-                _Sweep(settings, folder, tables, mirror, cost, console, check).train(runs, missing, ended)
+                sweep = _Sweep(settings, folder, tables, mirror, cost, console, check, search)
+                sweep.train(drawn, missing, ended)
             else:
                 console.print("every run of this budget has its row: nothing to train")
         finally:
@@ -101,13 +122,18 @@ class _Sweep:
     cost: CostModel
     console: Console
     check: Check
+    search: OptunaSearch | None
 
-    def train(self, runs: Sequence[Run], missing: Sequence[Run], ended: Sequence[RunRow]) -> None:
+    def train(self, drawn: Sequence[Run], missing: Sequence[Run], ended: Sequence[RunRow]) -> None:
+        """Train what is missing, and what is proposed; `drawn` stands for what is not proposed yet."""
         # Imported here: bad input, and a launch with nothing to do, need not wait for Ray.
         from sweep.driver import measure_pack, ray_session, train_packs
 
-        planned = {run.run_id for run in runs}
-        display = ProgressDisplay(self.console, runs, [row for row in ended if row.run_id in planned], self.cost)
+        search = self.search
+        planned = {run.run_id: run for run in [*drawn, *(search.runs if search else [])]}
+        display = ProgressDisplay(
+            self.console, list(planned.values()), [row for row in ended if row.run_id in planned], self.cost
+        )
         cluster = self.settings.cluster
         data, inception = self.settings.data.absolute(), self.settings.inception
         context = WorkerContext(
@@ -123,6 +149,8 @@ class _Sweep:
         def on_progress(progress: Progress) -> None:
             if progress.row is not None:
                 self.cost.learn(progress.row)
+                if search is not None:
+                    search.note(progress.row)
             display.update(progress)
             if progress.evaluation is not None:
                 self.mirror.evaluation(progress.run, progress.evaluation)
@@ -134,10 +162,23 @@ class _Sweep:
             reason = f"its worker process died {deaths} times without a new checkpoint"
             on_progress(Progress(run, row=publish_failure(run, 1, context, reason)))
 
+        def propose() -> list[Pack]:
+            if search is None:
+                return []
+            runs = search.propose()
+            extend_plan(self.folder, runs)  # before the first of them starts
+            display.replan(runs)
+            return pack_runs(runs, self.cost.seconds, sizes)
+
         with ray_session(cluster) as workers:
+            if search is not None and workers > 1:
+                self.console.print(
+                    f"with {workers} workers, what Optuna proposes hangs on which run ends first: it is not "
+                    "reproducible (with cluster.workers=1 it is)"
+                )
             sizes = pack_sizes(
                 self.folder,
-                missing,
+                missing if search is None else [*missing, *_one_of_each_architecture(self.settings.study, drawn)],
                 self.cost.seconds,
                 cluster,
                 lambda run, sizes: measure_pack(run, sizes, context, cluster),
@@ -147,7 +188,16 @@ class _Sweep:
             self.mirror.wait_ready(SECONDS_FOR_MIRROR)
             keep_best, deaths = self.settings.keep_best, self.settings.failures.worker_deaths
             with TableKeeper(self.folder, self.tables, keep_best, self.check), display:
-                train_packs(packs, context, cluster, workers, deaths, on_progress, on_lost)
+                train_packs(packs, context, cluster, workers, deaths, on_progress, on_lost, propose)
+
+
+def _one_of_each_architecture(study: Study, drawn: Sequence[Run]) -> list[Run]:
+    """A run of every architecture that may be proposed."""
+    (line,) = [line for line in study.space.hyperparameters if line.name == "architecture"]
+    return [
+        replace(drawn[0], hyperparameters=replace(drawn[0].hyperparameters, architecture=str(architecture)))
+        for architecture in line.distribution.support
+    ]
 
 
 def _announce(settings: Settings, console: Console) -> None:
@@ -202,15 +252,41 @@ def _open(settings: Settings) -> StudyFolder:
     return folder
 
 
+def _open_search(settings: Settings, folder: StudyFolder, ended: Sequence[RunRow]) -> OptunaSearch | None:
+    """The search that proposes configurations; None where they are drawn.
+
+    Raises:
+        SettingsError: Optuna's storage cannot be used.
+    """
+    study = settings.study
+    if study.optuna is None:
+        return None
+    from sweep.optuna_search import OptunaSearch
+
+    storage = settings.optuna_storage or folder.root / "optuna.journal"
+    assert isinstance(storage, Path)  # for results in an object store it is given
+    return OptunaSearch(
+        study,
+        settings.algorithms,
+        settings.budget // study.seeds,
+        storage,
+        planned_runs(folder, study),
+        ended,
+    )
+
+
 def _say_what_next(settings: Settings, folder: StudyFolder, console: Console) -> None:
     results = "" if str(settings.results) == "results" else f" RESULTS={settings.results}"
     results += f" TRACKING={without_credentials(settings.tracking)}" if settings.tracking else ""
     study = settings.study
     algorithm = "" if len(settings.algorithms) > 1 else f" ALG={settings.algorithms[0]}"
+    search = "" if study.optuna is None else " SEARCH=optuna"
     larger = 10 * study.seeds if settings.budget < 10 * study.seeds else 2 * settings.budget
     console.print("What next:", style="bold")
     console.print(f"  make ui{results}                        browse every run in MLflow", highlight=False)
-    console.print(f"  make sweep{algorithm} BUDGET={larger}{results}          continue with more", highlight=False)
+    console.print(
+        f"  make sweep{algorithm} BUDGET={larger}{search}{results}          continue with more", highlight=False
+    )
     console.print(
         f"  python -c \"import pandas as pd; print(pd.read_parquet('{folder.root / 'runs'}'))\"",
         highlight=False,

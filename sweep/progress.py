@@ -41,9 +41,9 @@ class ProgressDisplay:
         self._flops_done: Counter[Kind] = Counter()  # since `__enter__`
         self._flops_left: Counter[Kind] = Counter()
         has_row = {row.run_id for row in ended}
-        for run in planned:
-            if run.run_id not in has_row:
-                self._flops_left[kind(run)] += cost.flops(run)
+        self._to_train = {run.run_id: run for run in planned if run.run_id not in has_row}
+        for run in self._to_train.values():
+            self._flops_left[kind(run)] += cost.flops(run)
         self._ended_here = 0
         self._last_problem = -math.inf
         self._began = self._last_line = time.monotonic()
@@ -58,6 +58,13 @@ class ProgressDisplay:
     def __exit__(self, *_: object) -> None:
         if self._console.is_terminal:
             self._live.stop()
+
+    def replan(self, runs: Sequence[Run]) -> None:
+        """Take these, which a search has proposed, for the planned runs of the same run_ids."""
+        for run in runs:
+            for sign, each in ((-1, self._to_train[run.run_id]), (1, run)):
+                self._flops_left[kind(each)] += sign * self._cost.flops(each)
+            self._to_train[run.run_id] = run
 
     def update(self, progress: Progress) -> None:
         """Take in one report of a worker."""

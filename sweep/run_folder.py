@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from torch import Tensor
 
-from wae_core.checkpoint import newest_checkpoint, save_checkpoint
+from wae_core.checkpoint import CheckpointError, newest_checkpoint, read_manifest, save_checkpoint
 from wae_core.selection import Evaluation, select_checkpoint
-from wae_core.storage import Location, delete_folder, write_atomically
+from wae_core.storage import Location, delete_folder, listed, write_atomically
 
 ATTEMPT = "attempt-"
+START = "start.json"
 BEST = "best.safetensors"
 
 
@@ -34,6 +36,23 @@ class History:
         """The evaluation of the checkpoint that the run keeps, so far."""
         return select_checkpoint(self.evaluations)
 
+    @property
+    def seconds(self) -> float:
+        """Device-seconds of training and evaluation."""
+        return self.train_seconds + self.eval_seconds
+
+
+@dataclass(frozen=True)
+class AttemptRecord:
+    """How far an attempt brought its run, by its note at the start and its newest checkpoint."""
+
+    attempt: str  # its folder's name
+    started_at: str  # ISO 8601, UTC
+    from_step: int
+    to_step: int
+    from_seconds: float  # as `History.seconds`
+    to_seconds: float
+
 
 class RunFolder:
     """`work/<run_id>/`: attempts never share a folder, so an orphan that writes on harms nobody."""
@@ -48,8 +67,8 @@ class RunFolder:
         """How often the run was begun."""
         return sum(1 for _ in self.path.glob(f"{ATTEMPT}*"))
 
-    def begin_attempt(self) -> None:
-        """Create the folder of the next attempt, into which `save` writes."""
+    def begin_attempt(self, history: History) -> None:
+        """Create the folder of the next attempt, into which `save` writes, and note there what it goes on from."""
         self.path.mkdir(parents=True, exist_ok=True)
         for number in itertools.count(1):
             path = self.path / f"{ATTEMPT}{number:03d}"
@@ -58,7 +77,27 @@ class RunFolder:
             except FileExistsError:
                 continue
             self._attempt = path
+            start = {
+                "started_at": datetime.now(UTC).isoformat(),
+                "step": history.step,
+                "seconds": history.seconds,
+            }
+            write_atomically(path / START, json.dumps(start).encode())
             return
+
+    def attempt_records(self) -> list[AttemptRecord]:
+        """Every attempt that noted its start, whether it lives, ended or died."""
+        records = []
+        for path in listed(self.path, f"{ATTEMPT}*"):
+            try:
+                start = json.loads((path / START).read_bytes())
+            except (OSError, ValueError):
+                continue  # it died before it had done anything
+            reached = max(self._reached(path), (start["step"], start["seconds"]))
+            records.append(
+                AttemptRecord(path.name, start["started_at"], start["step"], reached[0], start["seconds"], reached[1])
+            )
+        return records
 
     def save(self, tensors: dict[str, Tensor], history: History) -> None:
         """Write a training checkpoint of this attempt, and delete those of it that nothing needs any more.
@@ -115,6 +154,17 @@ class RunFolder:
     def _needed(self) -> set[int]:
         best = {history.best.step for history in self._saved if history.best}
         return best | {history.step for history in self._saved}
+
+    @staticmethod
+    def _reached(attempt: Location) -> tuple[int, float]:
+        """Step and seconds of the newest checkpoint whose manifest is whole."""
+        for path in reversed(listed(attempt, "step-*.safetensors")):
+            try:
+                content = read_manifest(path)
+            except CheckpointError:
+                continue
+            return content["step"], content["train_seconds"] + content["eval_seconds"]
+        return 0, 0.0
 
     def _checkpoints(self, step: str) -> list[Location]:
         return list(self.path.glob(f"{ATTEMPT}*/step-{step}.safetensors"))

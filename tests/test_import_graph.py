@@ -138,6 +138,11 @@ def test_one_module_imports_mlflow() -> None:
     assert importers_of("mlflow") == {"sweep.mlflow_study"}
 
 
+def test_optuna_is_imported_where_it_proposes_alone() -> None:
+    assert importers_of("optuna") == {"sweep.optuna_search", "sweep.optuna_space"}
+    assert "sweep.optuna_search" not in reachable("sweep.launch")  # it takes a second
+
+
 def test_importing_the_training_loop_loads_no_heavy_package() -> None:
     code = (
         "import wae_core.train, wae_core.data, sys; wae_core.data.load_dataset('digits');"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -238,3 +239,22 @@ def test_a_terminal_shows_a_table_with_a_row_for_each_algorithm(
     # algorithm, planned, completed, diverged, failed, running, best FID
     assert cells == [["wae-mmd", "3", "1", "0", "0", "1", "60.00"], ["vae", "3", "1", "1", "1", "0", "20.00"]]
     assert "models/hour" in shown
+
+
+def test_what_a_search_proposes_takes_the_place_of_what_was_expected(
+    clock: list[float], study: Study, runs: list[Run], output: io.StringIO, make_result: Callable[..., Any]
+) -> None:
+    class ByLatentDimension(CostModel):
+        def flops(self, run: Run) -> int:
+            return 1_000_000 * run.hyperparameters.latent_dim
+
+    def with_latent_dim(run: Run, latent_dim: int) -> Run:
+        return replace(run, hyperparameters=replace(run.hyperparameters, latent_dim=latent_dim))
+
+    expected = [with_latent_dim(run, 4) for run in runs[:3]]
+    cost = ByLatentDimension(study, (1, 28, 28), CORE)
+    with ProgressDisplay(plain(output), expected, [], cost) as display:
+        display.replan([with_latent_dim(expected[2], 16)])
+        clock[0] += 60
+        display.update(Progress(expected[0], row=make_result(expected[0])[0]))
+    assert "0:05:00 left" in output.getvalue()  # 4 took a minute, 4 + 16 are left
