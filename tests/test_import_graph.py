@@ -140,7 +140,6 @@ def test_one_module_imports_mlflow() -> None:
 
 def test_optuna_is_imported_where_it_proposes_alone() -> None:
     assert importers_of("optuna") == {"sweep.optuna_search", "sweep.optuna_space"}
-    assert "sweep.optuna_search" not in reachable("sweep.launch")  # it takes a second
 
 
 def test_importing_the_training_loop_loads_no_heavy_package() -> None:

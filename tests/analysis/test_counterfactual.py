@@ -79,11 +79,11 @@ def test_asha_stops_what_is_behind_and_what_it_stops_costs_the_steps_to_the_rung
     assert outcome.picked_by.tolist() == [[8, np.inf, 7, 6], [np.inf, np.inf, np.inf, 6]]
 
 
-def test_a_configuration_without_an_fid_is_stopped_even_where_it_is_alone() -> None:
-    runs, evaluations = tables({0: [[5.0]]}, {(0, 0): 10})
-    outcome = asha(finished(runs, evaluations, "wae-mmd"), 2, np.array([[0]]))
-    assert outcome.spent.tolist() == [[10]]
-    assert outcome.picked_by.tolist() == [[np.inf]]
+def test_a_configuration_that_has_diverged_is_stopped_even_where_it_comes_first() -> None:
+    runs, evaluations = tables({0: [[5.0]], 1: [[9.0, 8.0, 7.0]]}, {(0, 0): 10})
+    outcome = asha(finished(runs, evaluations, "wae-mmd"), 2, np.array([[0, 1]]))
+    assert outcome.spent.tolist() == [[10, 30]]
+    assert outcome.picked_by.tolist() == [[np.inf, 7.0]]
 
 
 def test_fewer_seeds_are_every_choice_of_them_judged_by_all() -> None:

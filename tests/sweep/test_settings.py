@@ -56,7 +56,7 @@ REFUSED = {
     "optuna.sampler=qmc": ["'optuna.sampler=qmc'", "search is 'random'", "search=optuna"],
     "optuna.storage=x": ["'optuna.storage=x'", "search=optuna"],
     "optuna.samplr=qmc": ["'optuna.samplr'", "did you mean 'optuna.sampler'"],
-    "optuna=tpe": ["'optuna'", "optuna.sampler"],
+    "optuna=tpe": ["'optuna'", "did you mean 'optuna."],
     "retry=all": ["retry", "'all'", "none", "failed"],
     "dry_run=maybe": ["dry_run", "'maybe'", "true", "false"],
     "study.precision=float16": ["study.precision", "'float16'", "float32", "tf32", "bfloat16"],
