@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from sweep.parquet import ResultsError, flat_evaluations, read_table, serialise, write_table
 from sweep.schema import EVALUATIONS, FAILED, RECORD, RUNS, EvaluationRow, RunRow
 from wae_core.run import ALGORITHMS, RUN_ID
-from wae_core.storage import Location, ObjectPath, Version, create, listed, location, write_atomically
+from wae_core.storage import Location, ObjectPath, Version, create, listed, location
 
 
 class StudyFolder:
@@ -157,8 +157,8 @@ class Tables:
                 records.append(self._folder.read_record(path))
             except ResultsError as error:
                 self._folder.damaged.mkdir(exist_ok=True)
-                write_atomically(self._folder.damaged / f"{path.name}.{time.time_ns()}", path.read_bytes())
-                path.unlink()
+                aside = self._folder.damaged / f"{path.name}.{time.time_ns()}"
+                path.replace(aside)  # type: ignore[arg-type]  # both are of the same kind
                 self.problems.append(str(error))
         parts = _split(records)
         absorbed: list[str] = []

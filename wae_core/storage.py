@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class ObjectPath:
         return f"{self.root}/{self.key}"
 
     def __truediv__(self, name: str) -> ObjectPath:
-        return replace(self, key=f"{self.key}/{name}".strip("/"))
+        return ObjectPath(self.root, f"{self.key}/{name}".strip("/"))
 
     @property
     def name(self) -> str:
@@ -58,7 +58,7 @@ class ObjectPath:
 
     @property
     def parent(self) -> ObjectPath:
-        return replace(self, key=self.key.rpartition("/")[0])
+        return ObjectPath(self.root, self.key.rpartition("/")[0])
 
     def with_suffix(self, suffix: str) -> ObjectPath:
         return self.parent / Path(self.name).with_suffix(suffix).name
@@ -124,6 +124,11 @@ class ObjectPath:
         with _store_of(self) as store:
             return _version(store.put(self.key, data, mode="create", use_multipart=False))
 
+    def replace(self, target: ObjectPath) -> None:
+        """Give the object another name."""
+        with _store_of(self) as store:
+            store.rename(self.key, target.key)
+
     def unlink(self, missing_ok: bool = False) -> None:
         with _store_of(self) as store, contextlib.suppress(FileNotFoundError):
             store.delete(self.key)
@@ -137,7 +142,7 @@ class ObjectPath:
         if not rest:
             keys += [found["path"] for found in listing["objects"]]
         for key in keys:
-            below = replace(self, key=key)
+            below = ObjectPath(self.root, key)
             if fnmatchcase(below.name, first):
                 yield from below.glob(rest) if rest else [below]
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from analysis import load, plots
 from analysis.looks import LOOKS
 from sweep.results import StudyFolder, Tables
-from sweep.schema import EVALUATIONS, RUNS, EvaluationRow, RunRow
+from sweep.schema import EVALUATIONS, RUNS, SCHEMA_VERSION, EvaluationRow, RunRow
 from wae_core.run import ALGORITHMS
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
@@ -27,7 +27,7 @@ def run_row(algorithm: str, config_index: int, seed: int, fid: float | None, **c
     """A run that ended with `fid`; a None is a run without any."""
     wae = algorithm != "vae"
     columns = {
-        "schema_version": 1,
+        "schema_version": SCHEMA_VERSION,
         "study": "digits",
         "algorithm": algorithm,
         "config_index": config_index,

@@ -72,7 +72,7 @@ def _make_study(words: Sequence[str]) -> tuple[StudyFolder, int]:
     settings = load_settings(words)
     folder = StudyFolder(settings.results, settings.study.name)
     folder.records.mkdir(parents=True)
-    study_file.claim(folder, settings.study)
+    study_file.claim(folder, settings.study, settings.failures)
     runs = [run for algorithm in ALGORITHMS for run in plan_runs(settings.study, algorithm, settings.budget)]
     extend_plan(folder, runs)
     tables, draw = Tables(folder), random.Random(0)

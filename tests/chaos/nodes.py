@@ -40,9 +40,7 @@ class Nodes:
         return True
 
     def _add(self, **settings: Any) -> Any:
-        return self._cluster.add_node(
-            num_cpus=1, object_store_memory=OBJECT_STORE_BYTES, node_ip_address="127.0.0.1", **settings
-        )
+        return self._cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE_BYTES, **settings)
 
     def close(self) -> None:
         """End every process of the cluster."""

@@ -17,7 +17,7 @@ from sweep.checks import SettingsError
 from sweep.launch import launch
 from sweep.plan import plan_runs
 from sweep.results import StudyFolder, Tables
-from sweep.settings import load_settings
+from sweep.settings import FailurePolicy, load_settings
 from wae_core.flops import run_flops
 
 
@@ -65,7 +65,7 @@ def test_hours_are_those_of_the_study_s_ended_runs_if_there_are_any(
     run = plan_runs(study, "vae", 3)[1]
     folder = StudyFolder(tmp_path, study.name)
     folder.records.mkdir(parents=True)
-    study_file.claim(folder, study)
+    study_file.claim(folder, study, FailurePolicy(tries=3, worker_deaths=5))
     folder.publish(*make_result(run, train_seconds=3500.0, eval_seconds=100.0))
     Tables(folder)
     output = dry_run(*words)

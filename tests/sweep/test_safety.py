@@ -22,7 +22,8 @@ from sweep.plan import Pack
 from sweep.redaction import without_credentials
 from sweep.results import StudyFolder, Tables, read_runs
 from sweep.schema import EVALUATIONS, RECORD, RUNS
-from sweep.table_keeper import delete_attempts
+from sweep.settings import FailurePolicy
+from sweep.table_keeper import delete_served
 from sweep.tracking import Mirror
 from wae_core import checkpoint
 from wae_core.checkpoint import CheckpointError, load_checkpoint, newest_checkpoint
@@ -142,7 +143,7 @@ def test_a_run_id_that_is_none_reaches_no_path(folder: StudyFolder, run_id: str)
     with pytest.raises(ResultsError, match="is of the form wae-mmd-00012-s2"):
         folder.work(run_id)
     with pytest.raises(ResultsError):
-        delete_attempts(folder, [run_id])
+        delete_served(folder, Tables(folder), [run_id], None)
     assert outside.exists()
 
 
@@ -159,7 +160,7 @@ def test_a_crafted_record_is_set_aside_and_touches_nothing_outside(
     tables = Tables(folder)
     assert "'../../x'" in tables.problems[0]
     assert tables.run_ids() == set()
-    delete_attempts(folder, tables.run_ids())
+    delete_served(folder, tables, tables.run_ids(), None)
     assert [path.name for path in outside.iterdir()] == ["attempt-001"]
     assert {path.name for path in folder.root.parent.iterdir()} == {"test", "x"}
 
@@ -236,7 +237,8 @@ def test_a_failed_run_s_row_and_files_hold_no_secret(
         raise OSError(f"PUT http://user:secret@host/bucket: denied for {PASSWORD}")
 
     monkeypatch.setattr(worker, "_attempt", refused)
-    context = WorkerContext(folder.root.parent, folder.root, None, "cpu", "unknown")
+    folder.work("vae-00000-s0").mkdir(parents=True)
+    context = WorkerContext(folder.root.parent, folder.root, None, "cpu", "unknown", checkpoint_steps=1000, tries=3)
     (progress,) = worker.run_pack(Pack((make_run("vae"),)), context)
     assert progress.row is not None
     assert progress.row.status_reason == "OSError: PUT http://***@host/bucket: denied for ***"
@@ -255,7 +257,7 @@ def test_study_yaml_holds_nothing_of_the_environment(
 ) -> None:
     for name in ("AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
         monkeypatch.setenv(name, f"http://user:secret@{PASSWORD}")
-    study_file.claim(folder, study)
+    study_file.claim(folder, study, FailurePolicy(tries=3, worker_deaths=5))
     assert not has_secret(folder.study_file)
 
 

@@ -73,7 +73,7 @@ def test_a_change_of_any_byte_of_the_manifest_is_noticed(tmp_path: Path) -> None
     good = manifest.read_bytes()
     assert all(word in good for word in (b"1e-300", b"0.30000000000000004", b"\\u00f6", b"\n "))
     for position, byte in enumerate(good):
-        others = {byte ^ 1 << bit for bit in range(8)} | set(b" \t\n\r0123456789eEfF")
+        others = {byte ^ 1 << position % 8, byte ^ 0x20} | set(b" \t\n059EF")
         for other in others - {byte}:
             manifest.write_bytes(good[:position] + bytes([other]) + good[position + 1 :])
             with pytest.raises(CheckpointError, match="manifest"):

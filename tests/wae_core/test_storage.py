@@ -110,6 +110,12 @@ def test_a_version_can_be_replaced_once() -> None:
     assert file.read_version() == (b"2", second)
 
 
+def test_a_file_gets_another_name(folder: Location) -> None:
+    write_atomically(folder / "a", b"x")
+    (folder / "a").replace(folder / "b")  # type: ignore[arg-type]
+    assert [(path.name, path.read_bytes()) for path in listed(folder, "*")] == [("b", b"x")]
+
+
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_atomically(tmp_path / "a", b"old")
 
