@@ -101,7 +101,7 @@ def test_a_worker_that_dies_after_its_last_row_costs_nothing(
 def test_more_packs_are_proposed_when_none_waits_and_the_search_ends_with_the_proposals(make_run: MakeRun) -> None:
     first, *proposed = (Pack((make_run("vae", config_index=index),)) for index in range(3))
     later = [[pack] for pack in proposed]
-    searcher = PackSearcher([first], lambda pack: None, lambda: later.pop(0) if later else [])
+    searcher = PackSearcher([first], DEATHS, lambda run: None, lambda: later.pop(0) if later else [])
     handed = []
     for name in "abc":
         handed.append(searcher.suggest(name)["pack"].value)
@@ -117,7 +117,7 @@ def test_what_goes_wrong_in_proposing_waits_for_the_packs_that_run(make_run: Mak
     def propose() -> list[Pack]:
         raise OSError("the disk is full")
 
-    searcher = PackSearcher([Pack((make_run("vae"),))], lambda pack: None, propose)
+    searcher = PackSearcher([Pack((make_run("vae"),))], DEATHS, lambda run: None, propose)
     searcher.suggest("a")
     assert searcher.suggest("b") is None
     assert isinstance(searcher.error, OSError)

@@ -18,9 +18,9 @@ from sweep.ledger import ledger_frame
 from sweep.plan import Pack, plan_runs
 from sweep.plan_file import plan_table
 from sweep.results import StudyFolder, Tables
-from sweep.settings import Study
+from sweep.settings import FailurePolicy, Study
 from sweep.status import main
-from sweep.table_keeper import delete_attempts
+from sweep.table_keeper import delete_served
 from sweep.worker import run_pack
 from wae_core.flops import run_flops, step_flops
 from wae_core.run import Run
@@ -28,10 +28,20 @@ from wae_core.run import Run
 SHAPE = (1, 28, 28)
 TINY = {"width": 4, "steps": 6, "evaluation_steps": (2, 4, 6), "fid_samples": 100}
 
+POLICY = FailurePolicy(tries=3, worker_deaths=5)
+
 
 def train(folder: StudyFolder, run: Run, evaluations: int | None = None) -> None:
     """Train the run to its row, or until so many evaluations are reported; then the worker is gone."""
-    context = WorkerContext(folder.root.parent, folder.root, inception=None, device="cpu", git_commit="unknown")
+    context = WorkerContext(
+        folder.root.parent,
+        folder.root,
+        inception=None,
+        device="cpu",
+        git_commit="unknown",
+        checkpoint_steps=1000,
+        tries=3,
+    )
     progress = run_pack(Pack((run,)), context)
     for _ in progress if evaluations is None else range(evaluations):
         if evaluations is not None:
@@ -61,7 +71,7 @@ def assert_equals_the_rows(folder: StudyFolder) -> None:
 def tiny(folder: StudyFolder, study: Study, make_run: Callable[..., Run]) -> Run:
     """A planned run of a claimed folder."""
     run = make_run("vae", **TINY)
-    study_file.claim(folder, replace(study, protocol=run.protocol), SHAPE)
+    study_file.claim(folder, replace(study, protocol=run.protocol), POLICY, SHAPE)
     pq.write_table(plan_table([run]), folder.plan_file)
     return run
 
@@ -69,7 +79,7 @@ def tiny(folder: StudyFolder, study: Study, make_run: Callable[..., Run]) -> Run
 def test_finished_work_is_the_sum_of_the_rows_whatever_their_status(
     folder: StudyFolder, study: Study, make_result: Callable[..., Any]
 ) -> None:
-    study_file.claim(folder, study, SHAPE)
+    study_file.claim(folder, study, POLICY, SHAPE)
     mmd, vae = plan_runs(study, "wae-mmd", 6), plan_runs(study, "vae", 3)
     pq.write_table(plan_table([*mmd, *vae]), folder.plan_file)
     assert ledger_frame(folder).empty
@@ -113,13 +123,21 @@ def test_work_after_a_lost_checkpoint_is_waste_and_stays_on_record(folder: Study
     assert row["wasted_seconds"] > 0
     assert_equals_the_rows(folder)
     for _ in range(2):  # twice is as once
-        delete_attempts(folder, [tiny.run_id])
+        delete_served(folder, Tables(folder), [tiny.run_id], None)
         assert not list(folder.work(tiny.run_id).glob("attempt-*"))
         assert entry(folder, "vae") == row
 
 
 def test_an_orphan_that_writes_on_after_its_attempt_was_recorded_counts_once(folder: StudyFolder, tiny: Run) -> None:
-    context = WorkerContext(folder.root.parent, folder.root, inception=None, device="cpu", git_commit="unknown")
+    context = WorkerContext(
+        folder.root.parent,
+        folder.root,
+        inception=None,
+        device="cpu",
+        git_commit="unknown",
+        checkpoint_steps=1000,
+        tries=3,
+    )
     orphan = run_pack(Pack((tiny,)), context)
     next(orphan)
     train(folder, tiny)
@@ -138,7 +156,7 @@ def test_a_failed_run_that_is_tried_again_wastes_what_it_did(
     train(folder, tiny, evaluations=2)
     folder.publish(*make_result(tiny, "failed", fids=(9.0, 8.0), steps_done=4))
     tables = Tables(folder)
-    delete_attempts(folder, tables.run_ids())
+    delete_served(folder, tables, tables.run_ids(), None)
     assert entry(folder, "vae")["wasted_steps"] == 0  # the failed row counts it
     tables.drop_failed()
     note_dropped_rows(folder, [tiny.run_id])
@@ -175,10 +193,10 @@ def test_status_shows_the_ledger(folder: StudyFolder, tiny: Run, capsys: pytest.
 def test_an_algorithm_gets_no_other_steps_or_evaluations_than_the_study_has_given_another(
     folder: StudyFolder, study: Study, tmp_path: Path, change: dict[str, Any], said: str
 ) -> None:
-    study_file.claim(folder, study, SHAPE)
+    study_file.claim(folder, study, POLICY, SHAPE)
     pq.write_table(plan_table(plan_runs(study, "wae-mmd", 3)), folder.plan_file)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with pytest.raises(study_file.SettingsError, match="belongs to another version of study test") as refused:
-        study_file.claim(folder, replace(study, protocol=replace(study.protocol, **change)), SHAPE)
+        study_file.claim(folder, replace(study, protocol=replace(study.protocol, **change)), POLICY, SHAPE)
     assert said in str(refused.value)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
