@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,7 +30,7 @@ from sweep.table_keeper import TableKeeper, delete_served
 from sweep.tracking import Mirror, default_uri
 from wae_core.data import image_shape
 from wae_core.run import Run
-from wae_core.storage import write_atomically
+from wae_core.storage import try_to_write
 
 if TYPE_CHECKING:
     from sweep.optuna_search import OptunaSearch
@@ -243,9 +242,7 @@ def _open(settings: Settings) -> StudyFolder:
     folder = StudyFolder(settings.results.absolute(), settings.study.name)
     try:
         folder.records.mkdir(parents=True, exist_ok=True)
-        probe = folder.root / f".{os.getpid()}.probe"
-        write_atomically(probe, b"")
-        probe.unlink()
+        try_to_write(folder.root, count=0)
     except OSError as error:
         reason = error.strerror or error
         raise SettingsError(f"results folder {settings.results} cannot be written: {reason}") from error

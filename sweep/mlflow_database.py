@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import uuid
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +20,11 @@ INSERT_RUN = """
     SELECT :id, :name, artifact_location || '/' || :id || '/artifacts', experiment_id, :start_time, 'RUNNING',
            'active', 'unknown', 'UNKNOWN', '', '', ''
     FROM experiments WHERE experiment_id = :experiment_id AND lifecycle_stage = 'active'
+"""
+SELECT_RUNS = """
+    SELECT run_uuid, start_time, end_time FROM runs
+    WHERE experiment_id = ? AND lifecycle_stage = 'active'
+    ORDER BY start_time DESC, run_uuid
 """
 INSERT_METRIC = """
     INSERT OR IGNORE INTO metrics (run_uuid, key, value, timestamp, step, is_nan)
@@ -60,6 +66,16 @@ class Database:
     def is_known(self) -> bool:
         """Whether the tables are of the revision that the other methods know; another one is MLflow's to write."""
         return self._connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(REVISION,)]
+
+    def runs(self, experiment_id: str) -> Iterator[tuple[str, int, int | None, dict[str, str], dict[str, str]]]:
+        """The experiment's runs that are not deleted, the last begun first: (id, start, end, params, tags)."""
+        values: dict[str, defaultdict[str, dict[str, str]]] = {"params": defaultdict(dict), "tags": defaultdict(dict)}
+        for table, by_run in values.items():
+            select = f"SELECT run_uuid, key, value FROM {table} JOIN runs USING (run_uuid) WHERE experiment_id = ?"
+            for mlflow_id, key, value in self._connection.execute(select, [int(experiment_id)]):
+                by_run[mlflow_id][key] = value
+        for mlflow_id, start_time, end_time in self._connection.execute(SELECT_RUNS, [int(experiment_id)]):
+            yield mlflow_id, start_time, end_time, values["params"][mlflow_id], values["tags"][mlflow_id]
 
     def create_run(self, experiment_id: str, start_time: int, tags: Mapping[str, str], run_name: str) -> str:
         """Create an MLflow run and return its id."""

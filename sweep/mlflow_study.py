@@ -99,8 +99,12 @@ class MlflowStudy:
 
     def missing(self, run_ids: Collection[str]) -> list[tuple[RunRow, list[Evaluation]]]:
         """What the study's tables have of these runs, row and evaluations, where MLflow lacks any of it."""
-        runs = [RunRow(**row) for row in _only(self._folder.read_table("runs"), run_ids).to_pylist()]
-        rows = {row.run_id: row for row in runs if not self._has(row)}
+        runs = _only(self._folder.read_table("runs"), run_ids)
+        columns = (runs[name].to_pylist() for name in ("run_id", "algorithm", "ended_at"))
+        lacking = [run_id for run_id, *ended in zip(*columns, strict=True) if not self._has(run_id, *ended)]
+        if not lacking:
+            return []
+        rows = {row["run_id"]: RunRow(**row) for row in _only(runs, lacking).to_pylist()}
         evaluations: dict[str, list[Evaluation]] = {run_id: [] for run_id in rows}
         for figures in _only(self._folder.read_table("evaluations"), rows).to_pylist():
             evaluation = Evaluation(**{name: figures[name] for name in ("step", *FIGURES)})
@@ -138,9 +142,9 @@ class MlflowStudy:
             self._writer.set_terminated(mirrored.id, status, _milliseconds(run.ended_at))
             mirrored.end_time = _milliseconds(run.ended_at)
 
-    def _has(self, row: RunRow) -> bool:
-        mirrored = self._experiment(row.algorithm).runs.get(row.run_id)
-        return mirrored is not None and mirrored.end_time == _milliseconds(row.ended_at)
+    def _has(self, run_id: str, algorithm: str, ended_at: datetime) -> bool:
+        mirrored = self._experiment(algorithm).runs.get(run_id)
+        return mirrored is not None and mirrored.end_time == _milliseconds(ended_at)
 
     def _find_or_create(self, run: Run | RunRow, evaluations: Sequence[Evaluation]) -> _Mirrored:
         experiment = self._experiment(run.algorithm)
@@ -170,21 +174,29 @@ class MlflowStudy:
             return _Experiment(self._client.create_experiment(name, location, EXPERIMENT_TAGS), {})
         if found.lifecycle_stage == "deleted":
             self._client.restore_experiment(found.experiment_id)
-        mlflow_runs = {}
-        token: str | None = None
-        while token != "":
-            page = self._client.search_runs([found.experiment_id], page_token=token)
-            mlflow_runs.update({run.info.run_id: run for run in page})
-            token = page.token or ""
         runs: dict[str, _Mirrored] = {}
-        for mlflow_id, mlflow_run in mlflow_runs.items():
-            info, data = mlflow_run.info, mlflow_run.data
-            run_id = data.tags.get("run_id")
+        for mlflow_id, start_time, end_time, params, tags in self._runs(found.experiment_id):
+            run_id = tags.get("run_id")
             if run_id in runs:  # created by two processes at once
                 self._client.delete_run(mlflow_id)
             elif run_id is not None:
-                runs[run_id] = _Mirrored(mlflow_id, info.start_time, info.end_time, data.params, data.tags, None)
+                runs[run_id] = _Mirrored(mlflow_id, start_time, end_time, params, tags, None)
         return _Experiment(found.experiment_id, runs)
+
+    def _runs(self, experiment_id: str) -> list[tuple[str, int, int | None, dict[str, str], dict[str, str]]]:
+        """The MLflow runs of an experiment: (id, start, end, params, tags)."""
+        if isinstance(self._writer, Database):  # MLflow's own search takes 20 s for 10,000 runs
+            return list(self._writer.runs(experiment_id))
+        found = {}
+        token: str | None = None
+        while token != "":
+            page = self._client.search_runs([experiment_id], page_token=token)
+            found.update({run.info.run_id: run for run in page})
+            token = page.token or ""
+        return [
+            (mlflow_id, run.info.start_time, run.info.end_time, run.data.params, run.data.tags)
+            for mlflow_id, run in found.items()
+        ]
 
 
 def _only(table: pa.Table, run_ids: Collection[str]) -> pa.Table:

@@ -94,9 +94,9 @@ def _check_rows(table: pa.Table) -> None:
     for name in table.column_names:
         if name not in OPTIONAL and table[name].null_count:
             raise ValueError(f"column {name} has empty fields")
-    for run_id, algorithm, index, seed in zip(
-        *(table[name].to_pylist() for name in ("run_id", "algorithm", "config_index", "seed")), strict=True
-    ):
+    names = ["run_id", "algorithm", "config_index", "seed"]
+    runs = table.group_by(names).aggregate([])
+    for run_id, algorithm, index, seed in zip(*(runs[name].to_pylist() for name in names), strict=True):
         if not RUN_ID.fullmatch(run_id) or run_id != f"{algorithm}-{index:05d}-s{seed}":
             raise ValueError(f"run_id {run_id!r} is not that of {algorithm!r}, configuration {index}, seed {seed}")
     key = ["run_id", "step"] if "step" in table.column_names else ["run_id"]

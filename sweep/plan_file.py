@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -44,7 +44,7 @@ def plan_table(runs: Sequence[Run]) -> pa.Table:
             "config_id": run.config_id,
             "seed": run.seed,
             "steps_planned": run.protocol.steps,
-            **asdict(run.hyperparameters),
+            **vars(run.hyperparameters),
         }
         for run in runs
     ]

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from sweep.parquet import ResultsError, flat_evaluations, read_table, serialise, write_table
 from sweep.schema import EVALUATIONS, FAILED, RECORD, RUNS, EvaluationRow, RunRow
 from wae_core.run import ALGORITHMS, RUN_ID
-from wae_core.storage import Location, ObjectPath, Version, create, listed, location
+from wae_core.storage import TEMPORARIES, Location, ObjectPath, Version, create, listed, location
 
 
 class StudyFolder:
@@ -59,7 +59,7 @@ class StudyFolder:
     def delete_temporaries(self) -> None:
         """Remove what processes that died in the middle of a write have left; only the results lock's holder may."""
         for folder in (self.root, self.records, self.root / "runs", self.root / "evaluations"):
-            for path in folder.glob(".*.tmp"):
+            for path in folder.glob(TEMPORARIES):
                 path.unlink(missing_ok=True)
 
     def read_table(self, name: str) -> pa.Table:

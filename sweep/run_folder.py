@@ -6,12 +6,13 @@ import itertools
 import json
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 
 from torch import Tensor
 
 from wae_core.checkpoint import CheckpointError, newest_checkpoint, read_manifest, save_checkpoint
 from wae_core.selection import Evaluation, select_checkpoint
-from wae_core.storage import Location, delete_folder, listed, write_atomically
+from wae_core.storage import TEMPORARIES, Location, delete_folder, listed, write_atomically
 
 ATTEMPT = "attempt-"
 START = "start.json"
@@ -136,10 +137,11 @@ class RunFolder:
 
     def delete_attempts(self) -> None:
         """An ended run needs its training checkpoints no more, nor what a process that died has half written."""
-        for attempt in self.path.glob(f"{ATTEMPT}*"):
-            delete_folder(attempt)
-        for temporary in self.path.glob(".*.tmp"):
-            temporary.unlink(missing_ok=True)
+        for path in listed(self.path, "*"):  # of thousands of runs: one look into each folder
+            if path.name.startswith(ATTEMPT):
+                delete_folder(path)
+            elif fnmatchcase(path.name, TEMPORARIES):
+                path.unlink(missing_ok=True)
 
     def delete_best(self) -> None:
         """The weights of a model that is not among those that are kept."""

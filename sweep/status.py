@@ -28,8 +28,12 @@ def status_frame(folder: StudyFolder) -> pd.DataFrame:
         FileNotFoundError: the folder holds no plan.
         ResultsError: one of its files is damaged, or of another version.
     """
+    return _frame(folder, folder.read_table("runs").to_pandas())
+
+
+def _frame(folder: StudyFolder, runs: pd.DataFrame) -> pd.DataFrame:
     plan = read_plan(folder).select(["run_id", "algorithm"]).to_pandas()
-    runs = folder.read_table("runs").to_pandas().drop(columns="algorithm").merge(plan, on="run_id")
+    runs = runs.drop(columns="algorithm").merge(plan, on="run_id")
     rows = []
     for algorithm in (name for name in ALGORITHMS if name in set(plan["algorithm"])):
         mine = runs[runs["algorithm"] == algorithm]
@@ -56,7 +60,8 @@ def print_status(folder: StudyFolder, console: Console) -> None:
     table = Table(title=title, title_justify="left")
     for name in ("algorithm", "planned", *STATUSES, "missing", "best FID", "confirmed", "median", "best run"):
         table.add_column(name, justify="left" if name in ("algorithm", "best run") else "right")
-    for row in status_frame(folder).to_dict("records"):
+    runs = folder.read_table("runs").to_pandas()
+    for row in _frame(folder, runs).to_dict("records"):
         figures = [row[name] for name in ("best_fid", "confirmed_fid", "median_fid")]
         table.add_row(
             row["algorithm"],
@@ -68,7 +73,6 @@ def print_status(folder: StudyFolder, console: Console) -> None:
     print_ledger(folder, console)
     if folder.real_images_file.exists():
         console.print(_real_images(folder.real_images_file))
-    runs = folder.read_table("runs").to_pandas()
     if len(runs):
         console.print(f"attempts: {runs['attempts'].sum():,} at {len(runs):,} ended runs")
     if folder.study_file.exists():

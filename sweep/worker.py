@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
-import socket
 import time
 import traceback
 from collections import deque
@@ -20,7 +18,7 @@ from sweep.results import StudyFolder
 from sweep.run_folder import RunFolder
 from wae_core.device import select_device
 from wae_core.run import Run
-from wae_core.storage import takes_nothing, write_atomically
+from wae_core.storage import takes_nothing, try_to_write
 from wae_core.throughput import models_per_hour
 from wae_core.train import train_pack
 
@@ -81,12 +79,10 @@ def _wait_for_storage(run: Run, context: WorkerContext, error: Exception) -> Ite
     folder = StudyFolder(context.results, run.study).root
     said = (isinstance(error, OSError) and error.strerror) or error
     yield Progress(run, problem=f"{folder} takes no more files ({said}); workers wait until it does, nothing is lost")
-    probe = folder / f".probe-{socket.gethostname()}-{os.getpid()}"
     while True:
         time.sleep(SECONDS_TO_WAIT)
         with contextlib.suppress(OSError):
-            write_atomically(probe, bytes(PROBE_BYTES))
-            probe.unlink()
+            try_to_write(folder, PROBE_BYTES)
             return
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 STORES = ("s3://", "gs://")
+TEMPORARIES = ".*.tmp"  # what a process that died in the middle of a write may have left
 
 Version = dict[str, str]  # of an object: its ETag and, where the store counts them, its generation
 
@@ -202,6 +203,17 @@ def takes_nothing(error: BaseException) -> bool:
     """Whether the error says that the storage is full or away, so that the same may be done later."""
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     return full or isinstance(error, StorageError)
+
+
+def try_to_write(folder: Location, count: int) -> None:
+    """Write a file of `count` bytes into the folder, and delete it.
+
+    Raises:
+        OSError: the folder takes no such file.
+    """
+    probe = folder / f".probe.{os.uname().nodename}.{os.getpid()}.tmp"
+    write_atomically(probe, bytes(count))
+    probe.unlink()
 
 
 def delete_folder(path: Location) -> None:

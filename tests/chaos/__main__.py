@@ -138,7 +138,10 @@ def _shaken_sweep(
 ) -> None:
     """One sweep under kills, compared with the quiet one at its end; the first one's disk is full for a while."""
     name, began = f"shaken-{tally.sweeps + 1}", time.monotonic()
-    blows = itertools.islice(random_blows(random, WEIGHTS, MEAN_PAUSE), kills_wanted - tally.kills.total())
+    blows = random_blows(random, WEIGHTS, MEAN_PAUSE)
+    if bucket:  # what this is about
+        blows = itertools.chain([Blow("node")], blows)
+    blows = itertools.islice(blows, kills_wanted - tally.kills.total())
     weapons: dict[str, Callable[[], bool]] = {
         "worker": partial(kill_worker, random),
         "node": partial(nodes.lose_one, random),

@@ -195,7 +195,7 @@ def listening(pid: int) -> set[str]:
     """The addresses on which a process and all below it listen."""
     process = psutil.Process(pid)
     sockets = [socket for one in [process, *process.children(recursive=True)] for socket in one.net_connections()]
-    addresses = {socket.laddr.ip for socket in sockets if socket.status == psutil.CONN_LISTEN}
+    addresses = {socket.laddr.ip.removeprefix("::ffff:") for socket in sockets if socket.status == psutil.CONN_LISTEN}
     assert addresses
     return addresses
 

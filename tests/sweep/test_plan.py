@@ -18,7 +18,7 @@ from sweep import plan
 from sweep.checks import SettingsError
 from sweep.plan import check_trainable, pack_runs, plan_runs
 from sweep.plan_file import PLAN, plan_table
-from sweep.settings import Cluster, Settings, Study
+from sweep.settings import Cluster, Settings, Study, load_settings
 from wae_core.data import ImageData
 from wae_core.run import ALGORITHMS, Hyperparameters, Run
 
@@ -150,9 +150,7 @@ def launch_of(study: Study, tmp_path: Path, device: str = "cpu") -> Settings:
     cluster = Cluster(
         device, None, cpus_per_worker=1, gpus_per_worker=0, tpus_per_worker=0, pack_size=1, teraflops=0.02
     )
-    return Settings(
-        study, ALGORITHMS, 3, tmp_path / "results", tmp_path / "data", None, "random", False, cluster, False
-    )
+    return replace(load_settings([f"data={tmp_path / 'data'}"]), study=study, cluster=cluster)
 
 
 @pytest.fixture

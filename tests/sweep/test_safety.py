@@ -264,7 +264,7 @@ def test_study_yaml_holds_nothing_of_the_environment(
 def test_a_server_that_cannot_be_reached_is_told_without_its_password(folder: StudyFolder) -> None:
     problems: list[str] = []
     uri = "http://user:hunter2@127.0.0.1:9"  # the port of the discard protocol: nobody listens
-    mirror = Mirror(uri, folder.root / "mlartifacts", folder, "test", problems.append)
+    mirror = Mirror(uri, folder, "test", problems.append)
     mirror.start()
     assert not mirror.wait_ready(60)
     mirror.close(60)

@@ -13,6 +13,7 @@ import pytest
 
 from wae_core import storage
 from wae_core.storage import (
+    TEMPORARIES,
     ConflictError,
     Location,
     ObjectPath,
@@ -22,6 +23,7 @@ from wae_core.storage import (
     local_copy,
     location,
     takes_nothing,
+    try_to_write,
     write_atomically,
 )
 
@@ -108,6 +110,16 @@ def test_a_version_can_be_replaced_once() -> None:
     with pytest.raises(ConflictError):
         file.put(b"3", only=first)
     assert file.read_version() == (b"2", second)
+
+
+def test_a_trial_write_leaves_nothing_and_its_leftover_would_be_a_temporary(
+    folder: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    try_to_write(folder, 1000)
+    assert listed(folder, "*") == []
+    monkeypatch.setattr(type(folder / "a"), "unlink", lambda *_, **__: None)  # it dies before
+    try_to_write(folder, 1000)
+    assert [len(path.read_bytes()) for path in listed(folder, TEMPORARIES)] == [1000]
 
 
 def test_a_file_gets_another_name(folder: Location) -> None:
