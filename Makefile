@@ -1,12 +1,13 @@
 # Everything that a person does with bigwae; `make help` lists it.
-# Variables of `make sweep`: ALG BUDGET STUDY SPACE RESULTS TRACKING SEARCH ARGS, e.g. make sweep ALG=wae-mmd BUDGET=1000
+# Variables of `make sweep`: ALG BUDGET STUDY SPACE RESULTS TRACKING SEARCH SCHEDULER ARGS, e.g. make sweep ALG=wae-mmd BUDGET=1000
 
 RESULTS ?= results
 PYTHON ?= python3
 BIN := .venv/bin
 # A word that is not given falls back to sweep/conf/config.yaml.
 WORDS = $(if $(ALG),alg=$(ALG)) $(if $(BUDGET),budget=$(BUDGET)) $(if $(STUDY),study=$(STUDY)) \
-        $(if $(SPACE),"space=$(SPACE)") $(if $(SEARCH),search=$(SEARCH)) $(if $(TRACKING),"tracking=$(TRACKING)") \
+        $(if $(SPACE),"space=$(SPACE)") $(if $(SEARCH),search=$(SEARCH)) $(if $(SCHEDULER),scheduler=$(SCHEDULER)) \
+        $(if $(TRACKING),"tracking=$(TRACKING)") \
         "results=$(RESULTS)" $(ARGS)
 
 .DEFAULT_GOAL := help

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 from analysis.load import load_evaluations, load_runs
 from analysis.looks import STYLE, WIDTH
+from sweep.rungs import goes_on, rungs
 
 ORDERS = 200  # random orders in which the configurations could have come
 BAND = (5, 95)  # percent of the orders
@@ -62,13 +63,15 @@ def finished(runs: pd.DataFrame, evaluations: pd.DataFrame, algorithm: str) -> F
     """The algorithm's finished configurations.
 
     Raises:
-        ValueError: there is none, or some run was meant to be shorter than another.
+        ValueError: there is none, or the runs were not all to do the same steps.
     """
     own = runs[(runs["algorithm"] == algorithm) & (runs["status"] != "failed")]
     whole = own.groupby("config_index")["seed"].transform("nunique") == runs["seed"].nunique()
     own = own[whole].sort_values(["config_index", "seed"])
     if own.empty or own["steps_planned"].nunique() != 1:
         raise ValueError(f"{algorithm} has no configuration that ended with all its seeds at one number of steps")
+    if ((own["status"] == "completed") & (own["steps_done"] < own["steps_planned"])).any():
+        raise ValueError(f"{algorithm} was stopped early itself: what its runs would have reached nobody knows")
     steps = np.array(sorted(evaluations.loc[evaluations["run_id"].isin(own["run_id"]), "step"].unique()))
     fids = evaluations.pivot(index="run_id", columns="step", values="fid").reindex(own["run_id"], columns=steps)
     reached = own["steps_done"].to_numpy()[:, None]
@@ -82,16 +85,6 @@ def finished(runs: pd.DataFrame, evaluations: pd.DataFrame, algorithm: str) -> F
         spent=np.minimum(steps[None], reached).reshape(-1, seeds, len(steps)),
         best=own["best_fid"].fillna(np.inf).to_numpy(dtype=float).reshape(-1, seeds),
     )
-
-
-def rungs(steps: Sequence[int], reduction: float) -> list[int]:
-    """The evaluation steps at which ASHA decides: the first at or after steps/η, steps/η², … of the last one."""
-    last, targets = steps[-1], []
-    target = last / reduction
-    while target > steps[0] / reduction:
-        targets.append(target)
-        target /= reduction
-    return sorted({next(step for step in steps if step >= target) for target in targets} - {last})
 
 
 def full(study: Finished) -> Outcome:
@@ -112,8 +105,7 @@ def fewer_seeds(study: Finished, seeds: int) -> Outcome:
 def asha(study: Finished, reduction: float, orders: np.ndarray) -> Outcome:
     """ASHA, decided per configuration on the mean over its seeds of the best FID so far, in each of the orders.
 
-    The configurations come one after the other. At a rung one goes on if it is among the best ⌈n/η⌉ of the n that
-    have reached the rung, itself included, and has an FID at all.
+    The configurations come one after the other, and what stops them is the live schedule's own rule.
 
     Args:
         reduction: η.
@@ -129,9 +121,7 @@ def asha(study: Finished, reduction: float, orders: np.ndarray) -> Outcome:
             stopped_at = len(study.steps) - 1
             for rung in decide:
                 reached[rung].append(means[configuration, rung])
-                places = np.ceil(len(reached[rung]) / reduction)
-                rank = sum(mean < means[configuration, rung] for mean in reached[rung])
-                if rank >= places or not np.isfinite(means[configuration, rung]):
+                if not goes_on(means[configuration, rung], reached[rung], reduction):
                     stopped_at = rung
                     break
             else:

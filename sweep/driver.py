@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ class PackSearcher(_NotPickled, Searcher):
         self._running: dict[str, Pack] = {}
         self._deaths_allowed = deaths_allowed
         self._deaths: Counter[str] = Counter()  # by run_id, since the run's last checkpoint
-        self._ended: set[str] = set()  # run_ids
+        self._done: set[str] = set()  # run_ids of those, in the packs that run, that their workers are done with
         self._on_lost = on_lost
 
     def suggest(self, trial_id: str) -> Any:
@@ -99,13 +100,14 @@ class PackSearcher(_NotPickled, Searcher):
         if not self._waiting:
             return None if self._running else Searcher.FINISHED
         pack = self._running[trial_id] = self._waiting.popleft()
+        self._done.difference_update(run.run_id for run in pack.runs)  # paused, and comes again
         return {"pack": _Shared(pack)}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         pack = self._running.pop(trial_id)
         if not error:
             return
-        left = [run for run in pack.runs if run.run_id not in self._ended]
+        left = [run for run in pack.runs if run.run_id not in self._done]
         self._deaths.update(run.run_id for run in left)
         for run in left:
             if self._deaths[run.run_id] >= self._deaths_allowed:
@@ -114,12 +116,12 @@ class PackSearcher(_NotPickled, Searcher):
         half = -(-len(left) // 2) if any(self._deaths[run.run_id] > 1 for run in left) else len(left)
         for part in (left[half:], left[:half]):
             if part:
-                self._waiting.appendleft(Pack(tuple(part)))
+                self._waiting.appendleft(replace(pack, runs=tuple(part)))
 
     def note(self, progress: Progress) -> None:
-        """A run that has its row is not trained again; one that has a new checkpoint may lose workers again."""
-        if progress.row is not None:
-            self._ended.add(progress.run.run_id)
+        """A run that has its row or pauses does not come again; a new checkpoint may lose workers again."""
+        if progress.is_last:
+            self._done.add(progress.run.run_id)
         elif progress.problem is None:
             del self._deaths[progress.run.run_id]
 
@@ -150,7 +152,7 @@ class PackTrainable(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         progress = next(self._progress)
-        self._runs_left -= progress.row is not None
+        self._runs_left -= progress.is_last
         return {"progress": progress, "done": self._runs_left == 0}
 
 

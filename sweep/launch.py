@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +19,13 @@ from sweep.cost import CostModel
 from sweep.dry_run import print_plan
 from sweep.lock import Check, results_lock
 from sweep.pack_size import pack_sizes
-from sweep.plan import Pack, check_trainable, pack_runs, plan_runs
+from sweep.plan import Pack, check_trainable, draw_configuration, pack_runs, plan_runs
 from sweep.plan_file import extend_plan, planned_runs
 from sweep.progress import ProgressDisplay
 from sweep.redaction import without_credentials
 from sweep.results import StudyFolder, Tables
+from sweep.rungs import rungs
+from sweep.schedule import Schedule, standings
 from sweep.schema import FAILED, RunRow
 from sweep.settings import Settings, Study
 from sweep.status import print_status
@@ -50,7 +53,7 @@ def launch(settings: Settings, console: Console) -> None:
         ResultsError: the plan or a table of the results folder is damaged, or of another version.
     """
     study = settings.study
-    # Where Optuna is yet to propose, random draws stand for what a configuration costs.
+    # Where configurations are proposed later, random draws stand for what they cost.
     drawn = [run for algorithm in settings.algorithms for run in plan_runs(study, algorithm, settings.budget)]
     is_stand_in = study.protocol.dataset == "digits"
     if is_stand_in:
@@ -65,9 +68,9 @@ def launch(settings: Settings, console: Console) -> None:
         _learn_from_folder(cost, settings)
         print_plan(settings, drawn, cost, console)
         if study.optuna is not None:
-            console.print(
-                "Optuna will propose other configurations; these are random draws, for what they would cost"
-            )
+            console.print("Optuna will propose others; these are random draws, for what they would cost")
+        if study.asha is not None:
+            console.print("what asha saves on them goes into more configurations, for the same steps in all")
         return
     check_trainable(settings)
     folder = _open(settings)
@@ -75,7 +78,8 @@ def launch(settings: Settings, console: Console) -> None:
         shape = image_shape(study.protocol.dataset, settings.data)
         for difference in study_file.claim(folder, study, settings.failures, shape):
             console.print(f"the search space is wider than this folder's was: {difference}")
-        extend_plan(folder, drawn if study.optuna is None else [])
+        is_planned_ahead = study.optuna is None and study.asha is None
+        extend_plan(folder, drawn if is_planned_ahead else [])
         tables = Tables(folder)
         delete_served(folder, tables, tables.run_ids(), settings.keep_best)
         if settings.retry_failed:
@@ -84,19 +88,19 @@ def launch(settings: Settings, console: Console) -> None:
             note_dropped_rows(folder, failed)
         ended = tables.rows()
         search = _open_search(settings, folder, ended)
-        runs = drawn if search is None else search.runs
+        schedule = None if is_planned_ahead else _open_schedule(settings, folder, ended, search)
         done = tables.run_ids()
-        missing = [run for run in runs if run.run_id not in done]
+        missing = [run for run in (drawn if schedule is None else schedule.runs) if run.run_id not in done]
         problems: list[str] = []
         mirror = Mirror(settings.tracking or default_uri(folder.root.parent), folder, study.name, problems.append)
         mirror.start()
         mirror.catch_up()
         try:
-            if missing or (search is not None and search.has_more):
+            if missing or (schedule is not None and schedule.has_more):
                 console.print(f"starting Ray and the workers; results go to {folder.root}")
                 for row in ended:
                     cost.learn(row)
-                sweep = _Sweep(settings, folder, tables, mirror, cost, console, check, search)
+                sweep = _Sweep(settings, folder, tables, mirror, cost, console, check, search, schedule)
                 sweep.train(drawn, missing, ended)
             else:
                 console.print("every run of this budget has its row: nothing to train")
@@ -122,14 +126,15 @@ class _Sweep:
     console: Console
     check: Check
     search: OptunaSearch | None
+    schedule: Schedule | None
 
     def train(self, drawn: Sequence[Run], missing: Sequence[Run], ended: Sequence[RunRow]) -> None:
-        """Train what is missing, and what is proposed; `drawn` stands for what is not proposed yet."""
+        """Train what is missing, or what the schedule says; `drawn` stands for what is not planned yet."""
         # Imported here: bad input, and a launch with nothing to do, need not wait for Ray.
         from sweep.driver import measure_pack, ray_session, train_packs
 
-        search = self.search
-        planned = {run.run_id: run for run in [*drawn, *(search.runs if search else [])]}
+        search, schedule = self.search, self.schedule
+        planned = {run.run_id: run for run in [*drawn, *(schedule.runs if schedule else [])]}
         display = ProgressDisplay(
             self.console, list(planned.values()), [row for row in ended if row.run_id in planned], self.cost
         )
@@ -150,6 +155,8 @@ class _Sweep:
                 self.cost.learn(progress.row)
                 if search is not None:
                     search.note(progress.row)
+            if schedule is not None:
+                schedule.note(progress)
             display.update(progress)
             if progress.evaluation is not None:
                 self.mirror.evaluation(progress.run, progress.evaluation)
@@ -162,12 +169,14 @@ class _Sweep:
             on_progress(Progress(run, row=publish_failure(run, 1, context, reason)))
 
         def propose() -> list[Pack]:
-            if search is None:
+            task = None if schedule is None else schedule.next()
+            if task is None:
                 return []
-            runs = search.propose()
-            extend_plan(self.folder, runs)  # before the first of them starts
-            display.replan(runs)
-            return pack_runs(runs, self.cost.seconds, sizes)
+            if task.is_new:
+                extend_plan(self.folder, task.runs)  # before the first of them starts
+                display.plan(task.runs)
+            packs = pack_runs(task.runs, self.cost.seconds, sizes)
+            return [replace(pack, until=task.until, stopped_because=task.stopped_because) for pack in packs]
 
         with ray_session(cluster) as workers:
             if search is not None and workers > 1:
@@ -177,13 +186,13 @@ class _Sweep:
                 )
             sizes = pack_sizes(
                 self.folder,
-                missing if search is None else [*missing, *_one_of_each_architecture(self.settings.study, drawn)],
+                missing if schedule is None else [*missing, *_one_of_each_architecture(self.settings.study, drawn)],
                 self.cost.seconds,
                 cluster,
                 lambda run, sizes: measure_pack(run, sizes, context, cluster),
                 self.console,
             )
-            packs = pack_runs(missing, self.cost.seconds, sizes)
+            packs = pack_runs(missing, self.cost.seconds, sizes) if schedule is None else []
             self.mirror.wait_ready(SECONDS_FOR_MIRROR)
             keep_best, deaths = self.settings.keep_best, self.settings.failures.worker_deaths
             with TableKeeper(self.folder, self.tables, keep_best, self.check), display:
@@ -208,6 +217,12 @@ def _announce(settings: Settings, console: Console) -> None:
         f"{configurations} configuration{'s' * (configurations > 1)} × {study.seeds} seeds = {models} models each, "
         f"{study.protocol.steps:,} steps and {len(study.protocol.evaluation_steps)} evaluations"
     )
+    if study.asha is not None:
+        decisions = ", ".join(map(str, rungs(study.protocol.evaluation_steps, study.asha)))
+        console.print(
+            f"asha (η = {study.asha:g}) decides at step {decisions or '– (there is one evaluation)'}; "
+            "the steps it saves go into more configurations"
+        )
     if models < budget:
         console.print(f"BUDGET={budget} is never exceeded; BUDGET={models + study.seeds} would complete one more")
 
@@ -262,13 +277,21 @@ def _open_search(settings: Settings, folder: StudyFolder, ended: Sequence[RunRow
 
     storage = settings.optuna_storage or folder.root / "optuna.journal"
     assert isinstance(storage, Path)  # for results in an object store it is given
-    return OptunaSearch(
+    return OptunaSearch(study, settings.algorithms, storage, planned_runs(folder, study), ended)
+
+
+def _open_schedule(
+    settings: Settings, folder: StudyFolder, ended: Sequence[RunRow], search: OptunaSearch | None
+) -> Schedule:
+    """What decides, while the sweep runs, what is trained next."""
+    study = settings.study
+    return Schedule(
         study,
         settings.algorithms,
-        settings.budget // study.seeds,
-        storage,
+        settings.budget,
+        partial(draw_configuration, study) if search is None else search.propose,
         planned_runs(folder, study),
-        ended,
+        standings(folder, ended),
     )
 
 
@@ -277,7 +300,7 @@ def _say_what_next(settings: Settings, folder: StudyFolder, console: Console) ->
     results += f" TRACKING={without_credentials(settings.tracking)}" if settings.tracking else ""
     study = settings.study
     algorithm = "" if len(settings.algorithms) > 1 else f" ALG={settings.algorithms[0]}"
-    search = "" if study.optuna is None else " SEARCH=optuna"
+    search = ("" if study.optuna is None else " SEARCH=optuna") + ("" if study.asha is None else " SCHEDULER=asha")
     larger = 10 * study.seeds if settings.budget < 10 * study.seeds else 2 * settings.budget
     console.print("What next:", style="bold")
     console.print(f"  make ui{results}                        browse every run in MLflow", highlight=False)

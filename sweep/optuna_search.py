@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from sweep.checks import SettingsError
 from sweep.optuna_space import as_proposal, configure
+from sweep.plan import seeded_runs
 from sweep.schema import DIVERGED, FAILED, RunRow
 from sweep.settings import Study
 from wae_core.run import Hyperparameters, Run
@@ -33,62 +34,45 @@ warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning
 
 
 class OptunaSearch:
-    """Proposes the configurations of a budget, one at a time.
+    """Proposes configurations, one at a time.
 
     Plan and rows are the truth, and Optuna's storage follows them: a configuration that Optuna proposed and nobody
     planned, since the driver was killed in between, is a failed trial; where the storage is lost or says something
     else than the rows, its study is written again from them.
-
-    Attributes:
-        runs: those of the budget's configurations that are planned, in the order of their proposal.
     """
 
     def __init__(
         self,
         study: Study,
         algorithms: Sequence[str],
-        configurations: int,
         storage: Path,
         planned: Iterable[Run],
         rows: Iterable[RunRow],
     ) -> None:
         """Open the storage, and make it say what plan and rows say.
 
-        Args:
-            configurations: how many there are to be of each algorithm.
-
         Raises:
             SettingsError: the storage cannot be read or written, or there is no such sampler.
         """
         assert study.optuna is not None
-        self._study, self._optuna, self._configurations = study, study.optuna, configurations
+        self._study, self._optuna = study, study.optuna
         self._planned: dict[str, dict[str, Hyperparameters]] = {algorithm: {} for algorithm in algorithms}
         self._rows: defaultdict[str, dict[int, RunRow]] = defaultdict(dict)
-        own = [run for run in planned if run.algorithm in algorithms]
-        for run in own:
-            self._planned[run.algorithm][run.config_id] = run.hyperparameters
-        self.runs = [run for run in own if run.config_index < configurations]
+        for run in planned:
+            if run.algorithm in algorithms:
+                self._planned[run.algorithm][run.config_id] = run.hyperparameters
         for row in rows:
             self._rows[row.config_id][row.seed] = row
         make_sampler(self._optuna.sampler, study.seed, algorithms[0], 0)
         self._storage = _open(storage)
         self._studies = {algorithm: self._settle(algorithm) for algorithm in algorithms}
 
-    @property
-    def has_more(self) -> bool:
-        """Whether configurations of the budget are still to be proposed."""
-        return any(len(planned) < self._configurations for planned in self._planned.values())
-
-    def propose(self) -> list[Run]:
-        """The runs of one more configuration, of the algorithm that has fewest; none where the budget is planned.
+    def propose(self, algorithm: str, index: int) -> list[Run]:
+        """The runs of one more configuration.
 
         They are to be planned durably before the first of them starts.
         """
-        if not self.has_more:
-            return []
-        algorithm = min(self._planned, key=lambda algorithm: len(self._planned[algorithm]))
         planned, study = self._planned[algorithm], self._studies[algorithm]
-        index = len(planned)
         study.sampler = make_sampler(self._optuna.sampler, self._study.seed, algorithm, index)
         for attempt in range(1, TRIES + 1):
             trial = study.ask()
@@ -96,13 +80,9 @@ class OptunaSearch:
             if hyperparameters not in planned.values() or attempt == TRIES:
                 break
             study.tell(trial, state=TrialState.FAIL)
-        runs = [
-            Run(self._study.name, self._study.seed, algorithm, index, seed, hyperparameters, self._study.protocol)
-            for seed in range(self._study.seeds)
-        ]
+        runs = seeded_runs(self._study, algorithm, index, hyperparameters)
         trial.set_user_attr(CONFIGURATION, runs[0].config_id)
         planned[runs[0].config_id] = hyperparameters
-        self.runs += runs
         return runs
 
     def note(self, row: RunRow) -> None:

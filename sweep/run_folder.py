@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from typing import Any
 
 from torch import Tensor
 
@@ -120,11 +122,17 @@ class RunFolder:
             if found is None:
                 continue
             tensors, content = found
-            evaluations = tuple(Evaluation(**evaluation) for evaluation in content.pop("evaluations"))
-            history = History(**content, evaluations=evaluations)
+            history = _history(content)
             if history.best is None or self.tensors_at(history.best.step) is not None:
                 return history, tensors
         return History(datetime.now(UTC).isoformat()), None
+
+    def newest(self) -> History | None:
+        """What the newest whole manifest of any attempt says; its tensors may be damaged."""
+        for path in sorted(self._checkpoints("*"), key=lambda path: path.name, reverse=True):
+            with contextlib.suppress(CheckpointError):
+                return _history(read_manifest(path))
+        return None
 
     def tensors_at(self, step: int) -> dict[str, Tensor] | None:
         """Those of any attempt's valid checkpoint of `step`, if there is one."""
@@ -170,3 +178,8 @@ class RunFolder:
 
     def _checkpoints(self, step: str) -> list[Location]:
         return list(self.path.glob(f"{ATTEMPT}*/step-{step}.safetensors"))
+
+
+def _history(content: dict[str, Any]) -> History:
+    evaluations = tuple(Evaluation(**evaluation) for evaluation in content["evaluations"])
+    return History(**(content | {"evaluations": evaluations}))

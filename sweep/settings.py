@@ -28,6 +28,7 @@ PATHS = ("results", "space", "data", "inception", "tracking", "optuna.storage")
 LARGEST_BUDGET = 1_000_000
 RETRIES = ("none", "failed")
 SEARCHES = ("random", "optuna")
+SCHEDULERS = ("none", "asha")
 DEVICES = ("cpu", "cuda", "xla")
 FAILURES = ("tries", "worker_deaths")
 RESOURCES = ("cpus_per_worker", "gpus_per_worker", "tpus_per_worker")
@@ -45,12 +46,13 @@ class Optuna:
 class Study:
     """What is studied: everything that must not change while a results folder grows."""
 
-    name: str  # the results folder's: "<study>" or "<study>-<space>", with "-optuna" behind it if that proposes
+    name: str  # the results folder's: <study>[-<space>][-optuna][-asha]
     seed: int
     seeds: int
     space: SearchSpace
     protocol: Protocol
     optuna: Optuna | None = None  # None: configurations are drawn at random
+    asha: float | None = None  # its reduction factor η; None: every run gets all its steps
 
 
 @dataclass(frozen=True)
@@ -118,9 +120,11 @@ def load_settings(words: Sequence[str]) -> Settings:
         raise SettingsError(f"budget is {budget}, but it is at most {LARGEST_BUDGET} models per algorithm")
     results, keep_best = _results(config["results"]), config["keep_best"]
     search = checks.one_of("search", config["search"], SEARCHES)
-    given = [word for word in words if word.startswith("optuna.")]
-    if given and search != "optuna":
-        raise SettingsError(f"{given[0]!r} is for Optuna, but search is {search!r}: give search=optuna as well")
+    scheduler = checks.one_of("scheduler", config["scheduler"], SCHEDULERS)
+    for key, chosen, owner in (("search", search, "optuna"), ("scheduler", scheduler, "asha")):
+        given = [word for word in words if word.startswith(f"{owner}.")]
+        if given and chosen != owner:
+            raise SettingsError(f"{given[0]!r} is for {owner}, but {key} is {chosen!r}: give {key}={owner} as well")
     optuna = _optuna(config["optuna"]) if search == "optuna" else None
     storage = config.get("optuna.storage")
     if optuna and storage is None and isinstance(results, ObjectPath):
@@ -128,7 +132,9 @@ def load_settings(words: Sequence[str]) -> Settings:
             f"results is {str(results)!r}, where Optuna's journal cannot be: give optuna.storage=a local path"
         )
     return Settings(
-        study=_study(config["study"], config["space"], seeds, optuna),
+        study=_study(
+            config["study"], config["space"], seeds, optuna, _asha(config["asha"]) if scheduler == "asha" else None
+        ),
         algorithms=ALGORITHMS if algorithm == "all" else (algorithm,),
         budget=budget,
         results=results,
@@ -156,8 +162,9 @@ def studies() -> list[str]:
 def _check_keys(words: Sequence[str]) -> None:
     """Refuse what Hydra would answer with a page: words without '=', unknown keys, unknown files of a group."""
     groups = {"study": studies(), "cluster": sorted(path.stem for path in (CONF / "cluster").glob("*.yaml"))}
-    known = {"alg", "budget", *PATHS, "search", "retry", "checkpoint_steps", "keep_best", "dry_run", *groups}
-    known |= {"optuna.sampler", "optuna.quantile"} | {f"failures.{key}" for key in FAILURES}
+    known = {"alg", "budget", *PATHS, "search", "scheduler", "retry", "checkpoint_steps", "keep_best", "dry_run"}
+    known |= {"optuna.sampler", "optuna.quantile", "asha.reduction", *groups}
+    known |= {f"failures.{key}" for key in FAILURES}
     for group, names in groups.items():
         known |= {f"{group}.{key!s}" for key in OmegaConf.load(CONF / group / f"{names[0]}.yaml")}
     for word in words:
@@ -239,17 +246,26 @@ def _optuna(values: Mapping[str, Any]) -> Optuna:
     )
 
 
-def _study(values: Mapping[str, Any], space: object, seeds: int, optuna: Optuna | None) -> Study:
+def _asha(values: Mapping[str, Any]) -> float:
+    reduction = checks.positive("asha.reduction", values["reduction"])
+    if reduction <= 1:
+        raise SettingsError(f"asha.reduction is {reduction:g}, but it is a number above 1, e.g. 3")
+    return reduction
+
+
+def _study(values: Mapping[str, Any], space: object, seeds: int, optuna: Optuna | None, asha: float | None) -> Study:
     name = checks.name("study.name", values["name"])
     own = search_spaces.load(checks.text("study.space", values["space"]))
     loaded = own if space is None else search_spaces.load(checks.text("space", space))
+    suffixes = ((loaded.name, loaded != own), ("optuna", optuna is not None), ("asha", asha is not None))
     return Study(
-        name=(name if loaded == own else f"{name}-{loaded.name}") + ("-optuna" if optuna else ""),
+        name="-".join([name, *[word for word, holds in suffixes if holds]]),
         seed=checks.integer("study.seed", values["seed"], minimum=0),
         seeds=seeds,
         space=loaded,
         protocol=_protocol(values),
         optuna=optuna,
+        asha=asha,
     )
 
 

@@ -30,6 +30,7 @@ from wae_core.storage import write_atomically
 
 PACKAGES = ("torch", "numpy", "ray", "mlflow", "pandas", "pyarrow", "safetensors")
 
+BEFORE = {"search": "random", "scheduler": "none"}  # in a study file that is older than the key
 PROVENANCE = ("failures", "git_commit", "python", "packages")  # behind what must not change
 
 
@@ -73,7 +74,7 @@ def widening(folder: StudyFolder, study: Study) -> list[str]:
     """
     path, identity = folder.study_file, _identity(study)
     try:
-        document = yaml.safe_load(path.read_bytes())
+        document = BEFORE | yaml.safe_load(path.read_bytes())
         stored = {key: document[key] for key in (*identity, *PROVENANCE)}  # else it was cut off
     # Beside YAMLError, PyYAML lets bare errors through: for a date like 2018-02-30, !!bool maybe, endless nesting.
     except (OSError, yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
@@ -158,6 +159,7 @@ def _identity(study: Study) -> dict[str, Any]:
         "fid_features": features_name(study.protocol.fid_features),
         "space": study.space.as_dict(),
         "search": {"optuna": asdict(study.optuna)} if study.optuna else "random",
+        "scheduler": {"asha": {"reduction": study.asha}} if study.asha else "none",
     }
     plain: dict[str, Any] = json.loads(json.dumps(identity))
     return plain

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.counterfactual import Finished, asha, compare, fewer_seeds, finished, full, main, rungs, summary
+from analysis.counterfactual import Finished, asha, compare, fewer_seeds, finished, full, main, summary
 
 STEPS = np.array([10, 20, 30])
 
@@ -56,19 +56,11 @@ def test_configurations_that_lack_a_seed_or_failed_are_left_out() -> None:
     assert finished(runs, evaluations, "wae-mmd").value.tolist() == [4.5]
 
 
-@pytest.mark.parametrize(
-    ("steps", "reduction", "expected"),
-    [
-        ([50, 100, 150, 200, 250, 300], 3, [50, 100]),
-        ([50, 100, 150, 200, 250, 300], 2, [50, 100, 150]),
-        ([50, 100, 150, 200, 250, 300], 4, [50, 100]),
-        ([300], 3, []),
-    ],
-)
-def test_rungs_are_evaluation_steps_at_falling_powers_of_the_last(
-    steps: list[int], reduction: float, expected: list[int]
-) -> None:
-    assert rungs(steps, reduction) == expected
+def test_a_study_that_was_stopped_early_itself_is_refused() -> None:
+    runs, evaluations = tables({0: [[5.0, 4.0, 3.0]], 1: [[6.0]]})
+    runs.loc[1, "steps_done"] = 10
+    with pytest.raises(ValueError, match="was stopped early itself"):
+        finished(runs, evaluations, "wae-mmd")
 
 
 def test_asha_stops_what_is_behind_and_what_it_stops_costs_the_steps_to_the_rung() -> None:

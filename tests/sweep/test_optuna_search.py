@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from search_spaces import SearchSpace
+from sweep.attempt import Progress
 from sweep.checks import SettingsError
 from sweep.optuna_search import OptunaSearch, score
 from sweep.plan_file import extend_plan, planned_runs
 from sweep.results import StudyFolder
+from sweep.schedule import Schedule, standings
 from sweep.schema import RunRow
 from sweep.settings import Optuna, Study
 from tests.sweep.conftest import SPACE
@@ -42,6 +44,17 @@ BOUNDED = CONDITIONAL.replace(
 )
 
 
+@dataclass(frozen=True)
+class Launch:
+    search: OptunaSearch
+    schedule: Schedule
+
+    def propose(self) -> list[Run]:
+        """What is to be trained next: what was planned before, then new configurations."""
+        task = self.schedule.next()
+        return task.runs if task else []
+
+
 class Sweep:
     """A launch without training: every proposed run ends as `fid` says, in the order of the proposals."""
 
@@ -49,28 +62,29 @@ class Sweep:
         self.folder, self.study, self.make_result = folder, study, make_result
         self.storage = folder.root / "optuna.journal"
 
-    def open(self, configurations: int, algorithms: Sequence[str] = ("wae-mmd",)) -> OptunaSearch:
+    def open(self, configurations: int, algorithms: Sequence[str] = ("wae-mmd",)) -> Launch:
         rows = [RunRow(**row) for row in self.folder.read_table("runs").to_pylist()]
         planned = planned_runs(self.folder, self.study)
-        return OptunaSearch(self.study, algorithms, configurations, self.storage, planned, rows)
+        search = OptunaSearch(self.study, algorithms, self.storage, planned, rows)
+        budget = configurations * self.study.seeds
+        standing = standings(self.folder, rows)
+        return Launch(search, Schedule(self.study, algorithms, budget, search.propose, planned, standing))
 
-    def end(self, search: OptunaSearch, run: Run, status: str = "completed", **overrides: Any) -> None:
-        row, evaluations = self.make_result(run, status, fids=(fid(run),), **overrides)
+    def end(self, launch: Launch, run: Run, status: str = "completed", **overrides: Any) -> None:
+        done = {"steps_done": run.protocol.steps} | overrides
+        row, evaluations = self.make_result(run, status, fids=(fid(run),), **done)
         self.folder.publish(row, evaluations)
-        search.note(row)
+        launch.search.note(row)
+        launch.schedule.note(Progress(run, row=row))
 
     def go(self, configurations: int, algorithms: Sequence[str] = ("wae-mmd",)) -> list[Run]:
         """Launch, finish what is planned, propose and finish the rest; returns all runs of the budget."""
-        search = self.open(configurations, algorithms)
-        ended = set(self.folder.read_table("runs")["run_id"].to_pylist())
-        for run in search.runs:
-            if run.run_id not in ended:
-                self.end(search, run)
-        while runs := search.propose():
+        launch = self.open(configurations, algorithms)
+        while runs := launch.propose():
             extend_plan(self.folder, runs)
             for run in runs:
-                self.end(search, run)
-        return search.runs
+                self.end(launch, run)
+        return launch.schedule.runs
 
     def trials(self, algorithm: str = "wae-mmd") -> list[optuna.trial.FrozenTrial]:
         storage = JournalStorage(JournalFileBackend(str(self.storage)))
@@ -121,7 +135,7 @@ def test_a_budget_is_whole_configurations_that_optuna_is_told_with_their_means(
     assert sweep.told() == {
         runs[i].config_id: (COMPLETE, pytest.approx(sum(map(fid, runs[i : i + 3])) / 3)) for i in range(0, 42, 3)
     }
-    assert not sweep.open(14).has_more
+    assert not sweep.open(14).schedule.has_more
 
 
 def test_tpe_looks_where_the_fid_is_low(make_sweep: Callable[..., Sweep]) -> None:
@@ -184,8 +198,9 @@ def test_a_lost_journal_is_written_again_from_plan_and_rows(make_sweep: Callable
         assert trial.params.keys() == own.keys()
         for name, value in own.items():
             assert trial.params[name] == (value if isinstance(value, str) else pytest.approx(value, rel=1e-3))
-    assert not search.has_more
-    assert [run.config_index for run in search.runs[::3]] == [0, 1, 2, 3, 4]
+    assert [run.config_index for run in search.schedule.runs[::3]] == [0, 1, 2, 3, 4]
+    assert [run.config_index for run in search.propose()] == [4, 4, 4]
+    assert not search.schedule.has_more
 
 
 def test_quasi_random_proposals_go_on_behind_a_lost_journal(make_sweep: Callable[..., Sweep]) -> None:
@@ -202,8 +217,8 @@ def test_a_journal_that_says_other_than_the_rows_is_put_right(make_sweep: Callab
     (sweep.folder.records / "wae-mmd-00001-s0.parquet").unlink()
     search = sweep.open(3)
     assert [state for state, _ in sweep.told().values()] == [COMPLETE, RUNNING, COMPLETE]
-    sweep.end(search, search.runs[3], best_fid=1000.0)
-    others = sum(map(fid, search.runs[4:6]))
+    sweep.end(search, search.schedule.runs[3], best_fid=1000.0)
+    others = sum(map(fid, search.schedule.runs[4:6]))
     assert sweep.told()["wae-mmd-00001"] == (COMPLETE, pytest.approx((1000 + others) / 3))
 
 
@@ -241,8 +256,8 @@ def test_a_smaller_budget_leaves_the_rest_as_it_was(make_sweep: Callable[..., Sw
     extend_plan(sweep.folder, search.propose())
     before = sweep.told()
     smaller = sweep.open(2)
-    assert not smaller.has_more
-    assert [run.config_index for run in smaller.runs] == [0, 0, 0, 1, 1, 1]
+    assert not smaller.schedule.has_more
+    assert [run.config_index for run in smaller.schedule.runs] == [0, 0, 0, 1, 1, 1]
     assert sweep.told() == before
     assert [state for state, _ in before.values()] == [COMPLETE] * 3 + [RUNNING]
 
@@ -254,7 +269,7 @@ def test_algorithms_take_turns(make_sweep: Callable[..., Sweep]) -> None:
         f"{algorithm}-{index:05d}" for index in range(2) for algorithm in ("wae-mmd", "wae-gan", "vae")
     ]
     assert len(sweep.told("vae")) == 2
-    assert [run.algorithm for run in sweep.open(2, ["vae"]).runs] == ["vae"] * 6
+    assert [run.algorithm for run in sweep.open(2, ["vae"]).schedule.runs] == ["vae"] * 6
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "qmc"])

@@ -55,6 +55,8 @@ REFUSED = {
     "search=tpe": ["search", "'tpe'", "random", "optuna"],
     "optuna.sampler=qmc": ["'optuna.sampler=qmc'", "search is 'random'", "search=optuna"],
     "optuna.storage=x": ["'optuna.storage=x'", "search=optuna"],
+    "scheduler=hyperband": ["scheduler", "'hyperband'", "none", "asha"],
+    "asha.reduction=2": ["'asha.reduction=2'", "scheduler is 'none'", "scheduler=asha"],
     "optuna.samplr=qmc": ["'optuna.samplr'", "did you mean 'optuna.sampler'"],
     "optuna=tpe": ["'optuna'", "did you mean 'optuna."],
     "retry=all": ["retry", "'all'", "none", "failed"],
@@ -174,6 +176,20 @@ def test_a_bad_word_about_optuna_is_refused(words: list[str], named: list[str]) 
     sentence = refusal("search=optuna", *words)
     for part in named:
         assert part in sentence
+
+
+@pytest.mark.parametrize("value", ["1", "0.5", "null", "nan", "fast"])
+def test_a_bad_reduction_is_refused(value: str) -> None:
+    assert "asha.reduction is" in refusal("scheduler=asha", f"asha.reduction={value}")
+
+
+def test_early_stopping_is_another_study() -> None:
+    study = load_settings(["scheduler=asha"]).study
+    assert (study.name, study.asha) == ("digits-asha", 3.0)
+    words = ["scheduler=asha", "asha.reduction=4", "search=optuna", "space=bigwae"]
+    study = load_settings(words).study
+    assert (study.name, study.asha) == ("digits-bigwae-optuna-asha", 4.0)
+    assert load_settings([]).study.asha is None, "off by default"
 
 
 def test_optuna_is_another_study_and_says_how_it_proposes() -> None:

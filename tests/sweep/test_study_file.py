@@ -249,3 +249,12 @@ def test_the_failure_policy_may_change_and_the_file_says_the_last_one(folder: St
     claim(folder, study, POLICY)
     assert claim(folder, study, FailurePolicy(tries=1, worker_deaths=2)) == []
     assert yaml.safe_load(folder.study_file.read_bytes())["failures"] == {"tries": 1, "worker_deaths": 2}
+
+
+def test_a_folder_that_is_older_than_search_and_scheduler_goes_on(folder: StudyFolder, study: Study) -> None:
+    claim(folder, study, POLICY)
+    document = yaml.safe_load(folder.study_file.read_bytes())
+    del document["search"], document["scheduler"]
+    folder.study_file.write_text(yaml.safe_dump(document))
+    assert claim(folder, study, POLICY) == []
+    assert "scheduler is 'none' there and {'asha': {'reduction': 3.0}}" in refusal(folder, replace(study, asha=3.0))
