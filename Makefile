@@ -16,7 +16,8 @@ WORDS = $(if $(ALG),alg=$(ALG)) $(if $(BUDGET),budget=$(BUDGET)) $(if $(STUDY),s
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-15s %s\n", $$1, $$2}'
 	@echo
-	@echo '  make sweep ALG=wae-mmd|wae-gan|vae|all BUDGET=30 STUDY=digits SPACE=digits RESULTS=results SEARCH=random|optuna'
+	@echo '  make sweep ALG=wae-mmd|wae-gan|vae|all BUDGET=30 STUDY=digits SPACE=digits RESULTS=results'
+	@echo '             SEARCH=random|optuna SCHEDULER=none|asha'
 	@echo '             ARGS="any.key=value"; every key is listed by: .venv/bin/python -m sweep --help'
 
 setup: .venv/ready ## make .venv with the pinned versions (every target that needs it does so once)

@@ -179,10 +179,11 @@ class _Sweep:
             return [replace(pack, until=task.until, stopped_because=task.stopped_because) for pack in packs]
 
         with ray_session(cluster) as workers:
-            if search is not None and workers > 1:
+            if schedule is not None and workers > 1:
+                what = "what asha stops" if search is None else "what Optuna proposes"
                 self.console.print(
-                    f"with {workers} workers, what Optuna proposes hangs on which run ends first: it is not "
-                    "reproducible (with cluster.workers=1 it is)"
+                    f"with {workers} workers, {what} hangs on which run ends first: it is not reproducible "
+                    "(with cluster.workers=1 it is)"
                 )
             sizes = pack_sizes(
                 self.folder,

@@ -1,6 +1,6 @@
-"""Optuna against random search on equal budgets: the best FID against the models trained, over several study seeds.
+"""Searches on equal budgets: the best FID against the steps spent, over several study seeds.
 
-python -m tests.benchmarks.search                         5 seeds × 60 models × 2 searches, about 70 core-minutes
+python -m tests.benchmarks.search                     5 seeds × 60 models × 3 searches, about 110 core-minutes
 python -m tests.benchmarks.search --seeds 2 --budget 6 study.steps=50 study.evaluation_steps=[25,50]    a quick look
 
 Each sweep is launched as a person would, so that a second call continues what is missing, or only draws. Other words
@@ -23,7 +23,7 @@ from analysis.load import load_runs
 from analysis.looks import STYLE, WIDTH
 from sweep.settings import load_settings
 
-SEARCHES = ("random", "optuna")
+SEARCHES = {"random": (), "optuna": ("search=optuna",), "asha": ("scheduler=asha",)}
 # What is shown of the configurations so far: of the best run, and of the configuration that is best over its seeds.
 FIGURES = {"best run": "min", "best configuration, mean over its seeds": "mean"}
 
@@ -34,6 +34,9 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument(
+        "--searches", nargs="+", choices=SEARCHES, default=list(SEARCHES), help="the first is the measure"
+    )
     parser.add_argument("--seeds", type=int, default=5, help="study seeds, 0, 1, …")
     parser.add_argument("--budget", type=int, default=60, help="models per search and study seed")
     parser.add_argument("--alg", default="wae-mmd", help="one algorithm")
@@ -42,17 +45,15 @@ def main() -> int:
     arguments = parser.parse_args()
     frames = []
     for seed in range(arguments.seeds):
-        for search in SEARCHES:
+        for search in arguments.searches:
             results = arguments.results / f"seed-{seed}"
-            own = [f"alg={arguments.alg}", f"budget={arguments.budget}", f"results={results}"]
-            words = [*own, f"study.seed={seed}", f"search={search}", *arguments.words]
+            own = [f"alg={arguments.alg}", f"budget={arguments.budget}", f"results={results}", f"study.seed={seed}"]
+            words = [*own, *SEARCHES[search], *arguments.words]
             done = subprocess.run([sys.executable, "-m", "sweep", *words], check=False)
             if done.returncode:
                 return done.returncode
-            settings = load_settings(words)
-            runs = load_runs(results, settings.study.name)
-            runs = runs[runs["config_index"] < settings.budget // settings.study.seeds]
-            frames.append(curves(runs).assign(search=search, seed=seed))
+            runs = load_runs(results, load_settings(words).study.name)
+            frames.append(curves(runs, arguments.budget).assign(search=search, seed=seed))
     table = pd.concat(frames, ignore_index=True)
     table.to_csv(arguments.results / "search.csv", index=False)
     figure(table).savefig(arguments.results / "search.png")
@@ -61,38 +62,43 @@ def main() -> int:
     return 0
 
 
-def curves(runs: pd.DataFrame) -> pd.DataFrame:
-    """models, and the lowest of FIGURES among the first so many models: configurations in the order of the plan.
+def curves(runs: pd.DataFrame, budget: int) -> pd.DataFrame:
+    """The lowest of FIGURES among the first configurations of the plan, by the models whose steps they took.
 
-    A run without an FID counts as infinitely bad, as does one that has diverged.
+    A run that was stopped early counts as the part of a model that it was, and one without an FID, or that has
+    diverged, as infinitely bad. One row for each whole number of models up to the budget.
     """
     fids = runs["best_fid"].where(runs["status"] == "completed", np.inf)
+    spent = (runs["steps_done"] / runs["steps_planned"]).where(runs["status"] == "completed", 1.0)
     by_configuration = fids.groupby(runs["config_index"]).agg(list(FIGURES.values())).sort_index()
-    table = pd.DataFrame({"models": runs.groupby("config_index").size().sort_index().cumsum()})
-    for name, figure in FIGURES.items():
-        table[name] = by_configuration[figure].cummin()
-    return table
+    models = spent.groupby(runs["config_index"]).sum().sort_index().cumsum().round(9)
+    table = pd.DataFrame({name: by_configuration[figure].cummin() for name, figure in FIGURES.items()})
+    so_far = table.set_index(models).groupby(level=0).last()
+    return so_far.reindex(range(1, budget + 1), method="ffill").rename_axis("models").reset_index()
 
 
 def gains(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per figure and quarter of the budget: means over study seeds, in how many of which Optuna is lower."""
+    """One row per figure, quarter of the budget and search but the first: how much lower it is over study seeds."""
     rows = []
     budget = table["models"].max()
+    first, *others = table["search"].unique()
     for name in FIGURES:
         wide = table.pivot(index="models", columns=["search", "seed"], values=name)
-        for share in (0.25, 0.5, 0.75, 1.0):
-            at = wide.loc[wide.index[wide.index >= share * budget][0]]
-            difference = at["optuna"] - at["random"]
-            rows.append(
-                {
-                    "figure": name,
-                    "models": int(at.name),
-                    **{search: at[search].mean() for search in SEARCHES},
-                    "optuna - random": difference.mean(),
-                    "standard error": difference.std() / np.sqrt(len(difference)),
-                    "optuna lower": f"{(difference < 0).sum()} of {len(difference)}",
-                }
-            )
+        for models in (round(budget * quarter / 4) for quarter in range(1, 5)):
+            for search in others:
+                lower = wide.loc[models, first] - wide.loc[models, search]
+                rows.append(
+                    {
+                        "figure": name,
+                        "models": models,
+                        "search": search,
+                        first: wide.loc[models, first].mean(),
+                        "its FID": wide.loc[models, search].mean(),
+                        "lower by": lower.mean(),
+                        "standard error": lower.std() / np.sqrt(len(lower)),
+                        "lower in": f"{(lower > 0).sum()} of {len(lower)}",
+                    }
+                )
     return pd.DataFrame(rows)
 
 
@@ -101,14 +107,13 @@ def figure(table: pd.DataFrame) -> Figure:
     """A panel per figure: for each search the mean over study seeds, and the band from the lowest to the highest."""
     drawn = Figure(figsize=(WIDTH, 3), layout="constrained")
     for axes, name in zip(drawn.subplots(1, len(FIGURES), sharey=True), FIGURES, strict=True):
-        for search in SEARCHES:
+        for search in table["search"].unique():
             wide = table[table["search"] == search].pivot(index="models", columns="seed", values=name)
             wide = wide[np.isfinite(wide).all(axis=1)]
-            (line,) = axes.plot(wide.index, wide.mean(axis=1), lw=1.5, label=search)
-            axes.fill_between(
-                wide.index, wide.min(axis=1), wide.max(axis=1), color=line.get_color(), alpha=0.15, lw=0
-            )
-        axes.set(xlabel="models trained", title=name)
+            (line,) = axes.plot(wide.index, wide.mean(axis=1), lw=1.5, label=search, drawstyle="steps-post")
+            low, high = wide.min(axis=1), wide.max(axis=1)
+            axes.fill_between(wide.index, low, high, color=line.get_color(), alpha=0.15, lw=0, step="post")
+        axes.set(xlabel="steps spent, in models", title=name)
         axes.legend(title=f"mean and range of {table['seed'].nunique()} study seeds", title_fontsize=7)
     drawn.supylabel("lowest FID so far", fontsize=8)
     return drawn
