@@ -182,12 +182,12 @@ class Schedule:
         stops = [s.step for s in standings.values() if s.status == COMPLETED and s.step < steps]
         until = stops[0] if stops else next((rung for rung in self._rungs if rung >= farthest), steps)
         for rung in self._rungs:
-            scores = _scores(standings, rung)
-            mean = _mean(scores, runs)
+            mean = _mean(_scores(standings, rung), runs)
             if rung <= until and mean is not None:
                 self._means[runs[0].algorithm, rung].append(mean)
         left = {run.run_id for run, standing in standings.items() if standing.status is None}
-        configuration = _Configuration(runs, until, _scores(standings, until), left)
+        there = _scores(standings, until) if until in self._rungs else {}
+        configuration = _Configuration(runs, until, there, left)
         self._configurations[runs[0].config_id] = configuration
         self.runs += runs
         self._spent[runs[0].algorithm] += self._share
@@ -199,14 +199,11 @@ class Schedule:
         """Have what has begun trained further, as far as it is decided or can be."""
         if configuration.is_stopped:
             return
-        is_at_rung = configuration.until in self._rungs
         mean = _mean(configuration.scores, configuration.runs)
-        if is_at_rung and mean is not None:
+        if mean is not None:
             self._decide(configuration, mean)
-            return
-        there = configuration.scores if is_at_rung else {}
-        runs = [run for run in configuration.runs if run.run_id in configuration.left and run.seed not in there]
-        if runs:
+        else:
+            runs = [run for run in _left(configuration) if run.seed not in configuration.scores]
             self._tasks.append(Task(runs, configuration.until))
 
     def _decide(self, configuration: _Configuration, mean: float) -> None:
