@@ -1,21 +1,23 @@
 # Everything that a person does with bigwae; `make help` lists it.
-# Variables of `make sweep`: ALG BUDGET STUDY SPACE RESULTS TRACKING SEARCH ARGS, e.g. make sweep ALG=wae-mmd BUDGET=1000
+# Variables of `make sweep`: ALG BUDGET STUDY SPACE RESULTS TRACKING SEARCH SCHEDULER ARGS, e.g. make sweep ALG=wae-mmd BUDGET=1000
 
 RESULTS ?= results
 PYTHON ?= python3
 BIN := .venv/bin
 # A word that is not given falls back to sweep/conf/config.yaml.
 WORDS = $(if $(ALG),alg=$(ALG)) $(if $(BUDGET),budget=$(BUDGET)) $(if $(STUDY),study=$(STUDY)) \
-        $(if $(SPACE),"space=$(SPACE)") $(if $(SEARCH),search=$(SEARCH)) $(if $(TRACKING),"tracking=$(TRACKING)") \
+        $(if $(SPACE),"space=$(SPACE)") $(if $(SEARCH),search=$(SEARCH)) $(if $(SCHEDULER),scheduler=$(SCHEDULER)) \
+        $(if $(TRACKING),"tracking=$(TRACKING)") \
         "results=$(RESULTS)" $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data space sweep status ui mlflow-rebuild notebooks test lint bench chaos
+.PHONY: help setup data space sweep status ui mlflow-rebuild notebooks counterfactual test lint bench chaos
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-15s %s\n", $$1, $$2}'
 	@echo
-	@echo '  make sweep ALG=wae-mmd|wae-gan|vae|all BUDGET=30 STUDY=digits SPACE=digits RESULTS=results SEARCH=random'
+	@echo '  make sweep ALG=wae-mmd|wae-gan|vae|all BUDGET=30 STUDY=digits SPACE=digits RESULTS=results'
+	@echo '             SEARCH=random|optuna SCHEDULER=none|asha'
 	@echo '             ARGS="any.key=value"; every key is listed by: .venv/bin/python -m sweep --help'
 
 setup: .venv/ready ## make .venv with the pinned versions (every target that needs it does so once)
@@ -38,7 +40,7 @@ space: .venv/ready ## a search space as a table, with remarks and a picture of 1
 sweep: .venv/ready ## train the models of a budget; the same words again continue it
 	@$(BIN)/python -m sweep $(WORDS)
 
-status: .venv/ready ## planned = completed + diverged + failed + missing, for each study of RESULTS
+status: .venv/ready ## planned = completed + diverged + failed + missing, and the ledger, for each study of RESULTS
 	@$(BIN)/python -m sweep.status --results "$(RESULTS)"
 
 ui: .venv/ready ## browse the runs of RESULTS in MLflow on 127.0.0.1
@@ -50,6 +52,11 @@ mlflow-rebuild: .venv/ready ## write the MLflow mirror of RESULTS again from the
 notebooks: .venv/ready ## run analysis/notebooks on RESULTS and write them as HTML to RESULTS/notebooks
 	@RESULTS="$(abspath $(RESULTS))" $(BIN)/jupyter nbconvert --execute --to html \
 	    --output-dir "$(RESULTS)/notebooks" analysis/notebooks/*.ipynb
+
+counterfactual: STUDY ?= digits
+counterfactual: .venv/ready ## what early stopping or fewer seeds would have found and saved in a finished study: STUDY=
+	@$(BIN)/python -m analysis.counterfactual --results "$(RESULTS)" --study "$(STUDY)" \
+	    --out "$(RESULTS)/counterfactual-$(STUDY).png" $(ARGS)
 
 test: .venv/ready ## lint, types and all tests (what CI runs)
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sweep.plan import Pack
 from sweep.results import StudyFolder
 from sweep.run_folder import BEST, History, RunFolder
 from sweep.schema import COMPLETED, DIVERGED, FAILED, SCHEMA_VERSION, RunRow, evaluation_rows
@@ -44,12 +45,18 @@ class WorkerContext:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a worker tells of a run: a checkpoint, with an evaluation or without, its row, or a problem."""
+    """What a worker tells of a run: a checkpoint, with an evaluation or without, a pause, its row, or a problem."""
 
     run: Run
     evaluation: Evaluation | None = None
+    rung_fid: float | None = None  # the best so far of a run that pauses at its rung
     row: RunRow | None = None
     problem: str | None = None  # for which the worker waits
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the worker has done what it was to do with the run."""
+        return self.row is not None or self.rung_fid is not None
 
 
 class Attempt:
@@ -59,19 +66,24 @@ class Attempt:
         state: what is trained.
     """
 
-    def __init__(self, run: Run, pack_size: int, context: WorkerContext) -> None:
-        """Begin an attempt, from the newest checkpoint of the earlier ones."""
-        self.run, self._pack_size, self._context = run, pack_size, context
+    def __init__(self, run: Run, pack: Pack, pack_size: int, context: WorkerContext) -> None:
+        """Begin an attempt, from the newest checkpoint of the earlier ones.
+
+        Args:
+            pack: says how far the run is to be trained.
+            pack_size: how many runs are trained together, of the pack's.
+        """
+        self.run, self._pack, self._pack_size, self._context = run, pack, pack_size, context
         folder = StudyFolder(context.results, run.study)
         self._work = RunFolder(folder.work(run.run_id))
-        self._work.begin_attempt()
+        history, tensors = self._work.resume()
+        self._work.begin_attempt(history)
         self._device = select_device(context.device)
         self.data, self._evaluator = evaluator_of(run.protocol.dataset, run.protocol.fid_features, context)
         if not folder.real_images_file.exists():
             figures = asdict(self._evaluator.real_images(run.protocol.fid_samples))
             write_atomically(folder.real_images_file, json.dumps(figures, indent=1).encode())
         self.state = TrainingState(run, self.data, self._device)
-        history, tensors = self._work.resume()
         if tensors is not None:
             self.state.load(tensors, history.step, history.train_seconds)
         self._history = replace(
@@ -81,9 +93,9 @@ class Attempt:
         self._reason: str | None = None
 
     @property
-    def has_ended(self) -> bool:
-        """Whether it has diverged or done all its steps."""
-        return self._status is not None or self.state.step == self.run.protocol.steps
+    def is_done(self) -> bool:
+        """Whether it has diverged, or has come to where the pack's runs end or pause."""
+        return self._status is not None or self.state.step >= self._pack.last_step
 
     def take(self, checkpoint: Checkpoint, training_cpu_seconds: float) -> Iterator[Progress]:
         """Score the checkpoint if it is an evaluation, and save it, or find that the run has diverged."""
@@ -103,12 +115,16 @@ class Attempt:
             yield Progress(self.run, evaluation=evaluation)
 
     def finish(self) -> Progress:
-        """Keep the best checkpoint, score it on fresh samples, and publish the run."""
+        """Pause at the rung; or keep the best checkpoint, score it on fresh samples, and publish the run."""
+        if self._status is None and self._pack.pauses:
+            best = self._history.best
+            return Progress(self.run, rung_fid=best.fid if best else math.inf)
         began, cpu_began = time.perf_counter(), time.process_time()
         confirmation = None if self._history.best is None else self._keep(self._history.best.step)
         self._history = _with_time(self._history, began, cpu_began)
         status = self._status or COMPLETED
-        row = _publish(self.run, self._pack_size, self._context, self._history, status, self._reason, confirmation)
+        reason = self._reason or self._pack.stopped_because
+        row = _publish(self.run, self._pack_size, self._context, self._history, status, reason, confirmation)
         return Progress(self.run, row=row)
 
     def _keep(self, step: int) -> Confirmation:

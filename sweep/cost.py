@@ -45,7 +45,7 @@ class CostModel:
         hyperparameters = Hyperparameters(**{f.name: getattr(row, f.name) for f in fields(Hyperparameters)})
         study = self._study
         run = Run(study.name, study.seed, row.algorithm, row.config_index, row.seed, hyperparameters, study.protocol)
-        seconds_per_flop = (row.train_seconds + row.eval_seconds) / self.flops(run)
+        seconds_per_flop = (row.train_seconds + row.eval_seconds) / (self.flops(run) * row.share_done)
         for likeness in _likenesses(kind(run)):
             insort(self._measured[likeness], seconds_per_flop)
 

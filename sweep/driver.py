@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,33 +64,51 @@ class _NotPickled:
 
 
 class PackSearcher(_NotPickled, Searcher):
-    """Hands Tune the packs in order; a pack whose worker died comes again, until it has died too often.
+    """Hands Tune the packs in order, then those that are proposed.
 
-    Too often is `deaths_allowed` times without a new checkpoint in between. Since it may be the pack's size that
-    kills (the kernel's out-of-memory killer), a pack comes again in halves after the second time.
+    A pack whose worker died comes again, until it has died too often, which is `deaths_allowed` times without a new
+    checkpoint in between. Since it may be the pack's size that kills (the kernel's out-of-memory killer), it comes
+    again in halves after the second time.
+
+    Attributes:
+        error: what went wrong in proposing; then no more is proposed.
     """
 
-    def __init__(self, packs: Sequence[Pack], deaths_allowed: int, on_lost: Callable[[Run], None]) -> None:
+    def __init__(
+        self,
+        packs: Sequence[Pack],
+        deaths_allowed: int,
+        on_lost: Callable[[Run], None],
+        propose: Callable[[], Sequence[Pack]] = tuple,
+    ) -> None:
         super().__init__()
+        self.error: Exception | None = None
+        self._propose = propose
         self._waiting = deque(packs)
         self._running: dict[str, Pack] = {}
         self._deaths_allowed = deaths_allowed
         self._deaths: Counter[str] = Counter()  # by run_id, since the run's last checkpoint
-        self._ended: set[str] = set()  # run_ids
+        self._done: set[str] = set()  # run_ids of those, in the packs that run, that their workers are done with
         self._on_lost = on_lost
 
     def suggest(self, trial_id: str) -> Any:
         """The next pack; None while the last ones run, since one of them may come back."""
+        if not self._waiting and self.error is None:
+            try:
+                self._waiting.extend(self._propose())
+            except Exception as error:  # raised into Tune, it would end the packs that run
+                self.error = error
         if not self._waiting:
             return None if self._running else Searcher.FINISHED
         pack = self._running[trial_id] = self._waiting.popleft()
+        self._done.difference_update(run.run_id for run in pack.runs)  # paused, and comes again
         return {"pack": _Shared(pack)}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         pack = self._running.pop(trial_id)
         if not error:
             return
-        left = [run for run in pack.runs if run.run_id not in self._ended]
+        left = [run for run in pack.runs if run.run_id not in self._done]
         self._deaths.update(run.run_id for run in left)
         for run in left:
             if self._deaths[run.run_id] >= self._deaths_allowed:
@@ -98,12 +117,12 @@ class PackSearcher(_NotPickled, Searcher):
         half = -(-len(left) // 2) if any(self._deaths[run.run_id] > 1 for run in left) else len(left)
         for part in (left[half:], left[:half]):
             if part:
-                self._waiting.appendleft(Pack(tuple(part)))
+                self._waiting.appendleft(replace(pack, runs=tuple(part)))
 
     def note(self, progress: Progress) -> None:
-        """A run that has its row is not trained again; one that has a new checkpoint may lose workers again."""
-        if progress.row is not None:
-            self._ended.add(progress.run.run_id)
+        """A run that has its row or pauses does not come again; a new checkpoint may lose workers again."""
+        if progress.is_last:
+            self._done.add(progress.run.run_id)
         elif progress.problem is None:
             del self._deaths[progress.run.run_id]
 
@@ -150,7 +169,7 @@ class PackTrainable(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         progress = next(self._progress)
-        self._runs_left -= progress.row is not None
+        self._runs_left -= progress.is_last
         return {"progress": progress, "done": self._runs_left == 0}
 
 
@@ -232,16 +251,18 @@ def train_packs(
     deaths_allowed: int,
     on_progress: Callable[[Progress], None],
     on_lost: Callable[[Run], None],
+    propose: Callable[[], Sequence[Pack]] = tuple,
 ) -> None:
     """Train all packs as the trials of one Tune experiment, `workers` at a time, inside a Ray session.
 
-    `on_progress` is called here, in the driver, for each report of a worker; `on_lost` for a run whose
-    worker died too often.
+    `on_progress` is called here, in the driver, for each report of a worker; `on_lost` for a run whose worker died
+    too often; `propose` for more packs where a worker is free and none waits.
 
     Raises:
+        Exception: what `propose` raised, once the packs that ran have ended.
         KeyboardInterrupt: Ctrl-C; Tune takes the signal for itself, and ends with packs left over.
     """
-    searcher = PackSearcher(packs, deaths_allowed, on_lost)
+    searcher = PackSearcher(packs, deaths_allowed, on_lost, propose)
 
     def report(progress: Progress) -> None:
         searcher.note(progress)
@@ -270,5 +291,7 @@ def train_packs(
         ).fit()
     finally:
         shutil.rmtree(storage, ignore_errors=True)
+    if searcher.error is not None:
+        raise searcher.error
     if searcher.has_more:
         raise KeyboardInterrupt

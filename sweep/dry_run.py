@@ -10,6 +10,7 @@ from rich.table import Table
 from sweep.cost import CostModel
 from sweep.plan_file import plan_table
 from sweep.settings import Settings
+from wae_core.flops import show_flops
 from wae_core.run import Run
 
 HOURS_A_YEAR = 8766
@@ -47,20 +48,11 @@ def _table(rows: Sequence[tuple[str, int, int, int, int, float]]) -> Table:
         table.add_row(
             algorithm,
             *(f"{count:,}" for count in (models, steps, images)),
-            _with_prefix(flops),
+            show_flops(flops),
             f"{hours:,.0f}" if hours >= 1000 else f"{hours:#.4g}",
             f"{hours / total_hours:.1%}",
         )
     return table
-
-
-def _with_prefix(flops: int) -> str:
-    """Four digits and the unit: 1384348829690207523840 is 1.384 ZFLOP."""
-    value, prefixes = float(flops), iter(" kMGTPEZYR")
-    prefix = next(prefixes)
-    while value >= 999.95:
-        value, prefix = value / 1000, next(prefixes)
-    return f"{value:#.4g} {prefix}FLOP"
 
 
 def _about_the_hours(settings: Settings, cost: CostModel, hours: float) -> str:

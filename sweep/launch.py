@@ -4,30 +4,39 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from sweep import study_file
 from sweep.attempt import Progress, WorkerContext, publish_failure
+from sweep.attempts import note_dropped_rows
 from sweep.checks import SettingsError
 from sweep.cost import CostModel
 from sweep.dry_run import print_plan
 from sweep.lock import Check, results_lock
 from sweep.pack_size import pack_sizes
-from sweep.plan import check_trainable, pack_runs, plan_runs
-from sweep.plan_file import extend_plan
+from sweep.plan import Pack, check_trainable, draw_configuration, pack_runs, plan_runs
+from sweep.plan_file import extend_plan, planned_runs
 from sweep.progress import ProgressDisplay
 from sweep.redaction import without_credentials
 from sweep.results import StudyFolder, Tables
-from sweep.schema import RunRow
-from sweep.settings import Settings
+from sweep.rungs import rungs
+from sweep.schedule import Schedule, standings
+from sweep.schema import FAILED, RunRow
+from sweep.settings import Settings, Study
 from sweep.status import print_status
 from sweep.table_keeper import TableKeeper, delete_served
 from sweep.tracking import Mirror, default_uri
 from wae_core.data import image_shape
 from wae_core.run import Run
 from wae_core.storage import try_to_write
+
+if TYPE_CHECKING:
+    from sweep.optuna_search import OptunaSearch
 
 SECONDS_FOR_MIRROR = 60.0
 STAND_IN = (
@@ -44,39 +53,55 @@ def launch(settings: Settings, console: Console) -> None:
         ResultsError: the plan or a table of the results folder is damaged, or of another version.
     """
     study = settings.study
-    runs = [run for algorithm in settings.algorithms for run in plan_runs(study, algorithm, settings.budget)]
+    # Where configurations are proposed later, random draws stand for what they cost.
+    drawn = [run for algorithm in settings.algorithms for run in plan_runs(study, algorithm, settings.budget)]
     is_stand_in = study.protocol.dataset == "digits"
     if is_stand_in:
         console.print(STAND_IN)
     _announce(settings, console)
-    cost = _cost_model(settings, runs)
+    cost = _cost_model(settings, drawn)
+    if study.optuna is not None:
+        from sweep.optuna_search import make_sampler  # a second: only who asks for it pays for that
+
+        make_sampler(study.optuna.sampler, study.seed, settings.algorithms[0], 0)
     if settings.dry_run:
         _learn_from_folder(cost, settings)
-        print_plan(settings, runs, cost, console)
+        print_plan(settings, drawn, cost, console)
+        if study.optuna is not None:
+            console.print("Optuna will propose others; these are random draws, for what they would cost")
+        if study.asha is not None:
+            console.print("what asha saves on them goes into more configurations, for the same steps in all")
         return
     check_trainable(settings)
     folder = _open(settings)
     with results_lock(folder.root / "lock") as check:
-        for difference in study_file.claim(folder, study, settings.failures):
+        shape = image_shape(study.protocol.dataset, settings.data)
+        for difference in study_file.claim(folder, study, settings.failures, shape):
             console.print(f"the search space is wider than this folder's was: {difference}")
-        extend_plan(folder, runs)
+        is_planned_ahead = study.optuna is None and study.asha is None
+        extend_plan(folder, drawn if is_planned_ahead else [])
         tables = Tables(folder)
         delete_served(folder, tables, tables.run_ids(), settings.keep_best)
         if settings.retry_failed:
+            failed = [row.run_id for row in tables.rows() if row.status == FAILED]
             console.print(f"failed runs that are tried again: {tables.drop_failed()}")
+            note_dropped_rows(folder, failed)
+        ended = tables.rows()
+        search = _open_search(settings, folder, ended)
+        schedule = None if is_planned_ahead else _open_schedule(settings, folder, ended, search)
         done = tables.run_ids()
-        missing = [run for run in runs if run.run_id not in done]
+        missing = [run for run in (drawn if schedule is None else schedule.runs) if run.run_id not in done]
         problems: list[str] = []
         mirror = Mirror(settings.tracking or default_uri(folder.root.parent), folder, study.name, problems.append)
         mirror.start()
         mirror.catch_up()
         try:
-            if missing:
+            if missing or (schedule is not None and schedule.has_more):
                 console.print(f"starting Ray and the workers; results go to {folder.root}")
-                ended = tables.rows()
                 for row in ended:
                     cost.learn(row)
-                _Sweep(settings, folder, tables, mirror, cost, console, check).train(runs, missing, ended)
+                sweep = _Sweep(settings, folder, tables, mirror, cost, console, check, search, schedule)
+                sweep.train(drawn, missing, ended)
             else:
                 console.print("every run of this budget has its row: nothing to train")
         finally:
@@ -100,13 +125,19 @@ class _Sweep:
     cost: CostModel
     console: Console
     check: Check
+    search: OptunaSearch | None
+    schedule: Schedule | None
 
-    def train(self, runs: Sequence[Run], missing: Sequence[Run], ended: Sequence[RunRow]) -> None:
+    def train(self, drawn: Sequence[Run], missing: Sequence[Run], ended: Sequence[RunRow]) -> None:
+        """Train what is missing, or what the schedule says; `drawn` stands for what is not planned yet."""
         # Imported here: bad input, and a launch with nothing to do, need not wait for Ray.
         from sweep.driver import measure_pack, ray_session, train_packs
 
-        planned = {run.run_id for run in runs}
-        display = ProgressDisplay(self.console, runs, [row for row in ended if row.run_id in planned], self.cost)
+        search, schedule = self.search, self.schedule
+        planned = {run.run_id: run for run in [*drawn, *(schedule.runs if schedule else [])]}
+        display = ProgressDisplay(
+            self.console, list(planned.values()), [row for row in ended if row.run_id in planned], self.cost
+        )
         cluster = self.settings.cluster
         data, inception = self.settings.data.absolute(), self.settings.inception
         context = WorkerContext(
@@ -122,6 +153,10 @@ class _Sweep:
         def on_progress(progress: Progress) -> None:
             if progress.row is not None:
                 self.cost.learn(progress.row)
+                if search is not None:
+                    search.note(progress.row)
+            if schedule is not None:
+                schedule.note(progress)
             display.update(progress)
             if progress.evaluation is not None:
                 self.mirror.evaluation(progress.run, progress.evaluation)
@@ -133,20 +168,45 @@ class _Sweep:
             reason = f"its worker process died {deaths} times without a new checkpoint"
             on_progress(Progress(run, row=publish_failure(run, 1, context, reason)))
 
+        def propose() -> list[Pack]:
+            task = None if schedule is None else schedule.next()
+            if task is None:
+                return []
+            if task.is_new:
+                extend_plan(self.folder, task.runs)  # before the first of them starts
+                display.plan(task.runs)
+            packs = pack_runs(task.runs, self.cost.seconds, sizes)
+            return [replace(pack, until=task.until, stopped_because=task.stopped_because) for pack in packs]
+
         with ray_session(cluster) as workers:
+            if schedule is not None and workers > 1:
+                what = "what asha stops" if search is None else "what Optuna proposes"
+                self.console.print(
+                    f"with {workers} workers, {what} hangs on which run ends first: it is not reproducible "
+                    "(with cluster.workers=1 it is)"
+                )
             sizes = pack_sizes(
                 self.folder,
-                missing,
+                missing if schedule is None else [*missing, *_one_of_each_architecture(self.settings.study, drawn)],
                 self.cost.seconds,
                 cluster,
                 lambda run, sizes: measure_pack(run, sizes, context, cluster),
                 self.console,
             )
-            packs = pack_runs(missing, self.cost.seconds, sizes)
+            packs = pack_runs(missing, self.cost.seconds, sizes) if schedule is None else []
             self.mirror.wait_ready(SECONDS_FOR_MIRROR)
             keep_best, deaths = self.settings.keep_best, self.settings.failures.worker_deaths
             with TableKeeper(self.folder, self.tables, keep_best, self.check), display:
-                train_packs(packs, context, cluster, workers, deaths, on_progress, on_lost)
+                train_packs(packs, context, cluster, workers, deaths, on_progress, on_lost, propose)
+
+
+def _one_of_each_architecture(study: Study, drawn: Sequence[Run]) -> list[Run]:
+    """A run of every architecture that may be proposed."""
+    (line,) = [line for line in study.space.hyperparameters if line.name == "architecture"]
+    return [
+        replace(drawn[0], hyperparameters=replace(drawn[0].hyperparameters, architecture=str(architecture)))
+        for architecture in line.distribution.support
+    ]
 
 
 def _announce(settings: Settings, console: Console) -> None:
@@ -158,6 +218,12 @@ def _announce(settings: Settings, console: Console) -> None:
         f"{configurations} configuration{'s' * (configurations > 1)} × {study.seeds} seeds = {models} models each, "
         f"{study.protocol.steps:,} steps and {len(study.protocol.evaluation_steps)} evaluations"
     )
+    if study.asha is not None:
+        decisions = ", ".join(map(str, rungs(study.protocol.evaluation_steps, study.asha)))
+        console.print(
+            f"asha (η = {study.asha:g}) decides at step {decisions or '– (there is one evaluation)'}; "
+            "the steps it saves go into more configurations"
+        )
     if models < budget:
         console.print(f"BUDGET={budget} is never exceeded; BUDGET={models + study.seeds} would complete one more")
 
@@ -199,15 +265,49 @@ def _open(settings: Settings) -> StudyFolder:
     return folder
 
 
+def _open_search(settings: Settings, folder: StudyFolder, ended: Sequence[RunRow]) -> OptunaSearch | None:
+    """The search that proposes configurations; None where they are drawn.
+
+    Raises:
+        SettingsError: Optuna's storage cannot be used.
+    """
+    study = settings.study
+    if study.optuna is None:
+        return None
+    from sweep.optuna_search import OptunaSearch
+
+    storage = settings.optuna_storage or folder.root / "optuna.journal"
+    assert isinstance(storage, Path)  # for results in an object store it is given
+    return OptunaSearch(study, settings.algorithms, storage, planned_runs(folder, study), ended)
+
+
+def _open_schedule(
+    settings: Settings, folder: StudyFolder, ended: Sequence[RunRow], search: OptunaSearch | None
+) -> Schedule:
+    """What decides, while the sweep runs, what is trained next."""
+    study = settings.study
+    return Schedule(
+        study,
+        settings.algorithms,
+        settings.budget,
+        partial(draw_configuration, study) if search is None else search.propose,
+        planned_runs(folder, study),
+        standings(folder, ended),
+    )
+
+
 def _say_what_next(settings: Settings, folder: StudyFolder, console: Console) -> None:
     results = "" if str(settings.results) == "results" else f" RESULTS={settings.results}"
     results += f" TRACKING={without_credentials(settings.tracking)}" if settings.tracking else ""
     study = settings.study
     algorithm = "" if len(settings.algorithms) > 1 else f" ALG={settings.algorithms[0]}"
+    search = ("" if study.optuna is None else " SEARCH=optuna") + ("" if study.asha is None else " SCHEDULER=asha")
     larger = 10 * study.seeds if settings.budget < 10 * study.seeds else 2 * settings.budget
     console.print("What next:", style="bold")
     console.print(f"  make ui{results}                        browse every run in MLflow", highlight=False)
-    console.print(f"  make sweep{algorithm} BUDGET={larger}{results}          continue with more", highlight=False)
+    console.print(
+        f"  make sweep{algorithm} BUDGET={larger}{search}{results}          continue with more", highlight=False
+    )
     console.print(
         f"  python -c \"import pandas as pd; print(pd.read_parquet('{folder.root / 'runs'}'))\"",
         highlight=False,

@@ -20,9 +20,25 @@ from wae_core.run import Hyperparameters, Run
 
 @dataclass(frozen=True)
 class Pack:
-    """Runs of equal tensor shapes that one worker trains together."""
+    """Runs of equal tensor shapes that one worker trains together.
+
+    until: the step at which they pause; None for their last.
+    stopped_because: why they do not pause there but end, short of their last step.
+    """
 
     runs: tuple[Run, ...]
+    until: int | None = None
+    stopped_because: str | None = None
+
+    @property
+    def last_step(self) -> int:
+        """Of this pack's training."""
+        return self.until or self.runs[0].protocol.steps
+
+    @property
+    def pauses(self) -> bool:
+        """Whether the runs are left unfinished, for the scheduler's decision."""
+        return self.last_step < self.runs[0].protocol.steps and self.stopped_because is None
 
 
 def plan_runs(study: Study, algorithm: str, budget: int) -> list[Run]:
@@ -30,17 +46,19 @@ def plan_runs(study: Study, algorithm: str, budget: int) -> list[Run]:
 
     A pure function: a larger budget gives the same runs and then more.
     """
+    return [run for index in range(budget // study.seeds) for run in draw_configuration(study, algorithm, index)]
+
+
+def draw_configuration(study: Study, algorithm: str, index: int) -> list[Run]:
+    """The runs of one configuration that is drawn at random."""
+    values = study.space.sample(algorithm, index, study.seed)
+    return seeded_runs(study, algorithm, index, Hyperparameters(**values))  # type: ignore[arg-type]
+
+
+def seeded_runs(study: Study, algorithm: str, index: int, hyperparameters: Hyperparameters) -> list[Run]:
+    """One run of the configuration for each of the study's seeds."""
     return [
-        Run(
-            study=study.name,
-            study_seed=study.seed,
-            algorithm=algorithm,
-            config_index=index,
-            seed=seed,
-            hyperparameters=Hyperparameters(**study.space.sample(algorithm, index, study.seed)),  # type: ignore[arg-type]
-            protocol=study.protocol,
-        )
-        for index in range(budget // study.seeds)
+        Run(study.name, study.seed, algorithm, index, seed, hyperparameters, study.protocol)
         for seed in range(study.seeds)
     ]
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweep.parquet import read_table, write_table
 from sweep.results import StudyFolder
-from wae_core.run import Run
+from sweep.settings import Study
+from wae_core.run import Hyperparameters, Run
 
 PLAN = pa.schema(
     [
@@ -73,3 +75,25 @@ def extend_plan(folder: StudyFolder, runs: Sequence[Run]) -> None:
         if len(table) == len(earlier):
             return
     write_table(folder.plan_file, table)
+
+
+def planned_runs(folder: StudyFolder, study: Study) -> list[Run]:
+    """The runs of plan.parquet, in the order in which they were planned.
+
+    Raises:
+        ResultsError: as `read_plan` does.
+    """
+    if not folder.plan_file.exists():
+        return []
+    return [
+        Run(
+            study=study.name,
+            study_seed=study.seed,
+            algorithm=row["algorithm"],
+            config_index=row["config_index"],
+            seed=row["seed"],
+            hyperparameters=Hyperparameters(**{field.name: row[field.name] for field in fields(Hyperparameters)}),
+            protocol=study.protocol,
+        )
+        for row in read_plan(folder).to_pylist()
+    ]

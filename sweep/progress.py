@@ -14,7 +14,7 @@ from rich.table import Table
 
 from sweep.attempt import Progress
 from sweep.cost import CostModel, Kind, kind
-from sweep.schema import STATUSES, RunRow
+from sweep.schema import COMPLETED, STATUSES, RunRow
 from wae_core.run import Run
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -35,15 +35,16 @@ class ProgressDisplay:
         self._best: dict[str, float] = {}
         for row in ended:
             self._note_fid(row.algorithm, row.best_fid)
-        self._running: dict[str, tuple[Run, float]] = {}  # run_id: run, fraction done
+        self._running: dict[str, tuple[Run, float]] = {}  # run_id: run, fraction done; those that pause included
+        self._paused: set[str] = set()  # run_ids
         self._missing = len(planned) - len(ended)
         self._cost = cost
         self._flops_done: Counter[Kind] = Counter()  # since `__enter__`
         self._flops_left: Counter[Kind] = Counter()
         has_row = {row.run_id for row in ended}
-        for run in planned:
-            if run.run_id not in has_row:
-                self._flops_left[kind(run)] += cost.flops(run)
+        self._to_train = {run.run_id: run for run in planned if run.run_id not in has_row}
+        for run in self._to_train.values():
+            self._flops_left[kind(run)] += cost.flops(run)
         self._ended_here = 0
         self._last_problem = -math.inf
         self._began = self._last_line = time.monotonic()
@@ -59,6 +60,20 @@ class ProgressDisplay:
         if self._console.is_terminal:
             self._live.stop()
 
+    def plan(self, runs: Sequence[Run]) -> None:
+        """Take these, which are to be trained now, for the planned runs of the same run_ids.
+
+        Runs beyond the planned ones add no work: those that were stopped early have left it to them.
+        """
+        for run in runs:
+            if run.run_id in self._to_train:
+                for sign, each in ((-1, self._to_train[run.run_id]), (1, run)):
+                    self._flops_left[kind(each)] += sign * self._cost.flops(each)
+            else:
+                self._planned[run.algorithm] += 1
+                self._missing += 1
+            self._to_train[run.run_id] = run
+
     def update(self, progress: Progress) -> None:
         """Take in one report of a worker."""
         run = progress.run
@@ -67,12 +82,19 @@ class ProgressDisplay:
             self._console.print(progress.problem, style="yellow")
         if progress.evaluation is not None:
             self._running[run.run_id] = (run, progress.evaluation.step / run.protocol.steps)
+            self._paused.discard(run.run_id)
             self._note_fid(run.algorithm, progress.evaluation.fid)
+        if progress.rung_fid is not None:
+            self._paused.add(run.run_id)
         if progress.row is not None:
             # Done before it stops running: the display's own thread divides by what is done.
-            self._flops_done[kind(run)] += self._cost.flops(run)
-            self._flops_left[kind(run)] -= self._cost.flops(run)
+            flops = self._cost.flops(run)
+            if progress.row.status == COMPLETED:  # what a run was stopped short of is left to others
+                flops = round(flops * progress.row.share_done)
+            self._flops_done[kind(run)] += flops
+            self._flops_left[kind(run)] -= flops
             self._running.pop(run.run_id, None)
+            self._paused.discard(run.run_id)
             self._note_fid(run.algorithm, progress.row.best_fid)
             self._statuses[run.algorithm, progress.row.status] += 1
             self._ended_here += 1
@@ -113,7 +135,7 @@ class ProgressDisplay:
         words = [f"{counts[status]} {status}" for status in STATUSES if counts[status] or status == "completed"]
         best = ", ".join(f"{algorithm} {fid:.1f}" for algorithm, fid in sorted(self._best.items()))
         return (
-            f"{', '.join(words)} of {sum(self._planned.values())}; {len(self._running)} running; "
+            f"{', '.join(words)} of {sum(self._planned.values())}; {len(self._running) - len(self._paused)} running; "
             f"{self._rate()}; best FID: {best or '–'}"
         )
 
@@ -122,7 +144,10 @@ class ProgressDisplay:
         for name in ("algorithm", "planned", *STATUSES, "running", "best FID"):
             table.add_column(name, justify="left" if name == "algorithm" else "right")
         for algorithm in self._algorithms:
-            running = sum(1 for run, _ in self._running.values() if run.algorithm == algorithm)
+            running = sum(
+                run.algorithm == algorithm and run_id not in self._paused
+                for run_id, (run, _) in list(self._running.items())
+            )
             best = self._best.get(algorithm)
             table.add_row(
                 algorithm,

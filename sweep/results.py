@@ -32,6 +32,7 @@ class StudyFolder:
         self.study_file = self.root / "study.yaml"
         self.plan_file = self.root / "plan.parquet"
         self.real_images_file = self.root / "real_images.json"
+        self.attempts_file = self.root / "attempts.parquet"
         self.records = self.root / "records"
         self.damaged = self.root / "damaged"  # records that could not be read
 

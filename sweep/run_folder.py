@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import json
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from typing import Any
 
 from torch import Tensor
 
-from wae_core.checkpoint import newest_checkpoint, save_checkpoint
+from wae_core.checkpoint import CheckpointError, newest_checkpoint, read_manifest, save_checkpoint
 from wae_core.selection import Evaluation, select_checkpoint
 from wae_core.storage import TEMPORARIES, Location, delete_folder, listed, write_atomically
 
 ATTEMPT = "attempt-"
+START = "start.json"
 BEST = "best.safetensors"
 
 
@@ -35,6 +39,23 @@ class History:
         """The evaluation of the checkpoint that the run keeps, so far."""
         return select_checkpoint(self.evaluations)
 
+    @property
+    def seconds(self) -> float:
+        """Device-seconds of training and evaluation."""
+        return self.train_seconds + self.eval_seconds
+
+
+@dataclass(frozen=True)
+class AttemptRecord:
+    """How far an attempt brought its run, by its note at the start and its newest checkpoint."""
+
+    attempt: str  # its folder's name
+    started_at: str  # ISO 8601, UTC
+    from_step: int
+    to_step: int
+    from_seconds: float  # as `History.seconds`
+    to_seconds: float
+
 
 class RunFolder:
     """`work/<run_id>/`: attempts never share a folder, so an orphan that writes on harms nobody."""
@@ -49,8 +70,8 @@ class RunFolder:
         """How often the run was begun."""
         return sum(1 for _ in self.path.glob(f"{ATTEMPT}*"))
 
-    def begin_attempt(self) -> None:
-        """Create the folder of the next attempt, into which `save` writes."""
+    def begin_attempt(self, history: History) -> None:
+        """Create the folder of the next attempt, into which `save` writes, and note there what it goes on from."""
         self.path.mkdir(parents=True, exist_ok=True)
         for number in itertools.count(1):
             path = self.path / f"{ATTEMPT}{number:03d}"
@@ -59,7 +80,27 @@ class RunFolder:
             except FileExistsError:
                 continue
             self._attempt = path
+            start = {
+                "started_at": datetime.now(UTC).isoformat(),
+                "step": history.step,
+                "seconds": history.seconds,
+            }
+            write_atomically(path / START, json.dumps(start).encode())
             return
+
+    def attempt_records(self) -> list[AttemptRecord]:
+        """Every attempt that noted its start, whether it lives, ended or died."""
+        records = []
+        for path in listed(self.path, f"{ATTEMPT}*"):
+            try:
+                start = json.loads((path / START).read_bytes())
+            except (OSError, ValueError):
+                continue  # it died before it had done anything
+            reached = max(self._reached(path), (start["step"], start["seconds"]))
+            records.append(
+                AttemptRecord(path.name, start["started_at"], start["step"], reached[0], start["seconds"], reached[1])
+            )
+        return records
 
     def save(self, tensors: dict[str, Tensor], history: History) -> None:
         """Write a training checkpoint of this attempt, and delete those of it that nothing needs any more.
@@ -81,11 +122,17 @@ class RunFolder:
             if found is None:
                 continue
             tensors, content = found
-            evaluations = tuple(Evaluation(**evaluation) for evaluation in content.pop("evaluations"))
-            history = History(**content, evaluations=evaluations)
+            history = _history(content)
             if history.best is None or self.tensors_at(history.best.step) is not None:
                 return history, tensors
         return History(datetime.now(UTC).isoformat()), None
+
+    def newest(self) -> History | None:
+        """What the newest whole manifest of any attempt says; its tensors may be damaged."""
+        for path in sorted(self._checkpoints("*"), key=lambda path: path.name, reverse=True):
+            with contextlib.suppress(CheckpointError):
+                return _history(read_manifest(path))
+        return None
 
     def tensors_at(self, step: int) -> dict[str, Tensor] | None:
         """Those of any attempt's valid checkpoint of `step`, if there is one."""
@@ -118,5 +165,21 @@ class RunFolder:
         best = {history.best.step for history in self._saved if history.best}
         return best | {history.step for history in self._saved}
 
+    @staticmethod
+    def _reached(attempt: Location) -> tuple[int, float]:
+        """Step and seconds of the newest checkpoint whose manifest is whole."""
+        for path in reversed(listed(attempt, "step-*.safetensors")):
+            try:
+                content = read_manifest(path)
+            except CheckpointError:
+                continue
+            return content["step"], content["train_seconds"] + content["eval_seconds"]
+        return 0, 0.0
+
     def _checkpoints(self, step: str) -> list[Location]:
         return list(self.path.glob(f"{ATTEMPT}*/step-{step}.safetensors"))
+
+
+def _history(content: dict[str, Any]) -> History:
+    evaluations = tuple(Evaluation(**evaluation) for evaluation in content["evaluations"])
+    return History(**(content | {"evaluations": evaluations}))

@@ -60,12 +60,17 @@ class RunRow:
     cpu_seconds: float  # CPU time of training and evaluation, all attempts that left a checkpoint
     device: str
     host: str
-    attempts: int
+    attempts: int  # times that a worker took it up: after a death, an exception, or a pause
     pack_size: int
     git_commit: str
     started_at: datetime  # UTC
     ended_at: datetime  # UTC
     checkpoint_path: str | None  # of the best checkpoint, relative to the study's folder
+
+    @property
+    def share_done(self) -> float:
+        """Of the planned steps; below 1 where the run was stopped early, diverged or failed."""
+        return min(1.0, self.steps_done / self.steps_planned)
 
 
 @dataclass(frozen=True)

@@ -24,24 +24,35 @@ from wae_core.run import ALGORITHMS, Protocol
 from wae_core.storage import Location, ObjectPath, location
 
 CONF = Path(__file__).parent / "conf"
-PATHS = ("results", "space", "data", "inception", "tracking")
+PATHS = ("results", "space", "data", "inception", "tracking", "optuna.storage")
 LARGEST_BUDGET = 1_000_000
 RETRIES = ("none", "failed")
-SEARCHES = ("random",)
+SEARCHES = ("random", "optuna")
+SCHEDULERS = ("none", "asha")
 DEVICES = ("cpu", "cuda", "xla")
 FAILURES = ("tries", "worker_deaths")
 RESOURCES = ("cpus_per_worker", "gpus_per_worker", "tpus_per_worker")
 
 
 @dataclass(frozen=True)
+class Optuna:
+    """How Optuna proposes."""
+
+    sampler: str  # tpe, qmc, or the path of a class
+    quantile: float | None  # of a configuration's best FIDs that it is told; None: their mean
+
+
+@dataclass(frozen=True)
 class Study:
     """What is studied: everything that must not change while a results folder grows."""
 
-    name: str  # the results folder's: "<study>" or "<study>-<space>"
+    name: str  # the results folder's: <study>[-<space>][-optuna][-asha]
     seed: int
     seeds: int
     space: SearchSpace
     protocol: Protocol
+    optuna: Optuna | None = None  # None: configurations are drawn at random
+    asha: float | None = None  # its reduction factor η; None: every run gets all its steps
 
 
 @dataclass(frozen=True)
@@ -83,6 +94,7 @@ class Settings:
     keep_best: int | None  # models of each algorithm whose weights are kept; None: all
     cluster: Cluster
     dry_run: bool
+    optuna_storage: Path | None = None  # None: in the study's results folder
 
 
 def load_settings(words: Sequence[str]) -> Settings:
@@ -107,15 +119,29 @@ def load_settings(words: Sequence[str]) -> Settings:
     if budget > LARGEST_BUDGET:
         raise SettingsError(f"budget is {budget}, but it is at most {LARGEST_BUDGET} models per algorithm")
     results, keep_best = _results(config["results"]), config["keep_best"]
+    search = checks.one_of("search", config["search"], SEARCHES)
+    scheduler = checks.one_of("scheduler", config["scheduler"], SCHEDULERS)
+    for key, chosen, owner in (("search", search, "optuna"), ("scheduler", scheduler, "asha")):
+        given = [word for word in words if word.startswith(f"{owner}.")]
+        if given and chosen != owner:
+            raise SettingsError(f"{given[0]!r} is for {owner}, but {key} is {chosen!r}: give {key}={owner} as well")
+    optuna = _optuna(config["optuna"]) if search == "optuna" else None
+    storage = config.get("optuna.storage")
+    if optuna and storage is None and isinstance(results, ObjectPath):
+        raise SettingsError(
+            f"results is {str(results)!r}, where Optuna's journal cannot be: give optuna.storage=a local path"
+        )
     return Settings(
-        study=_study(config["study"], config["space"], seeds),
+        study=_study(
+            config["study"], config["space"], seeds, optuna, _asha(config["asha"]) if scheduler == "asha" else None
+        ),
         algorithms=ALGORITHMS if algorithm == "all" else (algorithm,),
         budget=budget,
         results=results,
         tracking=_tracking(config["tracking"], results),
         data=Path(checks.text("data", config["data"])),
         inception=None if config["inception"] is None else Path(checks.text("inception", config["inception"])),
-        search=checks.one_of("search", config["search"], SEARCHES),
+        search=search,
         retry_failed=checks.one_of("retry", config["retry"], RETRIES) == "failed",
         failures=FailurePolicy(
             **{key: checks.integer(f"failures.{key}", config["failures"][key], minimum=1) for key in FAILURES}
@@ -124,6 +150,7 @@ def load_settings(words: Sequence[str]) -> Settings:
         keep_best=None if keep_best is None else checks.integer("keep_best", keep_best, minimum=1),
         cluster=_cluster(config["cluster"]),
         dry_run=checks.boolean("dry_run", config["dry_run"]),
+        optuna_storage=None if storage is None else Path(checks.text("optuna.storage", storage)),
     )
 
 
@@ -135,7 +162,8 @@ def studies() -> list[str]:
 def _check_keys(words: Sequence[str]) -> None:
     """Refuse what Hydra would answer with a page: words without '=', unknown keys, unknown files of a group."""
     groups = {"study": studies(), "cluster": sorted(path.stem for path in (CONF / "cluster").glob("*.yaml"))}
-    known = {"alg", "budget", *PATHS, "search", "retry", "checkpoint_steps", "keep_best", "dry_run", *groups}
+    known = {"alg", "budget", *PATHS, "search", "scheduler", "retry", "checkpoint_steps", "keep_best", "dry_run"}
+    known |= {"optuna.sampler", "optuna.quantile", "asha.reduction", *groups}
     known |= {f"failures.{key}" for key in FAILURES}
     for group, names in groups.items():
         known |= {f"{group}.{key!s}" for key in OmegaConf.load(CONF / group / f"{names[0]}.yaml")}
@@ -208,16 +236,36 @@ def _tracking(value: object, results: Location) -> str | None:
     return text
 
 
-def _study(values: Mapping[str, Any], space: object, seeds: int) -> Study:
+def _optuna(values: Mapping[str, Any]) -> Optuna:
+    quantile = values["quantile"]
+    if quantile is not None and checks.non_negative("optuna.quantile", quantile) > 1:
+        raise SettingsError(f"optuna.quantile is {quantile!r}, but it is a number in [0, 1], or null for the mean")
+    return Optuna(
+        sampler=checks.text("optuna.sampler", values["sampler"]),
+        quantile=None if quantile is None else float(quantile),
+    )
+
+
+def _asha(values: Mapping[str, Any]) -> float:
+    reduction = checks.positive("asha.reduction", values["reduction"])
+    if reduction <= 1:
+        raise SettingsError(f"asha.reduction is {reduction:g}, but it is a number above 1, e.g. 3")
+    return reduction
+
+
+def _study(values: Mapping[str, Any], space: object, seeds: int, optuna: Optuna | None, asha: float | None) -> Study:
     name = checks.name("study.name", values["name"])
     own = search_spaces.load(checks.text("study.space", values["space"]))
     loaded = own if space is None else search_spaces.load(checks.text("space", space))
+    suffixes = ((loaded.name, loaded != own), ("optuna", optuna is not None), ("asha", asha is not None))
     return Study(
-        name=name if loaded == own else f"{name}-{loaded.name}",
+        name="-".join([name, *[word for word, holds in suffixes if holds]]),
         seed=checks.integer("study.seed", values["seed"], minimum=0),
         seeds=seeds,
         space=loaded,
         protocol=_protocol(values),
+        optuna=optuna,
+        asha=asha,
     )
 
 

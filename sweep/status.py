@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sweep.ledger import print_ledger
 from sweep.parquet import ResultsError
 from sweep.plan_file import read_plan
 from sweep.results import StudyFolder
@@ -69,6 +70,7 @@ def print_status(folder: StudyFolder, console: Console) -> None:
             "–" if pd.isna(row["best_run"]) else row["best_run"],
         )
     console.print(table)
+    print_ledger(folder, console)
     if folder.real_images_file.exists():
         console.print(_real_images(folder.real_images_file))
     if len(runs):

@@ -6,34 +6,42 @@ import json
 import platform
 import reprlib
 import subprocess
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from importlib.metadata import version
 from itertools import zip_longest
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import yaml
 
+from search_spaces import SearchSpace
+from search_spaces.distributions import Distribution
 from sweep.checks import SettingsError
 from sweep.plan_file import read_plan
 from sweep.results import StudyFolder
 from sweep.schema import SCHEMA_VERSION
 from sweep.settings import FailurePolicy, Study
 from wae_core.features import features_name
+from wae_core.flops import Shape
 from wae_core.run import Hyperparameters
 from wae_core.storage import write_atomically
 
 PACKAGES = ("torch", "numpy", "ray", "mlflow", "pandas", "pyarrow", "safetensors")
 
+BEFORE = {"search": "random", "scheduler": "none"}  # in a study file that is older than the key
 PROVENANCE = ("failures", "git_commit", "python", "packages")  # behind what must not change
 
 
-def claim(folder: StudyFolder, study: Study, failures: FailurePolicy) -> list[str]:
+def claim(folder: StudyFolder, study: Study, failures: FailurePolicy, image_shape: Shape | None = None) -> list[str]:
     """Write study.yaml, or check that the one there is of the same study, with the same space or a wider one.
 
     A space is wider than the stored one if it draws every planned configuration as the plan has it, so that it
-    changes only what is still to be drawn. Then study.yaml records it, and the differences are returned as lines.
-    The failure policy may differ from launch to launch; study.yaml records the last one.
+    changes only what is still to be drawn; where Optuna proposes, if it allows every planned configuration. Then
+    study.yaml records it, and the differences are returned as lines. The failure policy may differ from launch to
+    launch; study.yaml records the last one.
+    `image_shape`, (C, H, W), is written for the ledger, which counts FLOPs where the data are not at hand.
 
     Raises:
         SettingsError: the folder belongs to another version of the study; the sentence names the first difference,
@@ -43,6 +51,7 @@ def claim(folder: StudyFolder, study: Study, failures: FailurePolicy) -> list[st
     if not path.exists():
         document = identity | {
             "failures": asdict(failures),
+            "image_shape": list(image_shape) if image_shape else None,
             "git_commit": git_commit(),
             "python": platform.python_version(),
             "packages": {package: version(package) for package in PACKAGES},
@@ -65,7 +74,7 @@ def widening(folder: StudyFolder, study: Study) -> list[str]:
     """
     path, identity = folder.study_file, _identity(study)
     try:
-        document = yaml.safe_load(path.read_bytes())
+        document = BEFORE | yaml.safe_load(path.read_bytes())
         stored = {key: document[key] for key in (*identity, *PROVENANCE)}  # else it was cut off
     # Beside YAMLError, PyYAML lets bare errors through: for a date like 2018-02-30, !!bool maybe, endless nesting.
     except (OSError, yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
@@ -91,16 +100,41 @@ def widening(folder: StudyFolder, study: Study) -> list[str]:
 
 
 def _moved_configuration(folder: StudyFolder, study: Study) -> str:
-    """The first planned configuration that the study's space draws otherwise, in words; empty if there is none."""
+    """The first planned configuration that the study's space draws otherwise, in words; empty if there is none.
+
+    Optuna's proposals hang on no index: of them, the first that the space does not allow.
+    """
     if not folder.plan_file.exists():
         return ""
     plan = read_plan(folder).to_pylist()
     for row in {row["config_id"]: row for row in plan}.values():
+        if study.optuna is not None:
+            forbidden = _forbidden(study.space, row)
+            if forbidden:
+                return f"{row['config_id']} has {forbidden} {row[forbidden]}"
+            continue
         drawn = study.space.sample(row["algorithm"], row["config_index"], study.seed)
         for hyperparameter in fields(Hyperparameters):
             name = hyperparameter.name
             if row[name] != drawn.get(name):
                 return f"{row['config_id']} has {name} {row[name]} and not {drawn.get(name)}"
+    return ""
+
+
+def _forbidden(space: SearchSpace, planned: Mapping[str, Any]) -> str:
+    """The first hyperparameter of a planned configuration whose value the space does not allow; empty if none is."""
+
+    def choose(name: str, law: Distribution) -> Any:
+        value = planned[name]
+        allowed = value in law.support if isinstance(value, str | NoneType) else law.within(value, value) is not None
+        if not allowed:
+            raise LookupError(name)
+        return value
+
+    try:
+        space.configure(planned["algorithm"], choose)
+    except LookupError as error:
+        return str(error.args[0])
     return ""
 
 
@@ -124,6 +158,8 @@ def _identity(study: Study) -> dict[str, Any]:
         "protocol": asdict(study.protocol),
         "fid_features": features_name(study.protocol.fid_features),
         "space": study.space.as_dict(),
+        "search": {"optuna": asdict(study.optuna)} if study.optuna else "random",
+        "scheduler": {"asha": {"reduction": study.asha}} if study.asha else "none",
     }
     plain: dict[str, Any] = json.loads(json.dumps(identity))
     return plain

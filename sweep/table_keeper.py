@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 
+from sweep.attempts import record_attempts
 from sweep.lock import Check
 from sweep.results import StudyFolder, Tables
 from sweep.run_folder import RunFolder
@@ -46,6 +47,8 @@ def delete_served(folder: StudyFolder, tables: Tables, ended: Iterable[str], kee
 
     Weights go before the row's checkpoint_path: a crash in between leaves a row that the next call finds again.
     """
+    ended = list(ended)
+    record_attempts(folder, ended)  # how far they came stays on record
     for run_id in ended:
         RunFolder(folder.work(run_id)).delete_attempts()
     if keep_best is None:

@@ -38,8 +38,8 @@ def run_pack(pack: Pack, context: WorkerContext) -> Iterator[Progress]:
         runs, tries, reason = waiting.popleft()
         left = list(runs)
         try:
-            for progress in _attempt(runs, context) if tries else _fail(runs, context, reason):
-                if progress.row is not None:
+            for progress in _attempt(runs, pack, context) if tries else _fail(runs, context, reason):
+                if progress.is_last:
                     left.remove(progress.run)
                 yield progress
         except Exception as error:
@@ -86,20 +86,21 @@ def _wait_for_storage(run: Run, context: WorkerContext, error: Exception) -> Ite
             return
 
 
-def _attempt(runs: Sequence[Run], context: WorkerContext) -> Iterator[Progress]:
-    """Train the runs to their end; those that are at the same step together."""
-    attempts = [Attempt(run, len(runs), context) for run in runs]
+def _attempt(runs: Sequence[Run], pack: Pack, context: WorkerContext) -> Iterator[Progress]:
+    """Train the runs as far as the pack says; those that are at the same step together."""
+    attempts = [Attempt(run, pack, len(runs), context) for run in runs]
     attempts.sort(key=lambda attempt: attempt.state.step)
     for _, group in itertools.groupby(attempts, key=lambda attempt: attempt.state.step):
         live = list(group)
         while live:
-            yield from _train_until_one_ends(live, context)
-            yield from (attempt.finish() for attempt in live if attempt.has_ended)
-            live = [attempt for attempt in live if not attempt.has_ended]
+            if not live[0].is_done:  # else it was killed between its last checkpoint and the report
+                yield from _train_until_one_is_done(live, context)
+            yield from (attempt.finish() for attempt in live if attempt.is_done)
+            live = [attempt for attempt in live if not attempt.is_done]
 
 
-def _train_until_one_ends(attempts: Sequence[Attempt], context: WorkerContext) -> Iterator[Progress]:
-    """Train and score until a member has diverged or all have done their steps."""
+def _train_until_one_is_done(attempts: Sequence[Attempt], context: WorkerContext) -> Iterator[Progress]:
+    """Train and score until a member has diverged or all have come to where they end or pause."""
     runs, states = [attempt.run for attempt in attempts], [attempt.state for attempt in attempts]
     cpu_began = time.process_time()
     device = select_device(context.device)
@@ -107,6 +108,6 @@ def _train_until_one_ends(attempts: Sequence[Attempt], context: WorkerContext) -
         share = (time.process_time() - cpu_began) / len(attempts)
         for attempt, checkpoint in zip(attempts, checkpoints, strict=True):
             yield from attempt.take(checkpoint, share)
-        if any(attempt.has_ended for attempt in attempts):
+        if any(attempt.is_done for attempt in attempts):
             return
         cpu_began = time.process_time()

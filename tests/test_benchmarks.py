@@ -8,12 +8,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from sweep.attempt import WorkerContext
 from sweep.plan import Pack
 from sweep.results import StudyFolder, Tables
-from tests.benchmarks import orchestration
+from tests.benchmarks import orchestration, search
 from tests.benchmarks.measuring import Row, interleave, ratios
 from wae_core.run import Run
 
@@ -83,3 +85,33 @@ def test_rounds_alternate_and_ratios_are_taken_within_a_round() -> None:
 @pytest.mark.parametrize(("limits", "met"), [({}, None), ({"at_most": 2.0}, True), ({"at_most": 1.9}, False)])
 def test_target_is_met_or_not(limits: dict[str, float], met: bool | None) -> None:
     assert Row("figure", (2.0,), "ms", **limits).meets_target is met
+
+
+def test_searches_are_compared_by_the_lowest_fid_for_the_steps_of_so_many_models() -> None:
+    fids = {0: (5.0, 7.0), 1: (9.0, 1.0), 2: (6.0, 6.0), 3: (4.0, 4.0)}
+    runs = pd.DataFrame(
+        {
+            "config_index": index,
+            "best_fid": fid,
+            "status": "diverged" if fid == 1.0 else "completed",
+            "steps_planned": 10,
+            "steps_done": 5 if fid in (1.0, 6.0) else 10,  # the diverged one gives nothing back
+        }
+        for index, own in fids.items()
+        for fid in own
+    )
+    table = search.curves(runs, 8)
+    assert table["models"].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert table["best run"].tolist()[1:] == [5.0, 5.0, 5.0, 5.0, 5.0, 4.0, 4.0]
+    assert table["best configuration, mean over its seeds"].tolist()[1:] == [6.0, 6.0, 6.0, 6.0, 6.0, 4.0, 4.0]
+    assert table.iloc[0][["best run"]].isna().all(), "before the first configuration has ended"
+    both = pd.concat(
+        table.assign(**{name: table[name] - less for name in search.FIGURES}, search=kind, seed=seed)
+        for kind, less in (("random", 0.0), ("optuna", 1.0))
+        for seed in range(2)
+    )
+    gains = search.gains(both)
+    assert (gains["lower by"] == 1).all()
+    assert set(gains["lower in"]) == {"2 of 2"}
+    assert np.allclose(gains["standard error"], 0)
+    search.figure(both)

@@ -109,8 +109,8 @@ def test_packages_import_downwards_only(package: str, forbidden: set[str]) -> No
     assert {module: names for module, names in found.items() if names} == {}
 
 
-def test_analysis_sees_the_row_schema_and_the_checkpoint_reader_only() -> None:
-    allowed = {"sweep.schema", "wae_core.checkpoint"}
+def test_analysis_sees_the_row_schema_ashas_rule_and_the_checkpoint_reader_only() -> None:
+    allowed = {"sweep.schema", "sweep.rungs", "wae_core.checkpoint"}
     found = {
         module: {name for name in imports(module) if name.split(".")[0] in OURS and not name.startswith("analysis")}
         for module in MODULES
@@ -138,6 +138,10 @@ def test_one_module_imports_mlflow() -> None:
     assert importers_of("mlflow") == {"sweep.mlflow_study"}
 
 
+def test_optuna_is_imported_where_it_proposes_alone() -> None:
+    assert importers_of("optuna") == {"sweep.optuna_search", "sweep.optuna_space"}
+
+
 def test_importing_the_training_loop_loads_no_heavy_package() -> None:
     code = (
         "import wae_core.train, wae_core.data, sys; wae_core.data.load_dataset('digits');"
@@ -146,3 +150,10 @@ def test_importing_the_training_loop_loads_no_heavy_package() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_a_launch_that_draws_at_random_loads_no_optuna() -> None:
+    """The fixed protocol needs none; `sweep.driver` is what a launch imports last."""
+    code = "import sweep.__main__, sweep.launch, sweep.driver, sys; print('optuna' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"

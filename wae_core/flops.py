@@ -51,13 +51,30 @@ def run_flops(run: Run, image_shape: Shape) -> int:
     Raises:
         ValueError: unknown architecture or feature network, or one whose package is not installed.
     """
-    protocol = run.protocol
+    return work_flops(run, image_shape, run.protocol.steps, len(run.protocol.evaluation_steps), confirmations=1)
+
+
+def work_flops(run: Run, image_shape: Shape, steps: int, evaluations: int, confirmations: int) -> int:
+    """FLOPs of a part of a run that begins with its pre-training, at its longest.
+
+    Raises:
+        ValueError: as `run_flops` does.
+    """
     return (
         pretraining_flops(run, image_shape)
-        + protocol.steps * step_flops(run, image_shape)
-        + len(protocol.evaluation_steps) * evaluation_flops(run, image_shape)
-        + confirmation_flops(run, image_shape)
+        + steps * step_flops(run, image_shape)
+        + evaluations * evaluation_flops(run, image_shape)
+        + confirmations * confirmation_flops(run, image_shape)
     )
+
+
+def show_flops(flops: float) -> str:
+    """Four digits and the unit: 1384348829690207523840 is 1.384 ZFLOP."""
+    value, prefixes = float(flops), iter(" kMGTPEZYR")
+    prefix = next(prefixes)
+    while value >= 999.95:
+        value, prefix = value / 1000, next(prefixes)
+    return f"{value:#.4g} {prefix}FLOP"
 
 
 def step_flops(run: Run, image_shape: Shape) -> int:

@@ -30,7 +30,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sweep.results import read_evaluations, read_runs
+from sweep.ledger import ledger_frame
+from sweep.results import StudyFolder, read_evaluations, read_runs
 from tests.benchmarks.measuring import describe_machine
 from tests.chaos.compare import violations
 from tests.chaos.disk import fill, small_disk
@@ -58,6 +59,7 @@ class Tally:
     rows: int = 0
     evaluations: int = 0
     redone: int = 0  # attempts beyond each run's first
+    redone_steps: int = 0  # at least
     disk: str = "not filled"
     exits: list[str] = field(default_factory=list)  # of drivers that nobody had killed
     quiet_seconds: float = 0.0
@@ -168,6 +170,7 @@ def _shaken_sweep(
             runs = read_runs(results, STUDY)
             tally.rows += len(runs)
             tally.redone += int((runs["attempts"] - 1).sum())
+            tally.redone_steps += int(ledger_frame(StudyFolder(results, STUDY))["wasted_steps"].sum())
             tally.evaluations += len(read_evaluations(results, STUDY))
             # Only a full disk may end a driver that nobody has killed.
             found += [f"the driver ended with {end}" for end in sweep.exits if "no space left" not in end.lower()]
@@ -202,6 +205,7 @@ def _report(tally: Tally, arguments: argparse.Namespace, folder: Path) -> None:
         ("rows compared", tally.rows),
         ("evaluations compared", tally.evaluations),
         ("attempts redone", tally.redone),
+        ("steps redone, at least", tally.redone_steps),
         ("seconds, quiet sweep", round(tally.quiet_seconds)),
         ("seconds, under kills", round(tally.shaken_seconds)),
         ("drivers that ended unkilled", len(tally.exits)),

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from sweep.ledger import ledger_frame
 from sweep.results import StudyFolder, read_evaluations, read_runs
 from sweep.schema import STATUSES
 from sweep.status import status_frame
@@ -63,12 +64,21 @@ def differences(table: str, quiet: pd.DataFrame, shaken: pd.DataFrame) -> list[s
 
 
 def ledger_errors(folder: StudyFolder) -> list[str]:
-    """planned = completed + diverged + failed + missing, and nothing missing."""
+    """planned = completed + diverged + failed + missing, nothing missing, and the ledger's work is the rows'."""
     found = []
     for row in status_frame(folder).to_dict("records"):
         if row["planned"] != sum(row[status] for status in STATUSES) or row["missing"]:
             counts = ", ".join(f"{row[name]} {name}" for name in ("planned", *STATUSES, "missing"))
             found.append(f"the ledger of {row['algorithm']} does not add up: {counts}")
+    runs = folder.read_table("runs").to_pandas()
+    for row in ledger_frame(folder).to_dict("records"):
+        own = runs[runs["algorithm"] == row["algorithm"]]
+        sums = {"runs": len(own), "steps": own["steps_done"].sum(), "images": own["images_seen"].sum()}
+        found += [
+            f"the ledger of {row['algorithm']} has {row[name]} {name}, but its rows {value}"
+            for name, value in sums.items()
+            if row[name] != value
+        ]
     return found
 
 

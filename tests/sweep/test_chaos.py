@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from sweep.ledger import ledger_frame
 from sweep.parquet import write_table
 from sweep.plan_file import plan_table
 from sweep.results import StudyFolder, Tables, read_evaluations, read_runs
@@ -65,6 +66,14 @@ def test_ledger_names_what_is_missing(folder: StudyFolder, frames: Frames, make_
     write_table(folder.plan_file, plan_table([make_run("vae", seed=seed) for seed in range(3)]))
     (found,) = ledger_errors(folder)
     assert found.endswith("3 planned, 1 completed, 1 diverged, 0 failed, 1 missing")
+
+
+def test_ledger_that_counts_other_than_the_rows_is_named(
+    folder: StudyFolder, frames: Frames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_less = ledger_frame(folder).assign(steps=lambda frame: frame["steps"] - 1)
+    monkeypatch.setattr("tests.chaos.compare.ledger_frame", lambda folder: one_less)
+    assert ledger_errors(folder) == ["the ledger of vae has 19 steps, but its rows 20"]
 
 
 def test_attempts_and_records_are_left_over(folder: StudyFolder, make_run: MakeRun, make_result: Any) -> None:

@@ -104,6 +104,51 @@ def test_a_worker_that_dies_after_its_last_row_costs_nothing(
     assert not searcher.has_more
 
 
+def test_a_run_that_paused_comes_no_more_but_in_another_pack_which_may_lose_its_worker(
+    make_run: MakeRun, lost: list[Run]
+) -> None:
+    runs = tuple(make_run("vae", seed=seed) for seed in range(2))
+    on = [[Pack((runs[0],), until=4)]]
+    searcher = PackSearcher([Pack(runs, until=2)], DEATHS, lost.append, lambda: on.pop() if on else [])
+    next_pack(searcher)
+    searcher.note(Progress(runs[0], rung_fid=5.0))
+    searcher.on_trial_complete("trial", error=True)
+    again = searcher.suggest("trial")["pack"].value
+    assert again == Pack((runs[1],), until=2)
+    searcher.note(Progress(runs[1], rung_fid=6.0))
+    searcher.on_trial_complete("trial")
+    for _ in range(2):
+        assert searcher.suggest("trial")["pack"].value == Pack((runs[0],), until=4)
+        searcher.on_trial_complete("trial", error=True)
+
+
+def test_more_packs_are_proposed_when_none_waits_and_the_search_ends_with_the_proposals(make_run: MakeRun) -> None:
+    first, *proposed = (Pack((make_run("vae", config_index=index),)) for index in range(3))
+    later = [[pack] for pack in proposed]
+    searcher = PackSearcher([first], DEATHS, lambda run: None, lambda: later.pop(0) if later else [])
+    handed = []
+    for name in "abc":
+        handed.append(searcher.suggest(name)["pack"].value)
+        assert searcher.has_more
+        assert len(later) == 3 - len(handed), "a pack is proposed when it is wanted, and not before"
+        searcher.on_trial_complete(name)
+    assert handed == [first, *proposed]
+    assert searcher.suggest("d") == PackSearcher.FINISHED
+    assert not searcher.has_more
+
+
+def test_what_goes_wrong_in_proposing_waits_for_the_packs_that_run(make_run: MakeRun) -> None:
+    def propose() -> list[Pack]:
+        raise OSError("the disk is full")
+
+    searcher = PackSearcher([Pack((make_run("vae"),))], DEATHS, lambda run: None, propose)
+    searcher.suggest("a")
+    assert searcher.suggest("b") is None
+    assert isinstance(searcher.error, OSError)
+    searcher.on_trial_complete("a")
+    assert searcher.suggest("c") == PackSearcher.FINISHED
+
+
 def test_workers_that_start_late_or_never_hold_up_no_pack(
     make_run: MakeRun, lost: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,7 +66,7 @@ def test_hours_are_those_of_the_study_s_ended_runs_if_there_are_any(
     folder = StudyFolder(tmp_path, study.name)
     folder.records.mkdir(parents=True)
     study_file.claim(folder, study, FailurePolicy(tries=3, worker_deaths=5))
-    folder.publish(*make_result(run, train_seconds=3500.0, eval_seconds=100.0))
+    folder.publish(*make_result(run, steps_done=study.protocol.steps, train_seconds=3500.0, eval_seconds=100.0))
     Tables(folder)
     output = dry_run(*words)
     assert cells(output)["vae"][4] == "3.000"

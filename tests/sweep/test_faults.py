@@ -189,7 +189,7 @@ def test_a_death_at_any_write_loses_doubles_and_changes_nothing(sweep: Sweep) ->
     for name in (
         "study.yaml", "plan.parquet", "real_images.json", "step-000000001.safetensors", "step-000000001.json",
         "step-000000002.safetensors", "best.safetensors", "best.json", "samples.png", "/records/.",
-        "/runs/.vae.parquet", "/evaluations/.vae.parquet",
+        "/runs/.vae.parquet", "/evaluations/.vae.parquet", "start.json", "attempts.parquet",
     ):  # fmt: skip
         assert {"open", "write", "fsync"} <= {write.split()[0] for write in writes if name in write}, name
     for moment in skip_alike(writes):
@@ -198,7 +198,7 @@ def test_a_death_at_any_write_loses_doubles_and_changes_nothing(sweep: Sweep) ->
         assert sweep.launch() == 0, f"the launch after a death at: {writes[moment - 1]}"
         assert sweep.outcome() == quiet, f"after a death at: {writes[moment - 1]}"
         left = {str(path.relative_to(sweep.folder.root)) for path in sweep.folder.root.rglob("*") if path.is_file()}
-        expected = {"study.yaml", "plan.parquet", "real_images.json"}
+        expected = {"study.yaml", "plan.parquet", "attempts.parquet", "real_images.json"}
         expected |= {f"{name}/{a}.parquet" for name in ("runs", "evaluations") for a in ("wae-mmd", "wae-gan", "vae")}
         work = f"work/{sweep.runs[0].run_id}"
         expected |= {f"{work}/{name}" for name in ("best.safetensors", "best.json")}

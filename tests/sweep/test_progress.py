@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -238,3 +239,46 @@ def test_a_terminal_shows_a_table_with_a_row_for_each_algorithm(
     # algorithm, planned, completed, diverged, failed, running, best FID
     assert cells == [["wae-mmd", "3", "1", "0", "0", "1", "60.00"], ["vae", "3", "1", "1", "1", "0", "20.00"]]
     assert "models/hour" in shown
+
+
+def test_what_a_search_proposes_takes_the_place_of_what_was_expected(
+    clock: list[float], study: Study, runs: list[Run], output: io.StringIO, make_result: Callable[..., Any]
+) -> None:
+    class ByLatentDimension(CostModel):
+        def flops(self, run: Run) -> int:
+            return 1_000_000 * run.hyperparameters.latent_dim
+
+    def with_latent_dim(run: Run, latent_dim: int) -> Run:
+        return replace(run, hyperparameters=replace(run.hyperparameters, latent_dim=latent_dim))
+
+    expected = [with_latent_dim(run, 4) for run in runs[:3]]
+    cost = ByLatentDimension(study, (1, 28, 28), CORE)
+    with ProgressDisplay(plain(output), expected, [], cost) as display:
+        display.plan([with_latent_dim(expected[2], 16)])
+        clock[0] += 60
+        display.update(Progress(expected[0], row=make_result(expected[0])[0]))
+    assert "0:05:00 left" in output.getvalue()  # 4 took a minute, 4 + 16 are left
+
+
+def test_what_is_stopped_early_leaves_its_work_to_others_and_what_pauses_does_not_run(
+    clock: list[float],
+    runs: list[Run],
+    cost: CostModel,
+    output: io.StringIO,
+    make_result: Callable[..., Any],
+    make_evaluation: Callable[[int, float], Evaluation],
+) -> None:
+    with ProgressDisplay(plain(output), runs[:4], [], cost) as display:
+        clock[0] += 60
+        display.update(Progress(runs[0], row=make_result(runs[0], steps_done=2)[0]))  # of 4
+        display.plan([runs[4]])
+        clock[0] += 60
+        display.update(Progress(runs[1], evaluation=make_evaluation(2, 50.0)))
+        display.update(Progress(runs[1], rung_fid=50.0))
+        clock[0] += 60
+        display.update(Progress(runs[2], row=make_result(runs[2], "diverged")[0]))
+    first, *_, last = output.getvalue().splitlines()
+    assert "1 completed of 4; 0 running" in first
+    assert "0:07:00 left" in first  # half a run took a minute, three and a half are left
+    assert "1 completed, 1 diverged of 5; 0 running" in last
+    assert "0:03:00 left" in last  # two runs' work of the four

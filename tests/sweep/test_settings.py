@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import search_spaces
 from search_spaces import SpaceError
 from sweep.checks import SettingsError
-from sweep.settings import CONF, Cluster, Settings, load_settings, studies
+from sweep.settings import CONF, Cluster, Optuna, Settings, load_settings, studies
 from wae_core.run import ALGORITHMS
 
 # The words of Hydra, OmegaConf, ANTLR and Python: a user of a sweep need not know them.
@@ -52,7 +52,13 @@ REFUSED = {
     "cluster=locl": ["cluster", "'locl'", "local"],
     "cluster=null": ["cluster", "gpu", "local", "tpu"],
     "cluster.device=gpu": ["cluster.device", "'gpu'", "cpu", "cuda", "xla"],
-    "search=tpe": ["search", "'tpe'", "random"],
+    "search=tpe": ["search", "'tpe'", "random", "optuna"],
+    "optuna.sampler=qmc": ["'optuna.sampler=qmc'", "search is 'random'", "search=optuna"],
+    "optuna.storage=x": ["'optuna.storage=x'", "search=optuna"],
+    "scheduler=hyperband": ["scheduler", "'hyperband'", "none", "asha"],
+    "asha.reduction=2": ["'asha.reduction=2'", "scheduler is 'none'", "scheduler=asha"],
+    "optuna.samplr=qmc": ["'optuna.samplr'", "did you mean 'optuna.sampler'"],
+    "optuna=tpe": ["'optuna'", "did you mean 'optuna."],
     "retry=all": ["retry", "'all'", "none", "failed"],
     "dry_run=maybe": ["dry_run", "'maybe'", "true", "false"],
     "study.precision=float16": ["study.precision", "'float16'", "float32", "tf32", "bfloat16"],
@@ -154,6 +160,46 @@ def test_a_bad_word_is_refused_with_its_key_its_value_and_what_is_allowed(word: 
 
 def test_a_bad_list_is_one_sentence_however_deep_it_is() -> None:
     refusal("study.evaluation_steps=" + "[" * 300 + "]" * 300)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["optuna.quantile=1.5"], ["optuna.quantile", "1.5", "[0, 1]", "null"]),
+        (["optuna.quantile=median"], ["optuna.quantile", "'median'", "at least 0"]),
+        (["optuna.sampler=null"], ["optuna.sampler", "None"]),
+        (["optuna.storage="], ["optuna.storage", "''"]),
+        (["results=s3://bucket/x"], ["results", "'s3://bucket/x'", "optuna.storage="]),
+    ],
+)
+def test_a_bad_word_about_optuna_is_refused(words: list[str], named: list[str]) -> None:
+    sentence = refusal("search=optuna", *words)
+    for part in named:
+        assert part in sentence
+
+
+@pytest.mark.parametrize("value", ["1", "0.5", "null", "nan", "fast"])
+def test_a_bad_reduction_is_refused(value: str) -> None:
+    assert "asha.reduction is" in refusal("scheduler=asha", f"asha.reduction={value}")
+
+
+def test_early_stopping_is_another_study() -> None:
+    study = load_settings(["scheduler=asha"]).study
+    assert (study.name, study.asha) == ("digits-asha", 3.0)
+    words = ["scheduler=asha", "asha.reduction=4", "search=optuna", "space=bigwae"]
+    study = load_settings(words).study
+    assert (study.name, study.asha) == ("digits-bigwae-optuna-asha", 4.0)
+    assert load_settings([]).study.asha is None, "off by default"
+
+
+def test_optuna_is_another_study_and_says_how_it_proposes() -> None:
+    settings = load_settings(["search=optuna", "optuna.sampler=a.B", "optuna.quantile=0.5", "optuna.storage=${x}, y"])
+    assert settings.study.name == "digits-optuna"
+    assert settings.study.optuna == Optuna("a.B", 0.5)
+    assert settings.optuna_storage == Path("${x}, y")
+    assert load_settings(["search=optuna"]).study.optuna == Optuna("tpe", None)
+    assert load_settings(["search=optuna", "space=bigwae"]).study.name == "digits-bigwae-optuna"
+    assert load_settings([]).study.optuna is None
 
 
 def test_a_budget_below_one_configuration_says_how_many_seeds_that_takes() -> None:

@@ -14,9 +14,9 @@ import yaml
 from search_spaces import SearchSpace
 from sweep.checks import SettingsError
 from sweep.plan import plan_runs
-from sweep.plan_file import plan_table
+from sweep.plan_file import plan_table, planned_runs
 from sweep.results import StudyFolder
-from sweep.settings import FailurePolicy, Study
+from sweep.settings import FailurePolicy, Optuna, Study
 from sweep.study_file import claim
 
 POLICY = FailurePolicy(tries=3, worker_deaths=5)
@@ -124,6 +124,30 @@ def test_a_space_that_moves_a_planned_configuration_is_refused_with_all_differen
     ]
 
 
+def test_where_optuna_proposes_wider_means_that_every_planned_configuration_is_allowed(
+    folder: StudyFolder, study: Study
+) -> None:
+    study = replace(study, optuna=Optuna("tpe", None))
+    claim(folder, study, POLICY)
+    plan(folder, study, "vae")
+    assert claim(folder, with_line(study, "decoder_variance", low=0.01), POLICY) == [
+        "space.decoder_variance.low: 0.02 → 0.01"
+    ]
+    planned = planned_runs(folder, study)[0].hyperparameters.decoder_variance
+    assert planned is not None
+    said = refusal(folder, with_line(study, "decoder_variance", low=0.9, high=1))
+    assert f"vae-00000 has decoder_variance {planned}" in said
+    assert "space.decoder_variance.low: 0.01 → 0.9" in said
+
+
+def test_another_search_is_refused(folder: StudyFolder, study: Study) -> None:
+    claim(folder, replace(study, optuna=Optuna("tpe", None)), POLICY)
+    assert "search.optuna.sampler is 'tpe' there and 'qmc'" in refusal(
+        folder, replace(study, optuna=Optuna("qmc", None))
+    )
+    assert "search is {'optuna': {" in refusal(folder, study)
+
+
 def test_a_wider_set_is_refused_at_the_first_configuration_that_it_moves(folder: StudyFolder, study: Study) -> None:
     """A larger set keeps the old values, but configuration i may now have another of them."""
     claim(folder, study, POLICY)
@@ -225,3 +249,12 @@ def test_the_failure_policy_may_change_and_the_file_says_the_last_one(folder: St
     claim(folder, study, POLICY)
     assert claim(folder, study, FailurePolicy(tries=1, worker_deaths=2)) == []
     assert yaml.safe_load(folder.study_file.read_bytes())["failures"] == {"tries": 1, "worker_deaths": 2}
+
+
+def test_a_folder_that_is_older_than_search_and_scheduler_goes_on(folder: StudyFolder, study: Study) -> None:
+    claim(folder, study, POLICY)
+    document = yaml.safe_load(folder.study_file.read_bytes())
+    del document["search"], document["scheduler"]
+    folder.study_file.write_text(yaml.safe_dump(document))
+    assert claim(folder, study, POLICY) == []
+    assert "scheduler is 'none' there and {'asha': {'reduction': 3.0}}" in refusal(folder, replace(study, asha=3.0))

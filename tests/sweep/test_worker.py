@@ -58,6 +58,13 @@ class Place:
     def train(self, *runs: Run) -> list[Progress]:
         return list(run_pack(Pack(runs), self.context))
 
+    def pause(self, run: Run, until: int) -> float:
+        """Train to a rung; returns the best FID that is reported there."""
+        *_, last = run_pack(Pack((run,), until=until), self.context)
+        assert last.row is None
+        assert last.rung_fid is not None
+        return last.rung_fid
+
     def train_until(self, checkpoints: int, run: Run) -> None:
         """Train up to so many checkpoints; then the worker is gone."""
         progress = run_pack(Pack((run,)), self.context)
@@ -282,6 +289,41 @@ def test_a_run_that_was_killed_between_evaluations_goes_on_from_there(
     assert len(progress) == 6 - checkpoints + 1
     assert place.outcome(run) == quiet.outcome(run)
     assert place.row(run)["attempts"] == 2
+
+
+def test_a_run_that_paused_at_its_rungs_ends_as_the_undisturbed_one(vae: tuple[Run, Any], place: Place) -> None:
+    run, undisturbed = vae
+    fids = [evaluation["fid"] for evaluation in undisturbed[1]]
+    assert place.pause(run, until=2) == fids[0]
+    assert place.pause(run, until=2) == fids[0], "and at once, where only the report was lost"
+    assert place.pause(run, until=4) == min(fids[:2])
+    place.train(run)
+    assert place.outcome(run) == undisturbed
+
+
+def test_a_run_that_is_stopped_at_its_rung_keeps_the_best_up_to_there(vae: tuple[Run, Any], place: Place) -> None:
+    run, (_, evaluations) = vae
+    place.pause(run, until=4)
+    newest = place.work(run) / "attempt-001" / "step-000000004.safetensors"
+    newest.write_bytes(b"damaged")  # then the steps to the rung are trained again
+    list(run_pack(Pack((run,), until=4, stopped_because="stopped by asha at step 4 of 6"), place.context))
+    row = place.row(run)
+    assert (row["status"], row["status_reason"]) == ("completed", "stopped by asha at step 4 of 6")
+    assert (row["steps_done"], row["steps_planned"]) == (4, 6)
+    assert row["best_fid"] == min(evaluation["fid"] for evaluation in evaluations[:2])
+    assert math.isfinite(row["confirmed_fid"])
+    assert (place.work(run) / "best.safetensors").exists()
+    assert [evaluation["step"] for evaluation in place.evaluations(run)] == [2, 4]
+
+
+def test_a_member_that_diverges_before_the_rung_ends_and_the_others_pause(
+    place: Place, make_run: Callable[..., Run]
+) -> None:
+    good, bad = make_run("vae", **TINY), make_run("vae", seed=1, learning_rate=1e9, **TINY)
+    progress = list(run_pack(Pack((good, bad), until=4), place.context))
+    assert [p.row.status for p in progress if p.row and p.run == bad] == ["diverged"]
+    assert [p.rung_fid is not None for p in progress if p.run == good][-1]
+    assert len([p for p in progress if p.is_last]) == 2
 
 
 def test_of_an_attempts_checkpoints_the_last_two_stay_and_the_best(vae: tuple[Run, Any], tmp_path: Path) -> None:

@@ -1,0 +1,94 @@
+"""ASHA through the front door, with real Ray, Optuna and (small) training: a kill, a larger budget, a refusal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from sweep.ledger import ledger_frame
+from sweep.results import StudyFolder, read_evaluations, read_runs
+
+STUDY = "digits-optuna-asha"
+STEPS, SEEDS, RUNGS = 9, 2, [1, 3]
+WORDS = (
+    "alg=vae",
+    "search=optuna",
+    "scheduler=asha",
+    f"study.seeds={SEEDS}",
+    f"study.steps={STEPS}",
+    "study.evaluation_steps=[1,3,9]",
+    "study.fid_samples=100",
+    "study.evaluation_images=50",
+    "study.width=4",
+)
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def sweep(results: Path, budget: int, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "sweep", f"results={results}", f"budget={budget}", *WORDS, *words]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def finish(process: subprocess.Popen[str], exit_code: int = 0) -> str:
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == exit_code, output
+    return output
+
+
+def assert_spent(results: Path, budget: int) -> None:
+    """The budget of steps is spent on whole configurations; what was stopped says where."""
+    folder = StudyFolder(results, STUDY)
+    runs, evaluations = read_runs(results, STUDY), read_evaluations(results, STUDY)
+    plan = pd.read_parquet(folder.plan_file)
+    assert runs["run_id"].is_unique
+    assert set(runs["run_id"]) == set(plan["run_id"])
+    assert set(runs["status"]) == {"completed"}
+    assert set(runs["steps_done"]) <= {*RUNGS, STEPS}
+    assert (runs.groupby("config_index")["steps_done"].nunique() == 1).all(), "seeds stop together"
+    assert budget * STEPS - SEEDS * STEPS < runs["steps_done"].sum() <= budget * STEPS
+    stopped = runs[runs["steps_done"] < STEPS]
+    expected = [f"stopped by asha at step {step} of {STEPS}" for step in stopped["steps_done"]]
+    assert stopped["status_reason"].tolist() == expected
+    assert runs.loc[runs["steps_done"] == STEPS, "status_reason"].isna().all()
+    assert runs["confirmed_fid"].notna().all()
+    best = evaluations.groupby("run_id")["fid"].min()
+    assert runs.set_index("run_id")["best_fid"].to_dict() == best.to_dict()
+    (ledger,) = ledger_frame(folder).to_dict("records")
+    assert ledger["steps"] == runs["steps_done"].sum()
+    assert ledger["images"] == runs["images_seen"].sum()
+    assert list(folder.root.glob("work/*/attempt-*")) == []
+
+
+def test_a_killed_asha_study_goes_on_and_spends_its_budget_of_steps(tmp_path: Path) -> None:
+    process, folder = sweep(tmp_path, 8), StudyFolder(tmp_path, STUDY)
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and process.poll() is None:
+        if folder.root.exists() and folder.read_table("runs").num_rows >= 2:
+            break
+        time.sleep(0.01)
+    assert process.poll() is None, process.communicate()[0]
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    time.sleep(3)  # workers of a killed driver write on for about two seconds
+    output = finish(sweep(tmp_path, 8))
+    assert "asha (η = 3) decides at step 1, 3" in output
+    assert_spent(tmp_path, 8)
+    assert "every run of this budget has its row" in finish(sweep(tmp_path, 8))
+    before = read_runs(tmp_path, STUDY).set_index("run_id")
+    finish(sweep(tmp_path, 14))
+    assert_spent(tmp_path, 14)
+    after = read_runs(tmp_path, STUDY).set_index("run_id")
+    pd.testing.assert_frame_equal(after.loc[before.index], before)
+    assert len(after) > len(before)
+    said = finish(sweep(tmp_path, 14, "asha.reduction=2"), exit_code=2)
+    assert "scheduler.asha.reduction is 3.0 there and 2.0 in this launch" in said

@@ -1,0 +1,146 @@
+"""Optuna through the front door, with real Ray and real (small) training: kills, reproducibility, refusals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from sweep.ledger import ledger_frame
+from sweep.results import StudyFolder, read_runs
+from wae_core.run import Hyperparameters
+
+SMALL = (
+    "alg=vae",
+    "search=optuna",
+    "study.seeds=2",
+    "study.steps=4",
+    "study.evaluation_steps=[2,4]",
+    "study.fid_samples=100",
+    "study.evaluation_images=50",
+    "study.width=4",
+)
+HYPERPARAMETERS = list(Hyperparameters.__dataclass_fields__)
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def sweep_process(results: Path, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "sweep", f"results={results}", *SMALL, *words]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def sweep(results: Path, *words: str, exit_code: int = 0) -> str:
+    process = sweep_process(results, *words)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == exit_code, output
+    return output
+
+
+def trials(results: Path) -> list[optuna.trial.FrozenTrial]:
+    storage = JournalStorage(JournalFileBackend(str(results / "digits-optuna" / "optuna.journal")))
+    return optuna.load_study(storage=storage, study_name="digits-optuna/vae").trials
+
+
+def assert_plan_rows_and_optuna_agree(results: Path, configurations: int) -> None:
+    plan = pd.read_parquet(results / "digits-optuna" / "plan.parquet")
+    runs = read_runs(results, "digits-optuna")
+    assert plan["run_id"].is_unique and runs["run_id"].is_unique
+    assert set(plan["run_id"]) == set(runs["run_id"])
+    assert len(plan) == 2 * configurations
+    proposed = plan.drop_duplicates("config_id").set_index("config_id")
+    assert not proposed[HYPERPARAMETERS].duplicated().any()
+    columns = ["run_id", *HYPERPARAMETERS]
+    pd.testing.assert_frame_equal(
+        runs[columns].sort_values("run_id", ignore_index=True),
+        plan[columns].sort_values("run_id", ignore_index=True),
+    )
+    told = {trial.user_attrs.get("configuration"): trial for trial in trials(results) if trial.state.is_finished()}
+    assert not [trial for trial in trials(results) if trial.state == TrialState.RUNNING]
+    for config_id, own in runs.groupby("config_id"):
+        assert set(own["status"]) == {"completed"}
+        assert told[config_id].state == TrialState.COMPLETE
+        assert told[config_id].value == pytest.approx(own["best_fid"].mean(), rel=1e-12)
+        assert told[config_id].params["latent_dim"] == proposed.loc[config_id, "latent_dim"]
+        assert np.isclose(
+            told[config_id].params["learning_rate"], proposed.loc[config_id, "learning_rate"], rtol=1e-5
+        )
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Results and output of an undisturbed sweep with one worker; past TPE's ten random proposals."""
+    results = tmp_path_factory.mktemp("quiet")
+    return results, sweep(results, "budget=24", "cluster.workers=1")
+
+
+def test_each_proposal_is_planned_trained_and_told(quiet: tuple[Path, str]) -> None:
+    results, output = quiet
+    assert_plan_rows_and_optuna_agree(results, 12)
+    assert "12 configurations × 2 seeds = 24 models each" in output
+    assert "Traceback" not in output
+    assert "not reproducible" not in output
+
+
+def test_a_killed_driver_doubles_and_loses_no_proposal_and_one_worker_proposes_the_same(
+    quiet: tuple[Path, str], tmp_path: Path
+) -> None:
+    """SIGKILL to the driver's whole session, once TPE has begun to learn."""
+    process = sweep_process(tmp_path, "budget=24", "cluster.workers=1")
+    folder = StudyFolder(tmp_path, "digits-optuna")
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and process.poll() is None:
+        if folder.root.exists() and folder.read_table("runs").num_rows >= 21:
+            break
+        time.sleep(0.01)
+    assert process.poll() is None, process.communicate()[0]
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    time.sleep(3)  # workers of a killed driver write on for about two seconds
+    assert len(read_runs(tmp_path, "digits-optuna")) < 24
+    sweep(tmp_path, "budget=24", "cluster.workers=1")
+    assert_plan_rows_and_optuna_agree(tmp_path, 12)
+    columns = ["run_id", *HYPERPARAMETERS, "best_fid", "confirmed_fid"]
+    there, here = (
+        read_runs(results, "digits-optuna").sort_values("run_id", ignore_index=True)[columns]
+        for results in (quiet[0], tmp_path)
+    )
+    pd.testing.assert_frame_equal(here, there)
+    runs = read_runs(tmp_path, "digits-optuna")
+    (ledger,) = ledger_frame(StudyFolder(tmp_path, "digits-optuna")).to_dict("records")
+    assert ledger["runs"] == len(runs) == 24
+    assert ledger["steps"] == runs["steps_done"].sum()
+    assert ledger["images"] == runs["images_seen"].sum()
+    assert ledger["attempts"] >= runs["attempts"].sum() >= 24
+
+
+def test_more_workers_say_that_they_are_not_reproducible_and_random_search_is_another_study(
+    quiet: tuple[Path, str],
+) -> None:
+    results = quiet[0]
+    output = sweep(results, "budget=26", "cluster.workers=2")
+    assert "not reproducible" in output
+    assert_plan_rows_and_optuna_agree(results, 13)
+    assert not (results / "digits").exists()
+    output = sweep(results, "budget=26", "optuna.sampler=qmc", exit_code=2)
+    assert "search.optuna.sampler is 'tpe' there and 'qmc' in this launch" in output
+
+
+def test_bad_input_is_one_sentence_and_writes_nothing(tmp_path: Path) -> None:
+    output = sweep(tmp_path / "results", "optuna.sampler=nosuch", exit_code=2)
+    (line,) = [line for line in output.strip().splitlines() if line.startswith("error: ")]
+    assert "optuna.sampler is 'nosuch', but it is tpe, qmc or the path of a sampler's class" in line
+    assert not (tmp_path / "results").exists()
