@@ -40,7 +40,6 @@ from wae_core.run import Run
 # Ours alone: in Ray's own folder the sessions of a living cluster cannot be told from dead ones.
 SCRATCH = Path(tempfile.gettempdir()) / f"bigwae-{os.getuid()}"
 OBJECT_STORE_BYTES = 200 * 2**20  # packs and results are small
-NEEDED_BY_TUNE = frozenset({"done", "training_iteration", "trial_id"})  # of a result
 
 
 class _Shared:
@@ -182,7 +181,7 @@ class _Listener(_NotPickled, tune.Callback):
     ) -> None:
         self._on_progress(result["progress"])
         # Tune would keep all of it until the sweep ends, with six statistics of every number.
-        for key in result.keys() - NEEDED_BY_TUNE:
+        for key in result.keys() - {"trial_id"}:
             del result[key]
 
 
