@@ -11,8 +11,9 @@ from sweep.launch import launch
 from sweep.lock import LockLost
 from sweep.parquet import ResultsError
 from sweep.redaction import without_credentials
-from sweep.settings import CONF, load_settings, studies
+from sweep.settings import load_settings
 from sweep.status import make_console
+from sweep.words import CONF, studies
 from wae_core.storage import ConflictError, takes_nothing
 
 HELP = """usage: python -m sweep [key=value ...]

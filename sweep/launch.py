@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,25 +11,23 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from sweep import study_file
-from sweep.attempt import Progress, WorkerContext, publish_failure
 from sweep.attempts import note_dropped_rows
 from sweep.checks import SettingsError
 from sweep.cost import CostModel
 from sweep.dry_run import print_plan
-from sweep.lock import Check, results_lock
-from sweep.pack_size import pack_sizes
-from sweep.plan import Pack, check_trainable, draw_configuration, pack_runs, plan_runs
+from sweep.lock import results_lock
+from sweep.plan import check_trainable, draw_configuration, plan_runs
 from sweep.plan_file import extend_plan, planned_runs
-from sweep.progress import ProgressDisplay
 from sweep.redaction import without_credentials
 from sweep.results import StudyFolder, Tables
 from sweep.rungs import rungs
 from sweep.schedule import Schedule, standings
 from sweep.schema import FAILED, RunRow
-from sweep.settings import Settings, Study
+from sweep.settings import Settings
 from sweep.status import print_status
-from sweep.table_keeper import TableKeeper, delete_served
+from sweep.table_keeper import delete_served
 from sweep.tracking import Mirror, default_uri
+from sweep.training import SECONDS_FOR_MIRROR, Sweep
 from wae_core.data import image_shape
 from wae_core.run import Run
 from wae_core.storage import try_to_write
@@ -38,7 +35,6 @@ from wae_core.storage import try_to_write
 if TYPE_CHECKING:
     from sweep.optuna_search import OptunaSearch
 
-SECONDS_FOR_MIRROR = 60.0
 STAND_IN = (
     "'digits' is a laptop-sized stand-in for the paper's study; "
     "that one: make sweep STUDY=bigwae ARGS=dry_run=true prints its plan"
@@ -100,7 +96,7 @@ def launch(settings: Settings, console: Console) -> None:
                 console.print(f"starting Ray and the workers; results go to {folder.root}")
                 for row in ended:
                     cost.learn(row)
-                sweep = _Sweep(settings, folder, tables, mirror, cost, console, check, search, schedule)
+                sweep = Sweep(settings, folder, tables, mirror, cost, console, check, search, schedule)
                 sweep.train(drawn, missing, ended)
             else:
                 console.print("every run of this budget has its row: nothing to train")
@@ -112,101 +108,6 @@ def launch(settings: Settings, console: Console) -> None:
     _say_what_next(settings, folder, console)
     if is_stand_in:
         console.print(STAND_IN)
-
-
-@dataclass(frozen=True)
-class _Sweep:
-    """The training part of a launch, and what its callbacks need."""
-
-    settings: Settings
-    folder: StudyFolder
-    tables: Tables
-    mirror: Mirror
-    cost: CostModel
-    console: Console
-    check: Check
-    search: OptunaSearch | None
-    schedule: Schedule | None
-
-    def train(self, drawn: Sequence[Run], missing: Sequence[Run], ended: Sequence[RunRow]) -> None:
-        """Train what is missing, or what the schedule says; `drawn` stands for what is not planned yet."""
-        # Imported here: bad input, and a launch with nothing to do, need not wait for Ray.
-        from sweep.driver import measure_pack, ray_session, train_packs
-
-        search, schedule = self.search, self.schedule
-        planned = {run.run_id: run for run in [*drawn, *(schedule.runs if schedule else [])]}
-        display = ProgressDisplay(
-            self.console, list(planned.values()), [row for row in ended if row.run_id in planned], self.cost
-        )
-        cluster = self.settings.cluster
-        data, inception = self.settings.data.absolute(), self.settings.inception
-        context = WorkerContext(
-            results=self.folder.root.parent,
-            data=data,
-            inception=inception.absolute() if inception else None,
-            device=cluster.device,
-            git_commit=study_file.git_commit(),
-            checkpoint_steps=self.settings.checkpoint_steps,
-            tries=self.settings.failures.tries,
-        )
-
-        def on_progress(progress: Progress) -> None:
-            if progress.row is not None:
-                self.cost.learn(progress.row)
-                if search is not None:
-                    search.note(progress.row)
-            if schedule is not None:
-                schedule.note(progress)
-            display.update(progress)
-            if progress.evaluation is not None:
-                self.mirror.evaluation(progress.run, progress.evaluation)
-            if progress.row is not None:
-                self.mirror.ended(progress.run, progress.row)
-
-        def on_lost(run: Run) -> None:
-            deaths = self.settings.failures.worker_deaths
-            reason = f"its worker process died {deaths} times without a new checkpoint"
-            on_progress(Progress(run, row=publish_failure(run, 1, context, reason)))
-
-        def propose() -> list[Pack]:
-            task = None if schedule is None else schedule.next()
-            if task is None:
-                return []
-            if task.is_new:
-                extend_plan(self.folder, task.runs)  # before the first of them starts
-                display.plan(task.runs)
-            packs = pack_runs(task.runs, self.cost.seconds, sizes)
-            return [replace(pack, until=task.until, stopped_because=task.stopped_because) for pack in packs]
-
-        with ray_session(cluster) as workers:
-            if schedule is not None and workers > 1:
-                what = "what asha stops" if search is None else "what Optuna proposes"
-                self.console.print(
-                    f"with {workers} workers, {what} hangs on which run ends first: it is not reproducible "
-                    "(with cluster.workers=1 it is)"
-                )
-            sizes = pack_sizes(
-                self.folder,
-                missing if schedule is None else [*missing, *_one_of_each_architecture(self.settings.study, drawn)],
-                self.cost.seconds,
-                cluster,
-                lambda run, sizes: measure_pack(run, sizes, context, cluster),
-                self.console,
-            )
-            packs = pack_runs(missing, self.cost.seconds, sizes) if schedule is None else []
-            self.mirror.wait_ready(SECONDS_FOR_MIRROR)
-            keep_best, deaths = self.settings.keep_best, self.settings.failures.worker_deaths
-            with TableKeeper(self.folder, self.tables, keep_best, self.check), display:
-                train_packs(packs, context, cluster, workers, deaths, on_progress, on_lost, propose)
-
-
-def _one_of_each_architecture(study: Study, drawn: Sequence[Run]) -> list[Run]:
-    """A run of every architecture that may be proposed."""
-    (line,) = [line for line in study.space.hyperparameters if line.name == "architecture"]
-    return [
-        replace(drawn[0], hyperparameters=replace(drawn[0].hyperparameters, architecture=str(architecture)))
-        for architecture in line.distribution.support
-    ]
 
 
 def _announce(settings: Settings, console: Console) -> None:

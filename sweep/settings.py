@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -19,12 +16,11 @@ import search_spaces
 from search_spaces import SearchSpace
 from sweep import checks
 from sweep.checks import SettingsError
+from sweep.words import CONF, check_keys, split_paths
 from wae_core.device import PRECISIONS
 from wae_core.run import ALGORITHMS, Protocol
 from wae_core.storage import Location, ObjectPath, location
 
-CONF = Path(__file__).parent / "conf"
-PATHS = ("results", "space", "data", "inception", "tracking", "optuna.storage")
 LARGEST_BUDGET = 1_000_000
 RETRIES = ("none", "failed")
 SEARCHES = ("random", "optuna")
@@ -104,8 +100,8 @@ def load_settings(words: Sequence[str]) -> Settings:
         SettingsError: a key or value is not usable.
     """
     # Paths may hold any character of Hydra's grammar, so they go round it.
-    paths, others = _split_paths(words)
-    _check_keys(others)
+    paths, others = split_paths(words)
+    check_keys(others)
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             composed = OmegaConf.to_container(compose("config", overrides=others), resolve=True)
@@ -152,62 +148,6 @@ def load_settings(words: Sequence[str]) -> Settings:
         dry_run=checks.boolean("dry_run", config["dry_run"]),
         optuna_storage=None if storage is None else Path(checks.text("optuna.storage", storage)),
     )
-
-
-def studies() -> list[str]:
-    """The names of the study files."""
-    return sorted(path.stem for path in (CONF / "study").glob("*.yaml"))
-
-
-def _check_keys(words: Sequence[str]) -> None:
-    """Refuse what Hydra would answer with a page: words without '=', unknown keys, unknown files of a group."""
-    groups = {"study": studies(), "cluster": sorted(path.stem for path in (CONF / "cluster").glob("*.yaml"))}
-    known = {"alg", "budget", *PATHS, "search", "scheduler", "retry", "checkpoint_steps", "keep_best", "dry_run"}
-    known |= {"optuna.sampler", "optuna.quantile", "asha.reduction", *groups}
-    known |= {f"failures.{key}" for key in FAILURES}
-    for group, names in groups.items():
-        known |= {f"{group}.{key!s}" for key in OmegaConf.load(CONF / group / f"{names[0]}.yaml")}
-    for word in words:
-        override = _parse(word)
-        key = override.get_key_element()
-        if override.type is None or not override.type.name == "CHANGE" or key not in known:
-            raise SettingsError(f"unknown key {word.split('=')[0]!r}: {_allowed(key, known)}")
-        if override.is_sweep_override():
-            raise SettingsError(f"{word!r} lists several values, but {key} takes one")
-        if key == "study.space":
-            raise SettingsError(f"{word!r} would make another study of this one: give it as space={override.value()}")
-        if key in groups and str(override.value()) not in groups[key]:
-            raise SettingsError(f"unknown {key} {override.value()!r}: {_allowed(str(override.value()), groups[key])}")
-
-
-def _parse(word: str) -> Override:
-    if "=" not in word:
-        raise SettingsError(f"{word!r} is not of the form key=value, e.g. budget=12")
-    if "${" in word:
-        raise SettingsError(f"{word!r} refers to another value, but values are written out")
-    try:
-        return OverridesParser.create().parse_override(word)
-    except (HydraException, RecursionError) as error:
-        raise SettingsError(
-            f"{word!r} cannot be read: put a value with special characters in quotes, and close brackets and quotes"
-        ) from error
-
-
-def _split_paths(words: Sequence[str]) -> tuple[dict[str, str | None], list[str]]:
-    paths: dict[str, str | None] = {}
-    others = []
-    for word in words:
-        key, equals, value = word.partition("=")
-        if key in PATHS and equals:
-            paths[key] = None if value == "null" else value
-        else:
-            others.append(word)
-    return paths, others
-
-
-def _allowed(wrong: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(wrong, list(known), n=1)
-    return f"did you mean {close[0]!r}?" if close else f"it is one of {', '.join(sorted(known))}"
 
 
 def _results(value: object) -> Location:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 import search_spaces
 from search_spaces import SpaceError
 from sweep.checks import SettingsError
-from sweep.settings import CONF, Cluster, Optuna, Settings, load_settings, studies
+from sweep.settings import Cluster, Optuna, Settings, load_settings
+from sweep.words import CONF, studies
 from wae_core.run import ALGORITHMS
 
 # The words of Hydra, OmegaConf, ANTLR and Python: a user of a sweep need not know them.
