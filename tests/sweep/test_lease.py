@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
 import socket
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -77,6 +79,15 @@ def test_the_lease_of_a_lost_host_is_taken_over_when_it_was_not_renewed(path: Ob
         assert holder(path)["generation"] == 5
 
 
+@pytest.fixture
+def _heeds_sigint() -> Iterator[None]:
+    """As Tune does while it trains; a script's background process ignores it from its start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_heeds_sigint")
 def test_who_loses_the_lease_is_interrupted_and_writes_no_more(path: ObjectPath) -> None:
     lease = Lease(path)
 
