@@ -180,8 +180,9 @@ class _Listener(_NotPickled, tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         self._on_progress(result["progress"])
-        # Tune would keep all of it until the sweep ends, with six statistics of every number.
-        for key in result.keys() - {"trial_id"}:
+        # Tune would keep all of it until the sweep ends, with six statistics of every number; it prints where `done`
+        # is not there.
+        for key in result.keys() - {"done", "trial_id"}:
             del result[key]
 
 

@@ -82,6 +82,7 @@ def test_a_killed_asha_study_goes_on_and_spends_its_budget_of_steps(tmp_path: Pa
     time.sleep(3)  # workers of a killed driver write on for about two seconds
     output = finish(sweep(tmp_path, 8))
     assert "asha (η = 3) decides at step 1, 3" in output
+    assert "Last result" not in output, "Tune prints nothing of its own"
     assert_spent(tmp_path, 8)
     assert "every run of this budget has its row" in finish(sweep(tmp_path, 8))
     before = read_runs(tmp_path, STUDY).set_index("run_id")
