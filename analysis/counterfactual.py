@@ -132,8 +132,7 @@ def asha(study: Finished, reduction: float, orders: np.ndarray) -> Outcome:
 
 def compare(study: Finished, reductions: Sequence[float] = (2, 3, 4)) -> list[Outcome]:
     """The study as it was, with fewer seeds, and with ASHA in ORDERS random orders (always the same ones)."""
-    generator = np.random.default_rng(0)
-    orders = np.array([generator.permutation(len(study.best)) for _ in range(ORDERS)])
+    orders = _random_orders(study)
     fewer = [fewer_seeds(study, seeds) for seeds in range(1, study.best.shape[1])]
     return [full(study), *fewer, *(asha(study, reduction, orders) for reduction in reductions)]
 
@@ -170,8 +169,7 @@ def best_against_steps(study: Finished, outcomes: Sequence[Outcome], title: str)
     """
     figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
     axes = figure.subplots()
-    generator = np.random.default_rng(0)
-    orders = np.array([generator.permutation(len(study.best)) for _ in range(ORDERS)])
+    orders = _random_orders(study)
     grid = np.geomspace(study.steps[0], study.spent[:, :, -1].sum(), 200)
     for outcome in outcomes:
         curves = np.array([_curve(study, outcome, number, order, grid) for number, order in enumerate(orders)])
@@ -184,6 +182,12 @@ def best_against_steps(study: Finished, outcomes: Sequence[Outcome], title: str)
     axes.set_ylabel("FID of the pick so far\n(mean over all its seeds)")
     axes.legend(title=f"mean and {BAND[1] - BAND[0]} % of {ORDERS} orders", title_fontsize=7)
     return figure
+
+
+def _random_orders(study: Finished) -> np.ndarray:
+    """[ORDERS, configurations] always the same permutations."""
+    generator = np.random.default_rng(0)
+    return np.array([generator.permutation(len(study.best)) for _ in range(ORDERS)])
 
 
 def _curve(study: Finished, outcome: Outcome, number: int, order: np.ndarray, grid: np.ndarray) -> np.ndarray:

@@ -40,7 +40,10 @@ def main(words: Sequence[str]) -> int:
     except OSError as error:
         if not (takes_nothing(error) or isinstance(error, LockLost | ConflictError)):
             raise
-        print(f"stopped: {error}; what was finished is kept; the same command continues", file=sys.stderr)
+        print(
+            f"stopped: {without_credentials(str(error))}; what was finished is kept; the same command continues",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print("interrupted: what was finished is kept; the same command continues", file=sys.stderr)

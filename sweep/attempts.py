@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Collection, Iterable
 from dataclasses import asdict
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from sweep.parquet import ResultsError, write_table
+from sweep.parquet import read_table, write_table
 from sweep.results import StudyFolder
 from sweep.run_folder import RunFolder
 
@@ -54,11 +52,7 @@ def read_attempts(folder: StudyFolder) -> pa.Table:
 def _recorded(folder: StudyFolder) -> pa.Table:
     if not folder.attempts_file.exists():
         return ATTEMPTS.empty_table()
-    try:
-        return pq.read_table(io.BytesIO(folder.attempts_file.read_bytes()), schema=ATTEMPTS)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        advice = "delete it: the ledger then shows less waste"
-        raise ResultsError(f"{folder.attempts_file} cannot be used; {advice}") from error
+    return read_table(folder.attempts_file, ATTEMPTS, "delete it: the ledger then shows less waste")
 
 
 def _living(folder: StudyFolder, run_ids: Iterable[str]) -> pa.Table:

@@ -83,8 +83,9 @@ def launch(settings: Settings, console: Console) -> None:
             console.print(f"failed runs that are tried again: {tables.drop_failed()}")
             note_dropped_rows(folder, failed)
         ended = tables.rows()
-        search = _open_search(settings, folder, ended)
-        schedule = None if is_planned_ahead else _open_schedule(settings, folder, ended, search)
+        planned = [] if is_planned_ahead else planned_runs(folder, study)
+        search = _open_search(settings, folder, planned, ended)
+        schedule = None if is_planned_ahead else _open_schedule(settings, folder, planned, ended, search)
         done = tables.run_ids()
         missing = [run for run in (drawn if schedule is None else schedule.runs) if run.run_id not in done]
         problems: list[str] = []
@@ -166,7 +167,9 @@ def _open(settings: Settings) -> StudyFolder:
     return folder
 
 
-def _open_search(settings: Settings, folder: StudyFolder, ended: Sequence[RunRow]) -> OptunaSearch | None:
+def _open_search(
+    settings: Settings, folder: StudyFolder, planned: Sequence[Run], ended: Sequence[RunRow]
+) -> OptunaSearch | None:
     """The search that proposes configurations; None where they are drawn.
 
     Raises:
@@ -179,11 +182,15 @@ def _open_search(settings: Settings, folder: StudyFolder, ended: Sequence[RunRow
 
     storage = settings.optuna_storage or folder.root / "optuna.journal"
     assert isinstance(storage, Path)  # for results in an object store it is given
-    return OptunaSearch(study, settings.algorithms, storage, planned_runs(folder, study), ended)
+    return OptunaSearch(study, settings.algorithms, storage, planned, ended)
 
 
 def _open_schedule(
-    settings: Settings, folder: StudyFolder, ended: Sequence[RunRow], search: OptunaSearch | None
+    settings: Settings,
+    folder: StudyFolder,
+    planned: Sequence[Run],
+    ended: Sequence[RunRow],
+    search: OptunaSearch | None,
 ) -> Schedule:
     """What decides, while the sweep runs, what is trained next."""
     study = settings.study
@@ -192,7 +199,7 @@ def _open_schedule(
         settings.algorithms,
         settings.budget,
         partial(draw_configuration, study) if search is None else search.propose,
-        planned_runs(folder, study),
+        planned,
         standings(folder, ended),
     )
 

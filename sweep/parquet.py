@@ -103,6 +103,8 @@ def _check_rows(table: pa.Table) -> None:
         if name not in OPTIONAL and table[name].null_count:
             raise ValueError(f"column {name} has empty fields")
     names = ["run_id", "algorithm", "config_index", "seed"]
+    if "algorithm" not in table.column_names:  # attempts.parquet, of which there may be several of a run
+        return
     runs = _distinct(table, names)
     for run_id, algorithm, index, seed in zip(*(runs[name].to_pylist() for name in names), strict=True):
         if not RUN_ID.fullmatch(run_id) or run_id != f"{algorithm}-{index:05d}-s{seed}":

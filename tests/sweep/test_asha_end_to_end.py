@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +10,7 @@ import pytest
 
 from sweep.ledger import ledger_frame
 from sweep.results import StudyFolder, read_evaluations, read_runs
+from tests.sweep.front_door import finish, kill_at, start
 
 STUDY = "digits-optuna-asha"
 STEPS, SEEDS, RUNGS = 9, 2, [1, 3]
@@ -33,16 +30,7 @@ pytestmark = pytest.mark.timeout(600)
 
 
 def sweep(results: Path, budget: int, *words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "sweep", f"results={results}", f"budget={budget}", *WORDS, *words]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
-
-
-def finish(process: subprocess.Popen[str], exit_code: int = 0) -> str:
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == exit_code, output
-    return output
+    return start(f"results={results}", f"budget={budget}", *WORDS, *words)
 
 
 def assert_spent(results: Path, budget: int) -> None:
@@ -70,16 +58,7 @@ def assert_spent(results: Path, budget: int) -> None:
 
 
 def test_a_killed_asha_study_goes_on_and_spends_its_budget_of_steps(tmp_path: Path) -> None:
-    process, folder = sweep(tmp_path, 8), StudyFolder(tmp_path, STUDY)
-    deadline = time.monotonic() + 200
-    while time.monotonic() < deadline and process.poll() is None:
-        if folder.root.exists() and folder.read_table("runs").num_rows >= 2:
-            break
-        time.sleep(0.01)
-    assert process.poll() is None, process.communicate()[0]
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    time.sleep(3)  # workers of a killed driver write on for about two seconds
+    kill_at(sweep(tmp_path, 8), StudyFolder(tmp_path, STUDY), rows=2)
     output = finish(sweep(tmp_path, 8))
     assert "asha (η = 3) decides at step 1, 3" in output
     assert "Last result" not in output, "Tune prints nothing of its own"

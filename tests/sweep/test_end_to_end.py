@@ -1,8 +1,6 @@
 """The main job through its front door, with real Ray, real MLflow and real (small) training."""
 
 import hashlib
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -19,6 +17,7 @@ from sweep.results import read_evaluations, read_runs
 from tests.chaos.compare import violations
 from tests.chaos.killer import Blow, Killer, kill_worker
 from tests.chaos.shaking import Sweep, run_to_the_end
+from tests.sweep.front_door import finish, start
 
 SMALL = (
     "study.steps=24",
@@ -33,18 +32,8 @@ HYPERPARAMETERS = ["latent_dim", "batch_size", "learning_rate", "architecture"]
 pytestmark = pytest.mark.timeout(600)
 
 
-def sweep_process(results: Path, *words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "sweep", f"results={results}", *SMALL, *words]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
-
-
 def sweep(results: Path, *words: str, exit_code: int = 0) -> str:
-    process = sweep_process(results, *words)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == exit_code, output
-    return output
+    return finish(start(f"results={results}", *SMALL, *words), exit_code)
 
 
 def fingerprints(folder: Path) -> dict[str, tuple[str, int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from sweep import study_file
-from sweep.attempt import WorkerContext
+from sweep.attempt import Progress, WorkerContext
 from sweep.attempts import note_dropped_rows, read_attempts
 from sweep.ledger import ledger_frame
+from sweep.parquet import ResultsError
 from sweep.plan import Pack, plan_runs
 from sweep.plan_file import plan_table
 from sweep.results import StudyFolder, Tables
@@ -31,8 +32,8 @@ TINY = {"width": 4, "steps": 6, "evaluation_steps": (2, 4, 6), "fid_samples": 10
 POLICY = FailurePolicy(tries=3, worker_deaths=5)
 
 
-def train(folder: StudyFolder, run: Run, evaluations: int | None = None) -> None:
-    """Train the run to its row, or until so many evaluations are reported; then the worker is gone."""
+def attempt(folder: StudyFolder, run: Run) -> Iterator[Progress]:
+    """A worker that begins with the run."""
     context = WorkerContext(
         folder.root.parent,
         folder.root,
@@ -42,7 +43,12 @@ def train(folder: StudyFolder, run: Run, evaluations: int | None = None) -> None
         checkpoint_steps=1000,
         tries=3,
     )
-    progress = run_pack(Pack((run,)), context)
+    return run_pack(Pack((run,)), context)
+
+
+def train(folder: StudyFolder, run: Run, evaluations: int | None = None) -> None:
+    """Train the run to its row, or until so many evaluations are reported; then the worker is gone."""
+    progress = attempt(folder, run)
     for _ in progress if evaluations is None else range(evaluations):
         if evaluations is not None:
             next(progress)
@@ -128,16 +134,7 @@ def test_work_after_a_lost_checkpoint_is_waste_and_stays_on_record(folder: Study
 
 
 def test_an_orphan_that_writes_on_after_its_attempt_was_recorded_counts_once(folder: StudyFolder, tiny: Run) -> None:
-    context = WorkerContext(
-        folder.root.parent,
-        folder.root,
-        inception=None,
-        device="cpu",
-        git_commit="unknown",
-        checkpoint_steps=1000,
-        tries=3,
-    )
-    orphan = run_pack(Pack((tiny,)), context)
+    orphan = attempt(folder, tiny)
     next(orphan)
     train(folder, tiny)
     assert entry(folder, "vae")["wasted_steps"] == 0
@@ -170,6 +167,16 @@ def test_an_attempt_that_died_at_its_very_start_is_passed_over(folder: StudyFold
     train(folder, tiny)
     assert entry(folder, "vae")["attempts"] == 1
     assert entry(folder, "vae")["wasted_steps"] == 0
+
+
+def test_attempts_that_are_damaged_are_refused_by_their_hash(folder: StudyFolder, tiny: Run) -> None:
+    train(folder, tiny)
+    delete_served(folder, Tables(folder), [tiny.run_id], None)
+    data = folder.attempts_file.read_bytes()
+    place = data.index(b"attempt-001") + len("attempt-00")
+    folder.attempts_file.write_bytes(data[:place] + b"7" + data[place + 1 :])
+    with pytest.raises(ResultsError, match=r"attempts\.parquet cannot be used: its hash .*; delete it"):
+        read_attempts(folder)
 
 
 def test_status_shows_the_ledger(folder: StudyFolder, tiny: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +14,7 @@ from optuna.trial import TrialState
 
 from sweep.ledger import ledger_frame
 from sweep.results import StudyFolder, read_runs
+from tests.sweep.front_door import finish, kill_at, start
 from wae_core.run import Hyperparameters
 
 SMALL = (
@@ -36,18 +32,8 @@ HYPERPARAMETERS = list(Hyperparameters.__dataclass_fields__)
 pytestmark = pytest.mark.timeout(600)
 
 
-def sweep_process(results: Path, *words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "sweep", f"results={results}", *SMALL, *words]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
-
-
 def sweep(results: Path, *words: str, exit_code: int = 0) -> str:
-    process = sweep_process(results, *words)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == exit_code, output
-    return output
+    return finish(start(f"results={results}", *SMALL, *words), exit_code)
 
 
 def trials(results: Path) -> list[optuna.trial.FrozenTrial]:
@@ -99,17 +85,8 @@ def test_a_killed_driver_doubles_and_loses_no_proposal_and_one_worker_proposes_t
     quiet: tuple[Path, str], tmp_path: Path
 ) -> None:
     """SIGKILL to the driver's whole session, once TPE has begun to learn."""
-    process = sweep_process(tmp_path, "budget=24", "cluster.workers=1")
-    folder = StudyFolder(tmp_path, "digits-optuna")
-    deadline = time.monotonic() + 200
-    while time.monotonic() < deadline and process.poll() is None:
-        if folder.root.exists() and folder.read_table("runs").num_rows >= 21:
-            break
-        time.sleep(0.01)
-    assert process.poll() is None, process.communicate()[0]
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    time.sleep(3)  # workers of a killed driver write on for about two seconds
+    process = start(f"results={tmp_path}", *SMALL, "budget=24", "cluster.workers=1")
+    kill_at(process, StudyFolder(tmp_path, "digits-optuna"), rows=21)
     assert len(read_runs(tmp_path, "digits-optuna")) < 24
     sweep(tmp_path, "budget=24", "cluster.workers=1")
     assert_plan_rows_and_optuna_agree(tmp_path, 12)
