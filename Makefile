@@ -29,7 +29,7 @@ setup: .venv/ready ## make .venv with the pinned versions (every target that nee
 	@touch $@
 
 data: .venv/ready ## pack a data set: DATA=mnist|celeba|folder SOURCE=zip or folder (NAME= SIZE= ARGS=--check)
-	@$(BIN)/python -m wae_core.prepare $(DATA) $(if $(SOURCE),--source "$(SOURCE)") $(if $(NAME),--name "$(NAME)") \
+	@$(BIN)/python -m wae_core.data $(DATA) $(if $(SOURCE),--source "$(SOURCE)") $(if $(NAME),--name "$(NAME)") \
 	    $(if $(SIZE),--size "$(SIZE)") $(ARGS)
 
 space: SPACE ?= digits
@@ -41,13 +41,13 @@ sweep: .venv/ready ## train the models of a budget; the same words again continu
 	@$(BIN)/python -m sweep $(WORDS)
 
 status: .venv/ready ## planned = completed + diverged + failed + missing, and the ledger, for each study of RESULTS
-	@$(BIN)/python -m sweep.status --results "$(RESULTS)"
+	@$(BIN)/python -m sweep.reports.status --results "$(RESULTS)"
 
 ui: .venv/ready ## browse the runs of RESULTS in MLflow on 127.0.0.1
-	@$(BIN)/python -m sweep.tracking_cli ui --results "$(RESULTS)" $(if $(TRACKING),--tracking "$(TRACKING)")
+	@$(BIN)/python -m sweep.tracking ui --results "$(RESULTS)" $(if $(TRACKING),--tracking "$(TRACKING)")
 
 mlflow-rebuild: .venv/ready ## write the MLflow mirror of RESULTS again from the Parquet
-	@$(BIN)/python -m sweep.tracking_cli rebuild --results "$(RESULTS)" $(if $(TRACKING),--tracking "$(TRACKING)")
+	@$(BIN)/python -m sweep.tracking rebuild --results "$(RESULTS)" $(if $(TRACKING),--tracking "$(TRACKING)")
 
 notebooks: .venv/ready ## run analysis/notebooks on RESULTS and write them as HTML to RESULTS/notebooks
 	@RESULTS="$(abspath $(RESULTS))" $(BIN)/jupyter nbconvert --execute --to html \

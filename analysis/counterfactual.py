@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from analysis.load import load_evaluations, load_runs
 from analysis.looks import STYLE, WIDTH
-from sweep.rungs import goes_on, rungs
+from sweep.search.asha import goes_on, rungs
 
 ORDERS = 200  # random orders in which the configurations could have come
 BAND = (5, 95)  # percent of the orders

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sweep.schema import DIVERGED, FAILED
+from sweep.results.schema import DIVERGED, FAILED
 
 
 def load_runs(results: str | Path, study: str) -> pd.DataFrame:
-    """One row per ended run, also while the sweep goes on; the columns are those of `sweep.schema.RunRow`.
+    """One row per ended run, also while the sweep goes on; the columns are those of `sweep.results.schema.RunRow`.
 
     Raises:
         FileNotFoundError: there is no such study; the sentence names those that there are.
@@ -20,7 +20,7 @@ def load_runs(results: str | Path, study: str) -> pd.DataFrame:
 
 
 def load_evaluations(results: str | Path, study: str) -> pd.DataFrame:
-    """One row per (ended run, evaluation step); the columns are those of `sweep.schema.EvaluationRow`.
+    """One row per (ended run, evaluation step); the columns are those of `sweep.results.schema.EvaluationRow`.
 
     Raises:
         FileNotFoundError: there is no such study; the sentence names those that there are.

@@ -15,7 +15,7 @@ from matplotlib.ticker import EngFormatter
 
 from analysis.load import best_runs
 from analysis.looks import KEY, LOOKS, STYLE, WIDTH, crosses, dots, draw_runs, run_keys, scale_fid, spread
-from sweep.schema import COMPLETED, DIVERGED, FAILED
+from sweep.results.schema import COMPLETED, DIVERGED, FAILED
 
 # One line a hyperparameter: its axis label.
 HYPERPARAMETERS = {

@@ -6,15 +6,15 @@ import sys
 from collections.abc import Sequence
 
 from search_spaces import SpaceError
-from sweep.checks import SettingsError
 from sweep.launch import launch
-from sweep.lock import LockLost
-from sweep.parquet import ResultsError
 from sweep.redaction import without_credentials
-from sweep.settings import load_settings
-from sweep.status import make_console
-from sweep.words import CONF, studies
-from wae_core.storage import ConflictError, takes_nothing
+from sweep.reports.status import make_console
+from sweep.results.lock import LockLost
+from sweep.results.parquet import ResultsError
+from sweep.settings.checks import SettingsError
+from sweep.settings.settings import load_settings
+from sweep.settings.words import CONF, studies
+from wae_core.storage.files import ConflictError, takes_nothing
 
 HELP = """usage: python -m sweep [key=value ...]
 

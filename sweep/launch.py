@@ -10,30 +10,30 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from sweep import study_file
-from sweep.attempts import note_dropped_rows
-from sweep.checks import SettingsError
-from sweep.cost import CostModel
-from sweep.dry_run import print_plan
-from sweep.lock import results_lock
-from sweep.plan import check_trainable, draw_configuration, plan_runs
-from sweep.plan_file import extend_plan, planned_runs
 from sweep.redaction import without_credentials
-from sweep.results import StudyFolder, Tables
-from sweep.rungs import rungs
-from sweep.schedule import Schedule, standings
-from sweep.schema import FAILED, RunRow
-from sweep.settings import Settings
-from sweep.status import print_status
-from sweep.table_keeper import delete_served
-from sweep.tracking import Mirror, default_uri
+from sweep.reports.cost import CostModel
+from sweep.reports.dry_run import print_plan
+from sweep.reports.status import print_status
+from sweep.results import study_file
+from sweep.results.attempt_log import note_dropped_rows
+from sweep.results.compaction import delete_served
+from sweep.results.folder import StudyFolder, Tables
+from sweep.results.lock import results_lock
+from sweep.results.plan_file import extend_plan, planned_runs
+from sweep.results.schema import FAILED, RunRow
+from sweep.search.asha import rungs
+from sweep.search.plan import check_trainable, draw_configuration, plan_runs
+from sweep.search.schedule import Schedule, standings
+from sweep.settings.checks import SettingsError
+from sweep.settings.settings import Settings
+from sweep.tracking.mirror import Mirror, default_uri
 from sweep.training import SECONDS_FOR_MIRROR, Sweep
-from wae_core.data import image_shape
+from wae_core.data.images import image_shape
 from wae_core.run import Run
-from wae_core.storage import try_to_write
+from wae_core.storage.files import try_to_write
 
 if TYPE_CHECKING:
-    from sweep.optuna_search import OptunaSearch
+    from sweep.search.optuna_search import OptunaSearch
 
 STAND_IN = (
     "'digits' is a laptop-sized stand-in for the paper's study; "
@@ -57,7 +57,7 @@ def launch(settings: Settings, console: Console) -> None:
     _announce(settings, console)
     cost = _cost_model(settings, drawn)
     if study.optuna is not None:
-        from sweep.optuna_search import make_sampler  # a second: only who asks for it pays for that
+        from sweep.search.optuna_search import make_sampler  # a second: only who asks for it pays for that
 
         make_sampler(study.optuna.sampler, study.seed, settings.algorithms[0], 0)
     if settings.dry_run:
@@ -178,7 +178,7 @@ def _open_search(
     study = settings.study
     if study.optuna is None:
         return None
-    from sweep.optuna_search import OptunaSearch
+    from sweep.search.optuna_search import OptunaSearch
 
     storage = settings.optuna_storage or folder.root / "optuna.journal"
     assert isinstance(storage, Path)  # for results in an object store it is given

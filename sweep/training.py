@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from sweep import study_file
-from sweep.attempt import Progress, WorkerContext, publish_failure
-from sweep.cost import CostModel
-from sweep.lock import Check
-from sweep.pack_size import pack_sizes
-from sweep.plan import Pack, pack_runs
-from sweep.plan_file import extend_plan
-from sweep.progress import ProgressDisplay
-from sweep.results import StudyFolder, Tables
-from sweep.schedule import Schedule
-from sweep.schema import RunRow
-from sweep.settings import Settings, Study
-from sweep.table_keeper import TableKeeper
-from sweep.tracking import Mirror
+from sweep.reports.cost import CostModel
+from sweep.reports.progress_display import ProgressDisplay
+from sweep.results import study_file
+from sweep.results.compaction import TableKeeper
+from sweep.results.folder import StudyFolder, Tables
+from sweep.results.lock import Check
+from sweep.results.plan_file import extend_plan
+from sweep.results.schema import RunRow
+from sweep.running.attempt import Progress, WorkerContext, publish_failure
+from sweep.running.pack_size import pack_sizes
+from sweep.search.plan import Pack, pack_runs
+from sweep.search.schedule import Schedule
+from sweep.settings.settings import Settings, Study
+from sweep.tracking.mirror import Mirror
 from wae_core.run import Run
 
 if TYPE_CHECKING:
-    from sweep.optuna_search import OptunaSearch
+    from sweep.search.optuna_search import OptunaSearch
 
 SECONDS_FOR_MIRROR = 60.0
 
@@ -47,7 +47,7 @@ class Sweep:
     def train(self, drawn: Sequence[Run], missing: Sequence[Run], ended: Sequence[RunRow]) -> None:
         """Train what is missing, or what the schedule says; `drawn` stands for what is not planned yet."""
         # Imported here: bad input, and a launch with nothing to do, need not wait for Ray.
-        from sweep.driver import measure_pack, ray_session, train_packs
+        from sweep.running.tune import measure_pack, ray_session, train_packs
 
         search, schedule = self.search, self.schedule
         planned = {run.run_id: run for run in [*drawn, *(schedule.runs if schedule else [])]}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from wae_core.data import ImageData, load_dataset
+from wae_core.data.images import ImageData, load_dataset
 from wae_core.run import Hyperparameters, Protocol, Run
 
 torch.set_num_threads(1)

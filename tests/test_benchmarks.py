@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sweep.attempt import WorkerContext
-from sweep.plan import Pack
-from sweep.results import StudyFolder, Tables
+from sweep.results.folder import StudyFolder, Tables
+from sweep.running.attempt import WorkerContext
+from sweep.search.plan import Pack
 from tests.benchmarks import orchestration, search
 from tests.benchmarks.measuring import Row, interleave, ratios
 from wae_core.run import Run

@@ -84,13 +84,13 @@ def test_the_walk_sees_the_packages() -> None:
     """Otherwise every rule below would hold for want of modules."""
     assert {module.split(".")[0] for module in MODULES} == set(OURS)
     assert {
-        "wae_core.train",
+        "wae_core.training.loop",
         "wae_core.networks",
         "wae_core.networks.dcgan",
-        "sweep.driver",
+        "sweep.running.tune",
     } <= MODULES.keys()
-    assert "torch" in packages("wae_core.train")
-    assert "wae_core.objectives" in imports("wae_core.train")  # from wae_core import objectives
+    assert "torch" in packages("wae_core.training.loop")
+    assert "wae_core.algorithms.objectives" in imports("wae_core.training.loop")  # from wae_core import objectives
     assert "torch_xla" in imports("wae_core.device") - imports("wae_core.device", at_import_only=True)
 
 
@@ -110,7 +110,7 @@ def test_packages_import_downwards_only(package: str, forbidden: set[str]) -> No
 
 
 def test_analysis_sees_the_row_schema_ashas_rule_and_the_checkpoint_reader_only() -> None:
-    allowed = {"sweep.schema", "sweep.rungs", "wae_core.checkpoint"}
+    allowed = {"sweep.results.schema", "sweep.search.asha", "wae_core.storage.checkpoint"}
     found = {
         module: {name for name in imports(module) if name.split(".")[0] in OURS and not name.startswith("analysis")}
         for module in MODULES
@@ -120,31 +120,31 @@ def test_analysis_sees_the_row_schema_ashas_rule_and_the_checkpoint_reader_only(
 
 
 def test_training_needs_torch_numpy_and_safetensors_alone() -> None:
-    modules = reachable("wae_core.train")
-    assert {"wae_core", "wae_core.state", "wae_core.mmd", "wae_core.networks.resnet"} <= modules
+    modules = reachable("wae_core.training.loop")
+    assert {"wae_core", "wae_core.training.state", "wae_core.algorithms.mmd", "wae_core.networks.resnet"} <= modules
     third_party = {
         module: packages_at_import - sys.stdlib_module_names - set(OURS) - {"torch", "numpy", "safetensors"}
-        for module in modules | reachable("wae_core.checkpoint")
+        for module in modules | reachable("wae_core.storage.checkpoint")
         if (packages_at_import := {name.split(".")[0] for name in imports(module, at_import_only=True)})
     }
     assert {module: names for module, names in third_party.items() if names} == {}
 
 
 def test_one_module_imports_ray() -> None:
-    assert importers_of("ray") == {"sweep.driver"}
+    assert importers_of("ray") == {"sweep.running.tune"}
 
 
 def test_one_module_imports_mlflow() -> None:
-    assert importers_of("mlflow") == {"sweep.mlflow_study"}
+    assert importers_of("mlflow") == {"sweep.tracking.mlflow_study"}
 
 
 def test_optuna_is_imported_where_it_proposes_alone() -> None:
-    assert importers_of("optuna") == {"sweep.optuna_search", "sweep.optuna_space"}
+    assert importers_of("optuna") == {"sweep.search.optuna_search", "sweep.search.optuna_space"}
 
 
 def test_importing_the_training_loop_loads_no_heavy_package() -> None:
     code = (
-        "import wae_core.train, wae_core.data, sys; wae_core.data.load_dataset('digits');"
+        "import wae_core.training.loop, wae_core.data.images, sys; wae_core.data.images.load_dataset('digits');"
         "print(sorted({'ray', 'mlflow', 'hydra', 'optuna', 'pandas', 'sklearn', 'scipy', 'PIL', 'mlxtend'}"
         " & set(sys.modules)))"
     )
@@ -153,7 +153,7 @@ def test_importing_the_training_loop_loads_no_heavy_package() -> None:
 
 
 def test_a_launch_that_draws_at_random_loads_no_optuna() -> None:
-    """The fixed protocol needs none; `sweep.driver` is what a launch imports last."""
-    code = "import sweep.__main__, sweep.launch, sweep.driver, sys; print('optuna' in sys.modules)"
+    """The fixed protocol needs none; `sweep.running.tune` is what a launch imports last."""
+    code = "import sweep.__main__, sweep.launch, sweep.running.tune, sys; print('optuna' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"

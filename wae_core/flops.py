@@ -18,10 +18,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from wae_core.digit_classifier import DigitFeatures
-from wae_core.efficientnet import load_efficientnet
-from wae_core.evaluation import MMD_SAMPLES
-from wae_core.inception import InceptionV3
+from wae_core.evaluation.digit_classifier import DigitFeatures
+from wae_core.evaluation.efficientnet import load_efficientnet
+from wae_core.evaluation.evaluator import MMD_SAMPLES
+from wae_core.evaluation.inception import InceptionV3
 from wae_core.networks import ARCHITECTURES, LatentDiscriminator
 from wae_core.run import Run
 
@@ -82,8 +82,8 @@ def step_flops(run: Run, image_shape: Shape) -> int:
     n, d = run.hyperparameters.batch_size, run.hyperparameters.latent_dim
     networks = n * (_encoder(run, image_shape).learning_from_data + 3 * _decoder(run, image_shape))
     if run.algorithm == "wae-mmd":
-        # Backward (wae_core.mmd), two of the three matrices of distances hold the encoder's codes: one of them twice,
-        # and where they are the second argument there is a product with a vector as well.
+        # Backward (algorithms/mmd.py), two of the three matrices of distances hold the encoder's codes: one of them
+        # twice, and where they are the second argument there is a product with a vector as well.
         return networks + _mmd(n, d) + 3 * 2 * n**2 * d + 2 * 2 * n**2
     if run.algorithm == "wae-gan":
         discriminator = _discriminator(d, run.protocol.width)

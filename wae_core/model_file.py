@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from wae_core.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from wae_core.data import ImageData
+from wae_core.data.images import ImageData
 from wae_core.networks import AutoEncoder, build_autoencoder
 from wae_core.run import Hyperparameters, Protocol, Run
-from wae_core.storage import Location
+from wae_core.storage.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from wae_core.storage.files import Location
 
 PREFIX = "autoencoder."
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 import torch
 
 from tests.benchmarks.measuring import PROTOCOL, Options, Row, seconds
-from wae_core.data import ImageData
+from wae_core.data.images import ImageData
 from wae_core.flops import step_flops
 from wae_core.run import Hyperparameters, Run
-from wae_core.state import TrainingState
-from wae_core.train import train
+from wae_core.training.loop import train
+from wae_core.training.state import TrainingState
 
 SIDE = {"cpu": 2048, "cuda": 8192}  # of the square matrices whose product is the yardstick
 BATCH = {"cpu": 32, "cuda": 512}

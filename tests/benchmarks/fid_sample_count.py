@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from wae_core.data import load_dataset, to_uint8
-from wae_core.features import load_features
-from wae_core.frechet import FrechetReference
+from wae_core.data.images import load_dataset, to_uint8
+from wae_core.evaluation.features import load_features
+from wae_core.evaluation.frechet import FrechetReference
+from wae_core.evaluation.gaussian import GaussianStatistics
 from wae_core.model_file import load_model
-from wae_core.statistics import GaussianStatistics
 
 COUNTS = (250, 500, 1000, 2000, 4000, 10_000)
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from tests.benchmarks.measuring import Options, Row, interleave, ratios, seconds
-from wae_core.features import load_features
-from wae_core.frechet import FrechetReference
-from wae_core.statistics import GaussianStatistics
+from wae_core.evaluation.features import load_features
+from wae_core.evaluation.frechet import FrechetReference
+from wae_core.evaluation.gaussian import GaussianStatistics
 
 DIM = 2048
 SAMPLES = 10_000

@@ -18,11 +18,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sweep.settings import load_settings
-from wae_core.data import ImageData
+from sweep.settings.settings import load_settings
+from wae_core.data.images import ImageData
 from wae_core.run import Hyperparameters, Run
-from wae_core.state import TrainingState
-from wae_core.train import train
+from wae_core.training.loop import train
+from wae_core.training.state import TrainingState
 
 ACCELERATOR = 80e9  # bytes
 DATA_SET = 182_599 * 3 * 64 * 64  # bytes of CelebA's training images, which train() holds on the device

@@ -25,19 +25,19 @@ from typing import Any
 import psutil
 from rich.console import Console
 
-import sweep.driver
-from sweep.attempt import Progress, WorkerContext
-from sweep.cost import CostModel
-from sweep.driver import tune  # which is imported after Ray's settings are made
-from sweep.plan import Pack, pack_runs, plan_runs
-from sweep.progress import ProgressDisplay
-from sweep.results import StudyFolder, Tables
-from sweep.schema import COMPLETED, SCHEMA_VERSION, EvaluationRow, RunRow
-from sweep.settings import load_settings
-from sweep.table_keeper import TableKeeper
-from sweep.tracking import Mirror, default_uri
+import sweep.running.tune
+from sweep.reports.cost import CostModel
+from sweep.reports.progress_display import ProgressDisplay
+from sweep.results.compaction import TableKeeper
+from sweep.results.folder import StudyFolder, Tables
+from sweep.results.schema import COMPLETED, SCHEMA_VERSION, EvaluationRow, RunRow
+from sweep.running.attempt import Progress, WorkerContext
+from sweep.running.tune import tune  # which is imported after Ray's settings are made
+from sweep.search.plan import Pack, pack_runs, plan_runs
+from sweep.settings.settings import load_settings
+from sweep.tracking.mirror import Mirror, default_uri
 from tests.benchmarks.measuring import Options, Row, ratios
-from wae_core.data import image_shape
+from wae_core.data.images import image_shape
 from wae_core.run import Run
 
 FUNCTION_TRIALS = 20  # each takes seconds
@@ -45,7 +45,7 @@ SHORT_BLOCK = 500
 LONGEST_WAIT = 3600.0  # for the mirror, seconds
 
 
-class NoOp(sweep.driver.PackTrainable):
+class NoOp(sweep.running.tune.PackTrainable):
     """The worker without training: each run's only report is its end."""
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -75,7 +75,7 @@ class Block:
 
 
 def measure(options: Options, say: Callable[[str], None]) -> list[Row]:
-    sweep.driver.PackTrainable = NoOp  # type: ignore[misc]
+    sweep.running.tune.PackTrainable = NoOp  # type: ignore[misc]
     short = min(SHORT_BLOCK, options.runs)
     with tempfile.TemporaryDirectory() as scratch:
         counter = iter(range(10**6))
@@ -89,7 +89,7 @@ def measure(options: Options, say: Callable[[str], None]) -> list[Row]:
             return found
 
         settings = load_settings([])
-        with sweep.driver.ray_session(settings.cluster) as workers:
+        with sweep.running.tune.ray_session(settings.cluster) as workers:
 
             def ours(folder: Path, runs: int) -> Block:
                 return _ours(folder, runs, workers)
@@ -172,7 +172,7 @@ def _ours(results: Path, count: int, workers: int) -> Block:
 
     meter = _Meter()
     with TableKeeper(folder, tables, None, lambda: None), display:
-        sweep.driver.train_packs(packs, context, settings.cluster, workers, 5, on_progress, on_lost)
+        sweep.running.tune.train_packs(packs, context, settings.cluster, workers, 5, on_progress, on_lost)
     swept = meter.wall()
     behind = mirror.close(LONGEST_WAIT)
     mirrored = meter.wall()

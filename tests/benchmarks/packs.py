@@ -8,9 +8,9 @@ from collections.abc import Callable
 import torch
 
 from tests.benchmarks.measuring import PROTOCOL, Options, Row
-from wae_core import throughput
-from wae_core.data import ImageData
+from wae_core.data.images import ImageData
 from wae_core.run import ALGORITHMS, Hyperparameters, Run
+from wae_core.training import throughput
 
 SIZES = {"cpu": (1, 3), "cuda": (1, 3, 6, 12, 24, 48)}
 

@@ -20,17 +20,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from sweep import study_file
-from sweep.plan import plan_runs
-from sweep.plan_file import extend_plan
-from sweep.results import StudyFolder, Tables
-from sweep.run_folder import BEST
-from sweep.schema import COMPLETED, SCHEMA_VERSION, RunRow, evaluation_rows
-from sweep.settings import load_settings
+from sweep.results import study_file
+from sweep.results.folder import StudyFolder, Tables
+from sweep.results.plan_file import extend_plan
+from sweep.results.run_folder import BEST
+from sweep.results.schema import COMPLETED, SCHEMA_VERSION, RunRow, evaluation_rows
+from sweep.search.plan import plan_runs
+from sweep.settings.settings import load_settings
 from tests.benchmarks.measuring import Options, Row
-from wae_core.figures import FIGURES
+from wae_core.evaluation.selection import Evaluation, select_checkpoint
+from wae_core.pictures import FIGURES
 from wae_core.run import ALGORITHMS, Run
-from wae_core.selection import Evaluation, select_checkpoint
 
 ROOT = Path(__file__).parents[2]
 SEEDS = 3
@@ -51,7 +51,7 @@ def measure(options: Options, say: Callable[[str], None]) -> list[Row]:
         say(f"launched without mlflow.db: {first_said}")
         launches, launch_said = zip(*(_command("sweep", *words) for _ in range(options.rounds)), strict=True)
         say(f"launched with mlflow.db: {launch_said[-1]}")
-        statuses = [_command("sweep.status", "--results", name)[0] for _ in range(options.rounds)]
+        statuses = [_command("sweep.reports.status", "--results", name)[0] for _ in range(options.rounds)]
         reads = {table: [_read_seconds(folder.root / table) for _ in range(5)] for table in ("runs", "evaluations")}
         rows = len(pd.read_parquet(folder.root / "evaluations"))
         entries = Counter(path.parent.relative_to(folder.root) for path in folder.root.rglob("*"))

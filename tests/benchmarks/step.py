@@ -14,10 +14,10 @@ import torch
 
 from tests.benchmarks import plain
 from tests.benchmarks.measuring import PROTOCOL, Options, Row, interleave, ratios, seconds
-from wae_core.data import ImageData
+from wae_core.data.images import ImageData
 from wae_core.run import Hyperparameters, Run
-from wae_core.state import TrainingState
-from wae_core.train import train
+from wae_core.training.loop import train
+from wae_core.training.state import TrainingState
 
 STEPS = 30  # of one measurement
 IMAGES = 4000  # what the digits study trains on; what they show does not change a step's time

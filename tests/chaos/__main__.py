@@ -30,8 +30,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sweep.ledger import ledger_frame
-from sweep.results import StudyFolder, read_evaluations, read_runs
+from sweep.reports.ledger import ledger_frame
+from sweep.results.folder import StudyFolder, read_evaluations, read_runs
 from tests.benchmarks.measuring import describe_machine
 from tests.chaos.compare import violations
 from tests.chaos.disk import fill, small_disk

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from sweep.ledger import ledger_frame
-from sweep.results import StudyFolder, read_evaluations, read_runs
-from sweep.schema import STATUSES
-from sweep.status import status_frame
+from sweep.reports.ledger import ledger_frame
+from sweep.reports.status import status_frame
+from sweep.results.folder import StudyFolder, read_evaluations, read_runs
+from sweep.results.schema import STATUSES
 from tests.chaos.progress import left_behind, names
 from wae_core.run import ALGORITHMS
 

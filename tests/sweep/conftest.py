@@ -12,11 +12,11 @@ import pytest
 import yaml
 
 from search_spaces import SearchSpace
-from sweep.results import StudyFolder
-from sweep.schema import SCHEMA_VERSION, EvaluationRow, RunRow, evaluation_rows
-from sweep.settings import Study
+from sweep.results.folder import StudyFolder
+from sweep.results.schema import SCHEMA_VERSION, EvaluationRow, RunRow, evaluation_rows
+from sweep.settings.settings import Study
+from wae_core.evaluation.selection import Evaluation, select_checkpoint
 from wae_core.run import Run
-from wae_core.selection import Evaluation, select_checkpoint
 
 Result = tuple[RunRow, list[EvaluationRow]]
 # Of the tests' own: the shipped studies and intervals may be corrected without touching a test.

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 
-from sweep.results import StudyFolder
+from sweep.results.folder import StudyFolder
 
 
 def start(*words: str) -> subprocess.Popen[str]:

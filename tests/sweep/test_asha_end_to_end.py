@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sweep.ledger import ledger_frame
-from sweep.results import StudyFolder, read_evaluations, read_runs
+from sweep.reports.ledger import ledger_frame
+from sweep.results.folder import StudyFolder, read_evaluations, read_runs
 from tests.sweep.front_door import finish, kill_at, start
 
 STUDY = "digits-optuna-asha"

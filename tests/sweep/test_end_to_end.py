@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 import search_spaces
-from sweep.results import read_evaluations, read_runs
+from sweep.results.folder import read_evaluations, read_runs
 from tests.chaos.compare import violations
 from tests.chaos.killer import Blow, Killer, kill_worker
 from tests.chaos.shaking import Sweep, run_to_the_end

@@ -17,14 +17,14 @@ from typing import Any
 
 import pytest
 
-from sweep import study_file
-from sweep.attempt import WorkerContext, evaluator_of
-from sweep.plan import Pack, plan_runs
-from sweep.plan_file import extend_plan
-from sweep.results import StudyFolder, Tables
-from sweep.settings import FailurePolicy, Study
-from sweep.table_keeper import delete_served
-from sweep.worker import run_pack
+from sweep.results import study_file
+from sweep.results.compaction import delete_served
+from sweep.results.folder import StudyFolder, Tables
+from sweep.results.plan_file import extend_plan
+from sweep.running.attempt import WorkerContext, evaluator_of
+from sweep.running.worker import run_pack
+from sweep.search.plan import Pack, plan_runs
+from sweep.settings.settings import FailurePolicy, Study
 from wae_core.run import Run
 
 FORK = multiprocessing.get_context("fork")

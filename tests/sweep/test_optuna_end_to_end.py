@@ -12,8 +12,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from sweep.ledger import ledger_frame
-from sweep.results import StudyFolder, read_runs
+from sweep.reports.ledger import ledger_frame
+from sweep.results.folder import StudyFolder, read_runs
 from tests.sweep.front_door import finish, kill_at, start
 from wae_core.run import Hyperparameters
 

@@ -15,20 +15,23 @@ import pyarrow as pa
 import pytest
 
 from sweep import __main__ as command
-from sweep import status, study_file, tracking_cli, worker
-from sweep.attempt import WorkerContext
-from sweep.parquet import ResultsError, parse, write_table
-from sweep.plan import Pack
 from sweep.redaction import without_credentials
-from sweep.results import StudyFolder, Tables, read_runs
-from sweep.schema import EVALUATIONS, RECORD, RUNS
-from sweep.settings import FailurePolicy
-from sweep.table_keeper import delete_served
-from sweep.tracking import Mirror
-from wae_core import checkpoint
-from wae_core.checkpoint import CheckpointError, load_checkpoint, newest_checkpoint
+from sweep.reports import status
+from sweep.results import study_file
+from sweep.results.compaction import delete_served
+from sweep.results.folder import StudyFolder, Tables, read_runs
+from sweep.results.parquet import ResultsError, parse, write_table
+from sweep.results.schema import EVALUATIONS, RECORD, RUNS
+from sweep.running import worker
+from sweep.running.attempt import WorkerContext
+from sweep.search.plan import Pack
+from sweep.settings.settings import FailurePolicy
+from sweep.tracking import __main__ as tracking_command
+from sweep.tracking.mirror import Mirror
 from wae_core.model_file import load_model
 from wae_core.run import Run
+from wae_core.storage import checkpoint
+from wae_core.storage.checkpoint import CheckpointError, load_checkpoint, newest_checkpoint
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [
@@ -192,7 +195,7 @@ def test_a_study_s_name_is_that_of_a_folder_in_the_results(
     if study:  # no word at all asks for every study
         assert status.main(["--results", str(tmp_path / "results"), "--study", study]) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
-        assert tracking_cli.main(["rebuild", "--results", str(tmp_path), "--study", study]) == 2
+        assert tracking_command.main(["rebuild", "--results", str(tmp_path), "--study", study]) == 2
     assert list(tmp_path.iterdir()) == []
 
 
@@ -209,7 +212,7 @@ def test_a_word_of_the_command_that_leads_elsewhere_is_refused(
 
 
 def test_the_server_of_make_ui_listens_on_this_machine_alone() -> None:
-    assert tracking_cli._parser().parse_args(["ui"]).host == "127.0.0.1"
+    assert tracking_command._parser().parse_args(["ui"]).host == "127.0.0.1"
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from wae_core.data import ImageData
-from wae_core.digit_classifier import DigitFeatures
-from wae_core.evaluation import Evaluator
-from wae_core.features import FEATURES, FeatureNetwork
+from wae_core.data.images import ImageData
+from wae_core.evaluation.digit_classifier import DigitFeatures
+from wae_core.evaluation.evaluator import Evaluator
+from wae_core.evaluation.features import FEATURES, FeatureNetwork
+from wae_core.evaluation.inception import InceptionV3
 from wae_core.flops import (
     FEATURE_NETWORKS,
     confirmation_flops,
@@ -22,10 +23,9 @@ from wae_core.flops import (
     run_flops,
     step_flops,
 )
-from wae_core.inception import InceptionV3
 from wae_core.run import Run
-from wae_core.state import TrainingState
-from wae_core.train import Checkpoint, train
+from wae_core.training.loop import Checkpoint, train
+from wae_core.training.state import TrainingState
 
 CPU = torch.device("cpu")
 GREY, COLOUR = (1, 28, 28), (3, 64, 64)

@@ -1,0 +1,1 @@
+"""What the terminal shows: progress, status, ledger, cost, dry run. It imports settings and results."""

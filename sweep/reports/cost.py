@@ -1,0 +1,79 @@
+"""What a run costs: FLOPs from its shapes, and device-seconds by what ended runs like it have taken."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import defaultdict
+from dataclasses import fields
+from statistics import median
+
+from sweep.results.schema import COMPLETED, RunRow
+from sweep.settings.settings import Cluster, Study
+from wae_core.flops import Shape, run_flops
+from wae_core.run import Hyperparameters, Run
+
+Kind = tuple[str, int]
+
+
+class CostModel:
+    """Predicts the seconds that one device spends on a run, training and evaluation: FLOPs × seconds per FLOP.
+
+    Seconds per FLOP are the median over the study's completed runs of the same kind (architecture and batch size);
+    where there is none, of the same architecture; then of all. Before any run has completed they come from the
+    cluster's assumed `teraflops`: then predictions can be compared with one another, but are no more than a guess.
+
+    Args:
+        image_shape: (C, H, W) of the study's data set.
+    """
+
+    def __init__(self, study: Study, image_shape: Shape, cluster: Cluster) -> None:
+        self._study = study
+        self._image_shape = image_shape
+        self._device = cluster.device
+        self._assumed = 1e-12 / cluster.teraflops
+        self._measured: defaultdict[tuple[str | int, ...], list[float]] = defaultdict(list)  # ascending
+
+    @property
+    def measured_runs(self) -> int:
+        """How many completed runs the rates are taken from; 0 means that they are assumed."""
+        return len(self._measured.get((), ()))
+
+    def learn(self, row: RunRow) -> None:
+        """Take in an ended run of the study. Those that did not complete, or ran on another device, are left out."""
+        if row.status != COMPLETED or not row.device.startswith(self._device):
+            return
+        hyperparameters = Hyperparameters(**{f.name: getattr(row, f.name) for f in fields(Hyperparameters)})
+        study = self._study
+        run = Run(study.name, study.seed, row.algorithm, row.config_index, row.seed, hyperparameters, study.protocol)
+        seconds_per_flop = (row.train_seconds + row.eval_seconds) / (self.flops(run) * row.share_done)
+        for likeness in _likenesses(kind(run)):
+            insort(self._measured[likeness], seconds_per_flop)
+
+    def flops(self, run: Run) -> int:
+        """FLOPs of the whole run.
+
+        Raises:
+            ValueError: the run's networks cannot be built.
+        """
+        return run_flops(run, self._image_shape)
+
+    def seconds_per_flop(self, kind: Kind) -> float:
+        """Of one device with runs of this kind."""
+        for likeness in _likenesses(kind):
+            if measured := self._measured.get(likeness):
+                return median(measured)
+        return self._assumed
+
+    def seconds(self, run: Run) -> float:
+        """Predicted device-seconds of the whole run."""
+        return self.flops(run) * self.seconds_per_flop(kind(run))
+
+
+def kind(run: Run) -> Kind:
+    """Runs of a kind have one rate: kernels differ by architecture, and small batches use a device less well."""
+    return run.hyperparameters.architecture, run.hyperparameters.batch_size
+
+
+def _likenesses(kind: Kind) -> tuple[tuple[str | int, ...], ...]:
+    """Whose measurements count for a kind, the nearest first: its own, its architecture's, all."""
+    return kind, kind[:1], ()

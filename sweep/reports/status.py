@@ -1,0 +1,138 @@
+"""`python -m sweep.reports.status`: how far the studies are; planned = completed + diverged + failed + missing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+import pandas as pd
+import yaml
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sweep.reports.ledger import print_ledger
+from sweep.results.folder import StudyFolder
+from sweep.results.parquet import ResultsError
+from sweep.results.plan_file import read_plan
+from sweep.results.schema import STATUSES
+from wae_core.run import ALGORITHMS
+from wae_core.storage.files import Location, location
+
+
+def status_frame(folder: StudyFolder) -> pd.DataFrame:
+    """One row per planned algorithm: planned, each status, missing, and the best, confirmed and median FID.
+
+    Raises:
+        FileNotFoundError: the folder holds no plan.
+        ResultsError: one of its files is damaged, or of another version.
+    """
+    return _frame(folder, folder.read_table("runs").to_pandas())
+
+
+def _frame(folder: StudyFolder, runs: pd.DataFrame) -> pd.DataFrame:
+    plan = read_plan(folder).select(["run_id", "algorithm"]).to_pandas()
+    runs = runs.drop(columns="algorithm").merge(plan, on="run_id")
+    rows = []
+    for algorithm in (name for name in ALGORITHMS if name in set(plan["algorithm"])):
+        mine = runs[runs["algorithm"] == algorithm]
+        planned = int((plan["algorithm"] == algorithm).sum())
+        best = mine[mine["best_fid"].notna()].nsmallest(1, "best_fid")
+        rows.append(
+            {
+                "algorithm": algorithm,
+                "planned": planned,
+                **{status: int((mine["status"] == status).sum()) for status in STATUSES},
+                "missing": planned - len(mine),
+                "best_fid": best["best_fid"].max(),
+                "confirmed_fid": best["confirmed_fid"].max(),
+                "median_fid": mine["best_fid"].median(),
+                "best_run": best["run_id"].iloc[0] if len(best) else None,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def print_status(folder: StudyFolder, console: Console) -> None:
+    """Print the status table of one study, and why runs diverged or failed, if some did."""
+    title = Text(f"study {folder.root.name} in {folder.root.parent}")  # a path may hold brackets
+    table = Table(title=title, title_justify="left")
+    for name in ("algorithm", "planned", *STATUSES, "missing", "best FID", "confirmed", "median", "best run"):
+        table.add_column(name, justify="left" if name in ("algorithm", "best run") else "right")
+    runs = folder.read_table("runs").to_pandas()
+    for row in _frame(folder, runs).to_dict("records"):
+        figures = [row[name] for name in ("best_fid", "confirmed_fid", "median_fid")]
+        table.add_row(
+            row["algorithm"],
+            *(str(row[name]) for name in ("planned", *STATUSES, "missing")),
+            *("–" if pd.isna(figure) else f"{figure:.2f}" for figure in figures),
+            "–" if pd.isna(row["best_run"]) else row["best_run"],
+        )
+    console.print(table)
+    print_ledger(folder, console)
+    if folder.real_images_file.exists():
+        console.print(_real_images(folder.real_images_file))
+    if len(runs):
+        console.print(f"attempts: {runs['attempts'].sum():,} at {len(runs):,} ended runs")
+    if folder.study_file.exists():
+        _print_failure_policy(folder, console)
+    for status, same in runs[runs["status_reason"].notna()].groupby("status"):
+        first = same.iloc[0]
+        console.print(f"{len(same)} {status}, e.g. {first['run_id']}: {first['status_reason']}", markup=False)
+
+
+def _print_failure_policy(folder: StudyFolder, console: Console) -> None:
+    try:
+        policy = yaml.safe_load(folder.study_file.read_bytes())["failures"]
+        tries, deaths = int(policy["tries"]), int(policy["worker_deaths"])
+    except (OSError, yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ResultsError(f"{folder.study_file} cannot be used: it is not a study file of this version") from error
+    console.print(
+        f"a run is failed after {tries} exceptions (failures.tries), or {deaths} deaths of its "
+        "worker without a new checkpoint (failures.worker_deaths), and diverged where loss or FID is not finite; "
+        "out of memory halves a pack; a full disk is waited for"
+    )
+
+
+def _real_images(path: Location) -> str:
+    try:
+        real = json.loads(path.read_bytes())
+        fid, count, sharpness = float(real["fid"]), int(real["count"]), float(real["sharpness"])
+    except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
+        raise ResultsError(f"{path} cannot be used: delete it, and the next model measures it again") from error
+    return f"real images: FID {fid:.2f} ({count:,} of the training images), sharpness {sharpness:.2g}"
+
+
+def make_console() -> Console:
+    """The terminal at its own width; a file or a pipe, which has none, wide enough for the tables."""
+    console = Console(soft_wrap=True, markup=False)  # a path may hold brackets
+    return console if console.is_terminal else Console(width=140, soft_wrap=True, markup=False)
+
+
+def main(words: list[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m sweep.reports.status", description=__doc__)
+    parser.add_argument("--results", default="results", help="the results folder (default: results)")
+    parser.add_argument("--study", help="one study; all of the folder if left out")
+    arguments = parser.parse_args(words)
+    results = location(arguments.results).absolute()
+    names = (
+        [arguments.study] if arguments.study else sorted(path.parent.name for path in results.glob("*/plan.parquet"))
+    )
+    try:
+        folders = [StudyFolder(results, name) for name in names]
+        if not folders or not all(folder.plan_file.exists() for folder in folders):
+            wanted = f"study {arguments.study!r}" if arguments.study else "a study"
+            print(f"there is no plan of {wanted} in {results}: run make sweep first", file=sys.stderr)
+            return 2
+        for folder in folders:
+            print_status(folder, make_console())
+    except ResultsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""While a sweep runs: every few seconds, records become rows of the tables, and what has served is deleted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+
+from sweep.results.attempt_log import record_attempts
+from sweep.results.folder import StudyFolder, Tables
+from sweep.results.lock import Check
+from sweep.results.run_folder import RunFolder
+
+SECONDS_BETWEEN_TABLES = 5.0
+
+
+class TableKeeper:
+    """A thread that, every few seconds, absorbs records into the tables and deletes what `delete_served` says."""
+
+    def __init__(self, folder: StudyFolder, tables: Tables, keep_best: int | None, check: Check) -> None:
+        """`check` raises LockLost where another driver may hold the lock."""
+        self._folder, self._tables, self._keep_best, self._check = folder, tables, keep_best, check
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="tables", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._absorb()
+
+    def _run(self) -> None:
+        while not self._stop.wait(SECONDS_BETWEEN_TABLES):
+            try:
+                self._absorb()
+            except OSError:
+                continue  # a full disk, say: the records stay, and the last call in __exit__ raises
+
+    def _absorb(self) -> None:
+        self._check()
+        delete_served(self._folder, self._tables, self._tables.absorb(), self._keep_best)
+
+
+def delete_served(folder: StudyFolder, tables: Tables, ended: Iterable[str], keep_best: int | None) -> None:
+    """Delete the training checkpoints of ended runs, and the weights of all but the `keep_best` models per algorithm.
+
+    Weights go before the row's checkpoint_path: a crash in between leaves a row that the next call finds again.
+    """
+    ended = list(ended)
+    record_attempts(folder, ended)  # how far they came stays on record
+    for run_id in ended:
+        RunFolder(folder.work(run_id)).delete_attempts()
+    if keep_best is None:
+        return
+    beyond = tables.beyond_best(keep_best)
+    for run_id in beyond:
+        RunFolder(folder.work(run_id)).delete_best()
+    tables.forget_checkpoints(beyond)

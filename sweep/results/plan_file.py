@@ -1,0 +1,99 @@
+"""plan.parquet: one row per planned run, with its coordinates and hyperparameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sweep.results.folder import StudyFolder
+from sweep.results.parquet import read_table, write_table
+from sweep.settings.settings import Study
+from wae_core.run import Hyperparameters, Run
+
+PLAN = pa.schema(
+    [
+        ("run_id", pa.string()),
+        ("algorithm", pa.string()),
+        ("config_index", pa.int64()),
+        ("config_id", pa.string()),
+        ("seed", pa.int64()),
+        ("steps_planned", pa.int64()),
+        ("latent_dim", pa.int64()),
+        ("batch_size", pa.int64()),
+        ("learning_rate", pa.float64()),
+        ("architecture", pa.string()),
+        ("encoder", pa.string()),
+        ("adversary_learning_rate", pa.float64()),
+        ("kernel_scale", pa.float64()),
+        ("wae_lambda", pa.float64()),
+        ("decoder_variance", pa.float64()),
+    ]
+)
+
+
+def plan_table(runs: Sequence[Run]) -> pa.Table:
+    """The rows of these runs."""
+    rows = [
+        {
+            "run_id": run.run_id,
+            "algorithm": run.algorithm,
+            "config_index": run.config_index,
+            "config_id": run.config_id,
+            "seed": run.seed,
+            "steps_planned": run.protocol.steps,
+            **vars(run.hyperparameters),
+        }
+        for run in runs
+    ]
+    return pa.Table.from_pylist(rows, schema=PLAN)
+
+
+def read_plan(folder: StudyFolder) -> pa.Table:
+    """All that was ever planned in the folder.
+
+    Raises:
+        FileNotFoundError: there is no plan.
+        ResultsError: it is damaged, or of another version.
+    """
+    return read_table(folder.plan_file, PLAN, "move it away: then a launch plans anew, and what has a row stays")
+
+
+def extend_plan(folder: StudyFolder, runs: Sequence[Run]) -> None:
+    """Add this launch's runs to plan.parquet; what an earlier launch planned stays.
+
+    Raises:
+        ResultsError: as `read_plan` does.
+    """
+    table = plan_table(runs)
+    if folder.plan_file.exists():
+        earlier = read_plan(folder)
+        is_new = pc.invert(pc.is_in(table["run_id"], value_set=earlier["run_id"].combine_chunks()))
+        table = pa.concat_tables([earlier, table.filter(is_new)])
+        if len(table) == len(earlier):
+            return
+    write_table(folder.plan_file, table)
+
+
+def planned_runs(folder: StudyFolder, study: Study) -> list[Run]:
+    """The runs of plan.parquet, in the order in which they were planned.
+
+    Raises:
+        ResultsError: as `read_plan` does.
+    """
+    if not folder.plan_file.exists():
+        return []
+    return [
+        Run(
+            study=study.name,
+            study_seed=study.seed,
+            algorithm=row["algorithm"],
+            config_index=row["config_index"],
+            seed=row["seed"],
+            hyperparameters=Hyperparameters(**{field.name: row[field.name] for field in fields(Hyperparameters)}),
+            protocol=study.protocol,
+        )
+        for row in read_plan(folder).to_pylist()
+    ]

@@ -1,0 +1,185 @@
+"""A run's working folder: its attempts and their training checkpoints, and what it keeps when it has ended."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from typing import Any
+
+from torch import Tensor
+
+from wae_core.evaluation.selection import Evaluation, select_checkpoint
+from wae_core.storage.checkpoint import CheckpointError, newest_checkpoint, read_manifest, save_checkpoint
+from wae_core.storage.files import TEMPORARIES, Location, delete_folder, listed, write_atomically
+
+ATTEMPT = "attempt-"
+START = "start.json"
+BEST = "best.safetensors"
+
+
+@dataclass(frozen=True)
+class History:
+    """What a run has behind it: the content of a training checkpoint, beside the tensors."""
+
+    started_at: str  # of the first attempt that left a checkpoint; ISO 8601, UTC
+    step: int = 0
+    train_seconds: float = 0.0
+    eval_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    fid_features: str | None = None
+    fid_reference: str | None = None
+    evaluations: tuple[Evaluation, ...] = ()
+
+    @property
+    def best(self) -> Evaluation | None:
+        """The evaluation of the checkpoint that the run keeps, so far."""
+        return select_checkpoint(self.evaluations)
+
+    @property
+    def seconds(self) -> float:
+        """Device-seconds of training and evaluation."""
+        return self.train_seconds + self.eval_seconds
+
+
+@dataclass(frozen=True)
+class AttemptRecord:
+    """How far an attempt brought its run, by its note at the start and its newest checkpoint."""
+
+    attempt: str  # its folder's name
+    started_at: str  # ISO 8601, UTC
+    from_step: int
+    to_step: int
+    from_seconds: float  # as `History.seconds`
+    to_seconds: float
+
+
+class RunFolder:
+    """`work/<run_id>/`: attempts never share a folder, so an orphan that writes on harms nobody."""
+
+    def __init__(self, path: Location) -> None:
+        self.path = path
+        self._attempt: Location | None = None
+        self._saved: list[History] = []  # of this attempt, the last two
+
+    @property
+    def attempts(self) -> int:
+        """How often the run was begun."""
+        return sum(1 for _ in self.path.glob(f"{ATTEMPT}*"))
+
+    def begin_attempt(self, history: History) -> None:
+        """Create the folder of the next attempt, into which `save` writes, and note there what it goes on from."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(1):
+            path = self.path / f"{ATTEMPT}{number:03d}"
+            try:
+                path.mkdir()
+            except FileExistsError:
+                continue
+            self._attempt = path
+            start = {
+                "started_at": datetime.now(UTC).isoformat(),
+                "step": history.step,
+                "seconds": history.seconds,
+            }
+            write_atomically(path / START, json.dumps(start).encode())
+            return
+
+    def attempt_records(self) -> list[AttemptRecord]:
+        """Every attempt that noted its start, whether it lives, ended or died."""
+        records = []
+        for path in listed(self.path, f"{ATTEMPT}*"):
+            try:
+                start = json.loads((path / START).read_bytes())
+            except (OSError, ValueError):
+                continue  # it died before it had done anything
+            reached = max(self._reached(path), (start["step"], start["seconds"]))
+            records.append(
+                AttemptRecord(path.name, start["started_at"], start["step"], reached[0], start["seconds"], reached[1])
+            )
+        return records
+
+    def save(self, tensors: dict[str, Tensor], history: History) -> None:
+        """Write a training checkpoint of this attempt, and delete those of it that nothing needs any more.
+
+        The last two stay, since the newest may be found damaged, and the best of each.
+        """
+        assert self._attempt is not None
+        save_checkpoint(self._checkpoint(history.step), tensors, asdict(history))
+        before = self._needed()
+        self._saved = [*self._saved[-1:], history]
+        for step in before - self._needed():
+            self._checkpoint(step).unlink(missing_ok=True)
+            self._checkpoint(step).with_suffix(".json").unlink(missing_ok=True)
+
+    def resume(self) -> tuple[History, dict[str, Tensor] | None]:
+        """The newest checkpoint of any attempt that is valid, as is its best one; or a history that begins now."""
+        for path in sorted(self._checkpoints("*"), key=lambda path: path.name, reverse=True):
+            found = newest_checkpoint([path])
+            if found is None:
+                continue
+            tensors, content = found
+            history = _history(content)
+            if history.best is None or self.tensors_at(history.best.step) is not None:
+                return history, tensors
+        return History(datetime.now(UTC).isoformat()), None
+
+    def newest(self) -> History | None:
+        """What the newest whole manifest of any attempt says; its tensors may be damaged."""
+        for path in sorted(self._checkpoints("*"), key=lambda path: path.name, reverse=True):
+            with contextlib.suppress(CheckpointError):
+                return _history(read_manifest(path))
+        return None
+
+    def tensors_at(self, step: int) -> dict[str, Tensor] | None:
+        """Those of any attempt's valid checkpoint of `step`, if there is one."""
+        found = newest_checkpoint(self._checkpoints(f"{step:09d}"))
+        return None if found is None else found[0]
+
+    def write(self, name: str, data: bytes) -> None:
+        """Put a file beside the attempts."""
+        write_atomically(self.path / name, data)
+
+    def delete_attempts(self) -> None:
+        """An ended run needs its training checkpoints no more, nor what a process that died has half written."""
+        for path in listed(self.path, "*"):  # of thousands of runs: one look into each folder
+            if path.name.startswith(ATTEMPT):
+                delete_folder(path)
+            elif fnmatchcase(path.name, TEMPORARIES):
+                path.unlink(missing_ok=True)
+
+    def delete_best(self) -> None:
+        """The weights of a model that is not among those that are kept."""
+        best = self.path / BEST
+        best.with_suffix(".json").unlink(missing_ok=True)
+        best.unlink(missing_ok=True)
+
+    def _checkpoint(self, step: int) -> Location:
+        assert self._attempt is not None
+        return self._attempt / f"step-{step:09d}.safetensors"
+
+    def _needed(self) -> set[int]:
+        best = {history.best.step for history in self._saved if history.best}
+        return best | {history.step for history in self._saved}
+
+    @staticmethod
+    def _reached(attempt: Location) -> tuple[int, float]:
+        """Step and seconds of the newest checkpoint whose manifest is whole."""
+        for path in reversed(listed(attempt, "step-*.safetensors")):
+            try:
+                content = read_manifest(path)
+            except CheckpointError:
+                continue
+            return content["step"], content["train_seconds"] + content["eval_seconds"]
+        return 0, 0.0
+
+    def _checkpoints(self, step: str) -> list[Location]:
+        return list(self.path.glob(f"{ATTEMPT}*/step-{step}.safetensors"))
+
+
+def _history(content: dict[str, Any]) -> History:
+    evaluations = tuple(Evaluation(**evaluation) for evaluation in content["evaluations"])
+    return History(**(content | {"evaluations": evaluations}))

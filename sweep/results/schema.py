@@ -1,0 +1,124 @@
+"""The columns of the results: one declaration for the run's row, the evaluation's row, and their Parquet schemas."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+
+from wae_core.evaluation.selection import Evaluation
+from wae_core.run import Run
+
+SCHEMA_VERSION = 2
+
+COMPLETED, DIVERGED, FAILED = "completed", "diverged", "failed"
+STATUSES = (COMPLETED, DIVERGED, FAILED)
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """One ended run. A None is a null: a hyperparameter that does not apply, a figure that there is not."""
+
+    schema_version: int
+    study: str
+    algorithm: str
+    config_index: int
+    config_id: str
+    seed: int
+    run_id: str
+    status: str
+    status_reason: str | None
+    latent_dim: int
+    batch_size: int
+    learning_rate: float
+    adversary_learning_rate: float | None
+    kernel_scale: float | None
+    wae_lambda: float | None
+    decoder_variance: float | None
+    architecture: str
+    encoder: str | None
+    steps_planned: int
+    steps_done: int
+    best_step: int | None
+    best_fid: float | None
+    confirmed_fid: float | None
+    fid_infinity: float | None  # estimate at infinitely many samples
+    best_sharpness: float | None
+    best_reconstruction_error: float | None
+    fid_features: str | None
+    fid_reference: str | None
+    fid_samples: int
+    precision: str
+    images_seen: int
+    train_seconds: float
+    eval_seconds: float
+    cpu_seconds: float  # CPU time of training and evaluation, all attempts that left a checkpoint
+    device: str
+    host: str
+    attempts: int  # times that a worker took it up: after a death, an exception, or a pause
+    pack_size: int
+    git_commit: str
+    started_at: datetime  # UTC
+    ended_at: datetime  # UTC
+    checkpoint_path: str | None  # of the best checkpoint, relative to the study's folder
+
+    @property
+    def share_done(self) -> float:
+        """Of the planned steps; below 1 where the run was stopped early, diverged or failed."""
+        return min(1.0, self.steps_done / self.steps_planned)
+
+
+@dataclass(frozen=True)
+class EvaluationRow(Evaluation):
+    """One evaluation with the keys of its run."""
+
+    run_id: str
+    algorithm: str
+    config_index: int
+    seed: int
+
+
+def evaluation_rows(run: Run, evaluations: Sequence[Evaluation]) -> list[EvaluationRow]:
+    """Give a run's evaluations their keys."""
+    return [
+        EvaluationRow(
+            **asdict(evaluation),
+            run_id=run.run_id,
+            algorithm=run.algorithm,
+            config_index=run.config_index,
+            seed=run.seed,
+        )
+        for evaluation in evaluations
+    ]
+
+
+def _arrow_type(annotation: Any) -> pa.DataType:
+    if isinstance(annotation, types.UnionType):  # "X | None"
+        annotation = next(option for option in typing.get_args(annotation) if option is not type(None))
+    return {
+        int: pa.int64(),
+        float: pa.float64(),
+        str: pa.string(),
+        datetime: pa.timestamp("us", tz="UTC"),
+    }[annotation]
+
+
+def _arrow_schema(row: type, order: tuple[str, ...] = ()) -> pa.Schema:
+    hints = typing.get_type_hints(row)
+    names = [*order, *(field.name for field in fields(row) if field.name not in order)]
+    return pa.schema([(name, _arrow_type(hints[name])) for name in names])
+
+
+RUNS = _arrow_schema(RunRow)
+EVALUATIONS = _arrow_schema(EvaluationRow, order=("run_id", "algorithm", "config_index", "seed"))
+# Columns that may be null.
+OPTIONAL = frozenset(
+    name for name, hint in typing.get_type_hints(RunRow).items() if isinstance(hint, types.UnionType)
+)
+# A record is a run's whole result in one row: its columns and its evaluations.
+RECORD = RUNS.append(pa.field("evaluations", pa.list_(pa.struct(list(EVALUATIONS)))))

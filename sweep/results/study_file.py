@@ -1,0 +1,187 @@
+"""study.yaml: what a results folder was made with, and whether a launch may add to it."""
+
+from __future__ import annotations
+
+import json
+import platform
+import reprlib
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from importlib.metadata import version
+from itertools import zip_longest
+from pathlib import Path
+from types import NoneType
+from typing import Any
+
+import yaml
+
+from search_spaces import SearchSpace
+from search_spaces.distributions import Distribution
+from sweep.results.folder import StudyFolder
+from sweep.results.plan_file import read_plan
+from sweep.results.schema import SCHEMA_VERSION
+from sweep.settings.checks import SettingsError
+from sweep.settings.settings import FailurePolicy, Study
+from wae_core.evaluation.features import features_name
+from wae_core.flops import Shape
+from wae_core.run import Hyperparameters
+from wae_core.storage.files import write_atomically
+
+PACKAGES = ("torch", "numpy", "ray", "mlflow", "pandas", "pyarrow", "safetensors")
+
+BEFORE = {"search": "random", "scheduler": "none"}  # in a study file that is older than the key
+PROVENANCE = ("failures", "git_commit", "python", "packages")  # behind what must not change
+
+
+def claim(folder: StudyFolder, study: Study, failures: FailurePolicy, image_shape: Shape | None = None) -> list[str]:
+    """Write study.yaml, or check that the one there is of the same study, with the same space or a wider one.
+
+    A space is wider than the stored one if it draws every planned configuration as the plan has it, so that it
+    changes only what is still to be drawn; where Optuna proposes, if it allows every planned configuration. Then
+    study.yaml records it, and the differences are returned as lines. The failure policy may differ from launch to
+    launch; study.yaml records the last one.
+    `image_shape`, (C, H, W), is written for the ledger, which counts FLOPs where the data are not at hand.
+
+    Raises:
+        SettingsError: the folder belongs to another version of the study; the sentence names the first difference,
+            or all those of the space.
+    """
+    path, identity = folder.study_file, _identity(study)
+    if not path.exists():
+        document = identity | {
+            "failures": asdict(failures),
+            "image_shape": list(image_shape) if image_shape else None,
+            "git_commit": git_commit(),
+            "python": platform.python_version(),
+            "packages": {package: version(package) for package in PACKAGES},
+        }
+        write_atomically(path, yaml.safe_dump(document, sort_keys=False).encode())
+        return []
+    lines = widening(folder, study)
+    stored = yaml.safe_load(path.read_bytes())
+    document = stored | {"failures": asdict(failures)} | ({"space": identity["space"]} if lines else {})
+    if document != stored:
+        write_atomically(path, yaml.safe_dump(document, sort_keys=False).encode())
+    return lines
+
+
+def widening(folder: StudyFolder, study: Study) -> list[str]:
+    """In which lines the study's space is wider than the one in study.yaml; nothing is written.
+
+    Raises:
+        SettingsError: as `claim` does.
+    """
+    path, identity = folder.study_file, _identity(study)
+    try:
+        document = BEFORE | yaml.safe_load(path.read_bytes())
+        stored = {key: document[key] for key in (*identity, *PROVENANCE)}  # else it was cut off
+    # Beside YAMLError, PyYAML lets bare errors through: for a date like 2018-02-30, !!bool maybe, endless nesting.
+    except (OSError, yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise SettingsError(f"{path} is not a study file of this version ({reason})") from error
+    lines = []
+    for key, there, here in _differences("", {key: stored[key] for key in identity}, identity):
+        if key.endswith(".source"):  # words about an interval, not the interval
+            continue
+        if not key.startswith("space."):
+            raise SettingsError(
+                f"{path.parent} belongs to another version of study {study.name}: {key} is {_show(there)} there and "
+                f"{_show(here)} in this launch; give another results folder (RESULTS=), or the old value"
+            )
+        lines.append(f"{key}: {_show(there)} → {_show(here)}".replace("'", ""))
+    moved = _moved_configuration(folder, study) if lines else ""
+    if moved:
+        raise SettingsError(
+            f"{path.parent} was planned from another search space, in which {moved}; give another results folder "
+            "(RESULTS=), or the old values:\n  " + "\n  ".join(lines)
+        )
+    return lines
+
+
+def _moved_configuration(folder: StudyFolder, study: Study) -> str:
+    """The first planned configuration that the study's space draws otherwise, in words; empty if there is none.
+
+    Optuna's proposals hang on no index: of them, the first that the space does not allow.
+    """
+    if not folder.plan_file.exists():
+        return ""
+    plan = read_plan(folder).to_pylist()
+    for row in {row["config_id"]: row for row in plan}.values():
+        if study.optuna is not None:
+            forbidden = _forbidden(study.space, row)
+            if forbidden:
+                return f"{row['config_id']} has {forbidden} {row[forbidden]}"
+            continue
+        drawn = study.space.sample(row["algorithm"], row["config_index"], study.seed)
+        for hyperparameter in fields(Hyperparameters):
+            name = hyperparameter.name
+            if row[name] != drawn.get(name):
+                return f"{row['config_id']} has {name} {row[name]} and not {drawn.get(name)}"
+    return ""
+
+
+def _forbidden(space: SearchSpace, planned: Mapping[str, Any]) -> str:
+    """The first hyperparameter of a planned configuration whose value the space does not allow; empty if none is."""
+
+    def choose(name: str, law: Distribution) -> Any:
+        value = planned[name]
+        allowed = value in law.support if isinstance(value, str | NoneType) else law.within(value, value) is not None
+        if not allowed:
+            raise LookupError(name)
+        return value
+
+    try:
+        space.configure(planned["algorithm"], choose)
+    except LookupError as error:
+        return str(error.args[0])
+    return ""
+
+
+def git_commit() -> str:
+    """The commit of this source tree, "-dirty" behind it if files differ; "unknown" outside a git checkout."""
+    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+def _identity(study: Study) -> dict[str, Any]:
+    """All that decides what a run of the study is, as plain data."""
+    identity = {
+        "schema_version": SCHEMA_VERSION,
+        "study": study.name,
+        "seed": study.seed,
+        "seeds": study.seeds,
+        "protocol": asdict(study.protocol),
+        "fid_features": features_name(study.protocol.fid_features),
+        "space": study.space.as_dict(),
+        "search": {"optuna": asdict(study.optuna)} if study.optuna else "random",
+        "scheduler": {"asha": {"reduction": study.asha}} if study.asha else "none",
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(identity))
+    return plain
+
+
+def _differences(key: str, there: Any, here: Any) -> list[tuple[str, Any, Any]]:
+    if isinstance(there, dict) and isinstance(here, dict):
+        pairs = {name: (there.get(name), here.get(name)) for name in dict.fromkeys([*there, *here])}
+    elif isinstance(there, list) and isinstance(here, list) and _are_lines(there) and _are_lines(here):
+        pairs = dict(enumerate(zip_longest(there, here), start=1))
+    else:
+        return [] if there == here else [(key, there, here)]
+    return [d for name, pair in pairs.items() for d in _differences(f"{key}.{name}".strip("."), *pair)]
+
+
+def _show(value: Any) -> str:
+    """The value as text; bounded, since YAML aliases can nest a small file into a huge value."""
+    short = reprlib.Repr()
+    short.maxlevel, short.maxlist, short.maxstring = 2, 20, 80
+    return short.repr(value)
+
+
+def _are_lines(values: list[Any]) -> bool:
+    """Whether they are the lines of one hyperparameter, and not its values."""
+    return all(isinstance(value, dict) for value in values)

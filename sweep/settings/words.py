@@ -1,0 +1,74 @@
+"""The `key=value` words of a launch: which there are, and a sentence for each that there is not."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
+from sweep.settings.checks import SettingsError
+
+CONF = Path(__file__).parents[1] / "conf"
+PATHS = ("results", "space", "data", "inception", "tracking", "optuna.storage")
+
+
+def studies() -> list[str]:
+    """The names of the study files."""
+    return sorted(path.stem for path in (CONF / "study").glob("*.yaml"))
+
+
+def check_keys(words: Sequence[str]) -> None:
+    """Refuse what Hydra would answer with a page: words without '=', unknown keys, unknown files of a group."""
+    groups = {"study": studies(), "cluster": sorted(path.stem for path in (CONF / "cluster").glob("*.yaml"))}
+    known = set(groups)
+    for name, value in OmegaConf.load(CONF / "config.yaml").items():
+        known |= {f"{name!s}.{key!s}" for key in value} if isinstance(value, DictConfig) else {str(name)}
+    known.discard("defaults")
+    for group, names in groups.items():
+        known |= {f"{group}.{key!s}" for key in OmegaConf.load(CONF / group / f"{names[0]}.yaml")}
+    for word in words:
+        override = _parse(word)
+        key = override.get_key_element()
+        if override.type is None or not override.type.name == "CHANGE" or key not in known:
+            raise SettingsError(f"unknown key {word.split('=')[0]!r}: {_allowed(key, known)}")
+        if override.is_sweep_override():
+            raise SettingsError(f"{word!r} lists several values, but {key} takes one")
+        if key == "study.space":
+            raise SettingsError(f"{word!r} would make another study of this one: give it as space={override.value()}")
+        if key in groups and str(override.value()) not in groups[key]:
+            raise SettingsError(f"unknown {key} {override.value()!r}: {_allowed(str(override.value()), groups[key])}")
+
+
+def _parse(word: str) -> Override:
+    if "=" not in word:
+        raise SettingsError(f"{word!r} is not of the form key=value, e.g. budget=12")
+    if "${" in word:
+        raise SettingsError(f"{word!r} refers to another value, but values are written out")
+    try:
+        return OverridesParser.create().parse_override(word)
+    except (HydraException, RecursionError) as error:
+        raise SettingsError(
+            f"{word!r} cannot be read: put a value with special characters in quotes, and close brackets and quotes"
+        ) from error
+
+
+def split_paths(words: Sequence[str]) -> tuple[dict[str, str | None], list[str]]:
+    paths: dict[str, str | None] = {}
+    others = []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if key in PATHS and equals:
+            paths[key] = None if value == "null" else value
+        else:
+            others.append(word)
+    return paths, others
+
+
+def _allowed(wrong: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(wrong, list(known), n=1)
+    return f"did you mean {close[0]!r}?" if close else f"it is one of {', '.join(sorted(known))}"

@@ -1,0 +1,1 @@
+"""The MLflow mirror; the only room that imports MLflow. It imports results."""

@@ -1,0 +1,189 @@
+"""The live mirror of a sweep in MLflow: a thread that nothing waits for. The Parquet files are the truth."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from contextlib import closing
+from functools import partial
+from typing import TYPE_CHECKING
+
+from sweep.redaction import without_credentials
+from sweep.results.folder import StudyFolder
+from sweep.results.schema import RunRow
+from wae_core.evaluation.selection import Evaluation
+from wae_core.run import Run
+from wae_core.storage.files import Location
+
+if TYPE_CHECKING:
+    from sweep.tracking.mlflow_study import MlflowStudy
+
+FLUSH_SECONDS = 5.0
+LONGEST_PAUSE_SECONDS = 40.0  # between two attempts, as long as MLflow fails
+
+
+class Mirror:
+    """A thread that mirrors evaluations and ended runs to MLflow; the caller never waits for it nor sees its errors.
+
+    What cannot be written is tried again. After a lost connection, or when somebody has deleted
+    the database, all that the Parquet files have is compared with MLflow and written where it is missing.
+    """
+
+    def __init__(
+        self,
+        tracking_uri: str,
+        folder: StudyFolder,
+        study: str,
+        on_problem: Callable[[str], None],
+    ) -> None:
+        """Start nothing. `on_problem` gets the first problem in one sentence, from the thread, and no other."""
+        self._open = partial(open_mlflow, tracking_uri, folder, study)
+        self._folder = folder
+        self._on_problem: Callable[[str], None] | None = on_problem
+        self._mlflow: MlflowStudy | None = None
+        self._failures: Counter[str] = Counter()  # of each run's writes, in a row
+        self._lock = threading.Lock()  # of the next three
+        self._live: dict[str, tuple[Run, list[Evaluation]]] = {}  # evaluations to write
+        self._to_end: set[str] = set()  # ended runs to write
+        self._ended: set[str] = set()  # ended runs, written or not
+        self._catch_up = threading.Event()
+        self._tried = threading.Event()
+        self._stop = threading.Event()
+        self._close_by = math.inf
+        # A daemon, so that a request which hangs does not keep the driver from exiting.
+        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread; it imports MLflow and creates the database, which takes seconds."""
+        self._thread.start()
+
+    def wait_ready(self, timeout: float) -> bool:
+        """Wait, at most `timeout` seconds, for the first attempt to open MLflow; returns whether it is open."""
+        return self._tried.wait(timeout) and self._mlflow is not None
+
+    def evaluation(self, run: Run, evaluation: Evaluation) -> None:
+        """Have an evaluation of a running run written."""
+        with self._lock:
+            if run.run_id not in self._ended:  # the orphan of a worker that was thought dead may go on
+                self._live.setdefault(run.run_id, (run, []))[1].append(evaluation)
+
+    def ended(self, run: Run | None, row: RunRow) -> None:
+        """Have a run ended as its published record says, which may be the record of another attempt than `row`."""
+        self._mark_ended([row.run_id])
+
+    def catch_up(self) -> None:
+        """Have the study's tables compared with MLflow, and what is missing there written."""
+        self._catch_up.set()
+
+    def close(self, timeout: float) -> str | None:
+        """Catch up and stop, within `timeout` seconds; returns a sentence if MLflow is left behind."""
+        self._close_by = time.monotonic() + timeout
+        self._catch_up.set()
+        self._stop.set()
+        self._thread.join(timeout)
+        with self._lock:
+            behind = len(self._to_end | self._live.keys())
+        if not behind and not self._catch_up.is_set():
+            return None
+        runs = "1 run" if behind == 1 else f"{behind or 'some'} runs"
+        return f"MLflow is behind by {runs}: run make mlflow-rebuild"
+
+    def _work(self) -> None:
+        pause = 0.0
+        while not self._stop.wait(pause):
+            if self._flush(time.monotonic() + FLUSH_SECONDS):
+                pause = FLUSH_SECONDS
+            else:
+                pause = min(max(2 * pause, FLUSH_SECONDS), LONGEST_PAUSE_SECONDS)
+        self._flush(self._close_by)
+        self._disconnect()
+
+    def _flush(self, until: float) -> bool:
+        """Write what is pending, or as much as there is time for; returns False if MLflow raised."""
+        try:
+            if self._mlflow is not None and not self._mlflow.is_current():
+                self._disconnect()
+                self._catch_up.set()
+            if self._catch_up.is_set():
+                self._catch_up.clear()
+                self._mark_ended(self._folder.read_table("runs")["run_id"].to_pylist())
+            if self._mlflow is None:
+                self._mlflow = self._open()
+                self._tried.set()
+            self._write(self._mlflow, until)
+            return True
+        except Exception as error:  # of whatever kind: the sweep goes on
+            if self._mlflow is not None:
+                self._disconnect()
+                self._catch_up.set()
+            self._tried.set()
+            if self._on_problem is not None:
+                reason = textwrap.shorten(without_credentials(str(error) or repr(error)), 200, placeholder=" …")
+                self._on_problem(f"MLflow cannot be written; the sweep goes on, and tries again: {reason}")
+                self._on_problem = None
+            return False
+
+    def _disconnect(self) -> None:
+        if self._mlflow is not None:
+            self._mlflow.close()
+            self._mlflow = None
+
+    def _mark_ended(self, run_ids: Collection[str]) -> None:
+        with self._lock:
+            self._ended.update(run_ids)
+            self._to_end.update(run_ids)
+            for run_id in run_ids:
+                self._live.pop(run_id, None)  # the record has all of the run's evaluations
+
+    def _write(self, mlflow: MlflowStudy, until: float) -> None:
+        with self._lock:
+            live = [(run, evaluations.copy()) for run, evaluations in self._live.values()]
+            to_end = self._to_end.copy()
+        missing = mlflow.missing(to_end) if to_end else []
+        with self._lock:
+            self._to_end -= to_end - {row.run_id for row, _ in missing}
+        # What is live comes first, what has failed last: one run that MLflow refuses holds up no other.
+        pending: list[tuple[Run | RunRow, Sequence[Evaluation]]] = [*live, *missing]
+        for run, evaluations in sorted(pending, key=lambda item: self._failures[item[0].run_id]):
+            if time.monotonic() > until:  # there may be thousands, and what is live is to have its turn
+                return
+            self._failures[run.run_id] += 1
+            mlflow.write(run, evaluations)
+            del self._failures[run.run_id]
+            self._mark_written(run, len(evaluations))
+
+    def _mark_written(self, run: Run | RunRow, count: int) -> None:
+        with self._lock:
+            if isinstance(run, RunRow):
+                self._to_end.discard(run.run_id)
+            elif run.run_id in self._live:  # it may have ended meanwhile, or have more evaluations
+                evaluations = self._live[run.run_id][1]
+                del evaluations[:count]
+                if not evaluations:
+                    del self._live[run.run_id]
+
+
+def default_uri(results: Location) -> str:
+    """The MLflow database of a results folder."""
+    return f"sqlite:///{results.absolute() / 'mlflow.db'}"
+
+
+def open_mlflow(tracking_uri: str, folder: StudyFolder, study: str) -> MlflowStudy:
+    """Open a study in MLflow, whose import takes seconds: only who writes to it pays for that."""
+    from sweep.tracking.mlflow_study import MlflowStudy
+
+    return MlflowStudy(tracking_uri, folder, study)
+
+
+def rebuild(results: Location, study: str, tracking_uri: str) -> int:
+    """Write what MLflow lacks of the study's ended runs; returns their number. What is right already stays."""
+    folder = StudyFolder(results, study)
+    with closing(open_mlflow(tracking_uri, folder, study)) as mlflow:
+        missing = mlflow.missing(folder.read_table("runs")["run_id"].to_pylist())
+        for row, evaluations in missing:
+            mlflow.write(row, evaluations)
+    return len(missing)

@@ -1,0 +1,89 @@
+"""The cost model: an assumed rate at first, then what ended runs of the same kind took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sweep.reports.cost import CostModel
+from sweep.search.plan import plan_runs
+from sweep.settings.settings import Cluster, Study, load_settings
+from wae_core import flops
+from wae_core.flops import run_flops
+from wae_core.run import ALGORITHMS, Run
+
+GREY = (1, 28, 28)
+CORE = Cluster("cpu", None, cpus_per_worker=1, gpus_per_worker=0, tpus_per_worker=0, pack_size=1, teraflops=0.02)
+
+
+@pytest.fixture
+def cost(study: Study) -> CostModel:
+    return CostModel(study, GREY, CORE)
+
+
+@pytest.fixture
+def took(study: Study, make_result: Callable[..., Any]) -> Callable[..., Any]:
+    """took(run, factor, ...): the row of a run that took `factor` nanoseconds a FLOP, a fifth of it to evaluate."""
+
+    def make(run: Run, factor: float, status: str = "completed", **overrides: Any) -> Any:
+        seconds = factor * 1e-9 * run_flops(run, GREY)
+        return make_result(run, status, train_seconds=0.8 * seconds, eval_seconds=0.2 * seconds, **overrides)[0]
+
+    return make
+
+
+def test_before_any_run_has_ended_the_rate_is_the_cluster_s(cost: CostModel, make_run: Callable[..., Run]) -> None:
+    run = make_run("wae-gan")
+    assert cost.measured_runs == 0
+    assert cost.flops(run) == run_flops(run, GREY)
+    assert cost.seconds(run) == pytest.approx(run_flops(run, GREY) / 0.02e12)
+
+
+def test_the_nearest_measurements_count(
+    cost: CostModel, make_run: Callable[..., Run], took: Callable[..., Any]
+) -> None:
+    def factor(architecture: str, batch_size: int) -> float:
+        """Predicted nanoseconds a FLOP, of another algorithm and latent dimension than those measured."""
+        run = make_run("vae", architecture=architecture, batch_size=batch_size, latent_dim=8)
+        return 1e9 * cost.seconds(run) / run_flops(run, GREY)
+
+    for seed, (batch_size, nanoseconds) in enumerate([(40, 3), (40, 4), (40, 100), (20, 7), (20, 9)]):
+        run = make_run("wae-mmd", architecture="dcgan_small", batch_size=batch_size, seed=seed)
+        cost.learn(took(run, nanoseconds))
+    cost.learn(took(make_run("wae-mmd", architecture="dcgan"), 30))
+    assert cost.measured_runs == 6
+    assert factor("dcgan_small", 40) == pytest.approx(4)  # the median of the same kind: one slow run does not count
+    assert factor("dcgan_small", 20) == pytest.approx(8)
+    assert factor("dcgan_small", 30) == pytest.approx(7)  # of the architecture: 3, 4, 7, 9, 100
+    assert factor("dcgan", 20) == pytest.approx(30)
+    assert factor("resnet11v2", 40) == pytest.approx(8)  # of all: 3, 4, 7, 9, 30, 100
+
+
+def test_runs_that_did_not_complete_or_ran_elsewhere_teach_nothing(
+    cost: CostModel, make_run: Callable[..., Run], took: Callable[..., Any]
+) -> None:
+    run = make_run("vae")
+    for status in ("diverged", "failed"):
+        cost.learn(took(run, 5, status))
+    cost.learn(took(run, 5, device="cuda: NVIDIA H100"))
+    assert cost.measured_runs == 0
+    cost.learn(took(run, 5, device="cpu: x86_64, 1 thread"))
+    assert cost.measured_runs == 1
+
+
+@pytest.mark.parametrize(("study", "shape", "limit"), [("digits", GREY, 1.0), ("bigwae", (3, 64, 64), 10.0)])
+def test_a_plan_of_thousands_is_costed_at_once_and_algorithms_cost_nearly_the_same(
+    study: str, shape: tuple[int, int, int], limit: float
+) -> None:
+    for counted in (flops._pair, flops._discriminator, flops._features):
+        counted.cache_clear()
+    settings = load_settings([f"study={study}"])
+    plans = [plan_runs(settings.study, algorithm, 1000) for algorithm in ALGORITHMS]
+    cost = CostModel(settings.study, shape, settings.cluster)
+    began = time.process_time()
+    totals = [sum(map(cost.seconds, runs)) for runs in plans]
+    assert time.process_time() - began < limit
+    assert max(totals) < 1.03 * min(totals)

@@ -1,0 +1,86 @@
+"""What is deleted while results come in: training checkpoints of ended runs, and weights beyond a quota."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweep.results.compaction import TableKeeper, delete_served
+from sweep.results.folder import StudyFolder, Tables
+from sweep.results.lock import LockLost
+from wae_core.run import Run
+
+FIDS = {"vae": (30.0, 10.0, 20.0), "wae-mmd": (5.0, 6.0)}
+
+
+@pytest.fixture
+def ended(folder: StudyFolder, make_run: Callable[..., Run], make_result: Callable[..., Any]) -> list[Run]:
+    """Runs that have just published; each has its weights and an attempt."""
+    runs = []
+    for algorithm, fids in FIDS.items():
+        for seed, fid in enumerate(fids):
+            run = make_run(algorithm, seed=seed)
+            work = folder.work(run.run_id)
+            (work / "attempt-001").mkdir(parents=True)
+            for name in ("best.safetensors", "best.json", "samples.png"):
+                Path(str(work / name)).write_bytes(b"x")
+            folder.publish(*make_result(run, fids=(fid,)))
+            runs.append(run)
+    return runs
+
+
+def with_weights(folder: StudyFolder) -> dict[str, list[str]]:
+    """What the rows say, and what is there."""
+    runs = folder.read_table("runs").to_pandas()
+    paths = sorted(str(path) for path in runs["checkpoint_path"].dropna())
+    files = sorted(str(path.relative_to(folder.root)) for path in Path(str(folder.root)).glob("work/*/best.*"))
+    return {"rows": paths, "files": files}
+
+
+def test_the_weights_of_the_best_of_each_algorithm_are_kept(folder: StudyFolder, ended: list[Run]) -> None:
+    tables = Tables(folder)
+    delete_served(folder, tables, tables.run_ids(), keep_best=2)
+    kept = ["work/vae-00000-s1", "work/vae-00000-s2", "work/wae-mmd-00000-s0", "work/wae-mmd-00000-s1"]
+    assert with_weights(folder) == {
+        "rows": [f"{path}/best.safetensors" for path in kept],
+        "files": sorted(f"{path}/best.{suffix}" for path in kept for suffix in ("json", "safetensors")),
+    }
+    assert len(list(Path(str(folder.root)).glob("work/*/samples.png"))) == len(ended), "figures stay"
+    assert list(Path(str(folder.root)).glob("work/*/attempt-*")) == []
+
+
+def test_without_a_quota_all_weights_stay(folder: StudyFolder, ended: list[Run]) -> None:
+    tables = Tables(folder)
+    delete_served(folder, tables, tables.run_ids(), keep_best=None)
+    assert len(with_weights(folder)["rows"]) == len(ended)
+
+
+def test_a_launch_after_a_crash_between_files_and_rows_finds_them_again(
+    folder: StudyFolder, ended: list[Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = Tables(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(Tables, "forget_checkpoints", lambda *_: None)
+        delete_served(folder, tables, [], keep_best=1)
+    assert len(with_weights(folder)["rows"]) == len(ended)
+    tables = Tables(folder)
+    delete_served(folder, tables, [], keep_best=1)
+    assert with_weights(folder)["rows"] == [
+        f"work/{name}/best.safetensors" for name in ("vae-00000-s1", "wae-mmd-00000-s0")
+    ]
+
+
+def test_who_has_lost_the_lock_absorbs_nothing(folder: StudyFolder, ended: list[Run]) -> None:
+    def lost() -> None:
+        raise LockLost("taken over")
+
+    tables = Tables(StudyFolder(folder.root.parent, "other"))
+    records = len(list(folder.records.glob("*.parquet")))
+    keeper = TableKeeper(folder, tables, None, lost)
+    keeper.__enter__()
+    with pytest.raises(LockLost):
+        keeper.__exit__()
+    assert len(list(folder.records.glob("*.parquet"))) == records == len(ended)

@@ -1,0 +1,120 @@
+"""The lock in an object store: one driver at a time, taken over after a death, and noticed when it is lost."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from sweep.results import lock
+from sweep.results.lock import Lease, LockLost, results_lock
+from sweep.settings.checks import SettingsError
+from wae_core.storage.files import ObjectPath
+
+numbers = itertools.count()
+
+
+@pytest.fixture
+def path(monkeypatch: pytest.MonkeyPatch) -> ObjectPath:
+    """The lock's name in obstore's own store in memory; a lease there runs out after 1.5 seconds."""
+    monkeypatch.setattr(lock, "LEASE_SECONDS", 1.5)
+    return ObjectPath("memory://", f"lease-{next(numbers)}/lock")
+
+
+def holder(path: ObjectPath) -> dict[str, Any]:
+    holder: dict[str, Any] = json.loads(path.read_bytes())
+    return holder
+
+
+def left_by(path: ObjectPath, host: str, pid: int) -> None:
+    path.put(json.dumps({"host": host, "pid": pid, "generation": 4, "renewals": 9}).encode())
+
+
+def test_the_lock_names_its_holder_and_is_given_back(path: ObjectPath) -> None:
+    for generation in range(3):
+        with results_lock(path) as check:
+            check()
+            found = holder(path)
+            assert (found["host"], found["pid"], found["generation"]) == (
+                socket.gethostname(),
+                os.getpid(),
+                generation,
+            )
+        assert holder(path)["host"] is None
+
+
+def test_a_second_driver_is_refused_with_the_firsts_host_and_pid(path: ObjectPath) -> None:
+    with results_lock(path), pytest.raises(SettingsError) as caught, results_lock(path):
+        pass
+    assert f"host {socket.gethostname()}, pid {os.getpid()}" in str(caught.value)
+
+
+def test_a_held_lease_is_renewed(path: ObjectPath) -> None:
+    with results_lock(path) as check:
+        time.sleep(2.5)
+        check()
+        assert holder(path)["renewals"] >= 3
+
+
+def test_the_lease_of_a_dead_process_of_this_host_is_taken_over_at_once(path: ObjectPath) -> None:
+    left_by(path, socket.gethostname(), pid=2**22 + 1)  # above the kernel's largest
+    began = time.monotonic()
+    with results_lock(path):
+        assert time.monotonic() - began < 1
+        assert holder(path)["generation"] == 5
+
+
+def test_the_lease_of_a_lost_host_is_taken_over_when_it_was_not_renewed(path: ObjectPath) -> None:
+    left_by(path, "a-lost-host", pid=1)
+    began = time.monotonic()
+    with results_lock(path):
+        assert time.monotonic() - began > lock.LEASE_SECONDS
+        assert holder(path)["generation"] == 5
+
+
+@pytest.fixture
+def _heeds_sigint() -> Iterator[None]:
+    """As Tune does while it trains; a script's background process ignores it from its start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_heeds_sigint")
+def test_who_loses_the_lease_is_interrupted_and_writes_no_more(path: ObjectPath) -> None:
+    lease = Lease(path)
+
+    def hold() -> None:
+        with lease:
+            left_by(path, "another-host", pid=1)  # as one would who found it not renewed
+            time.sleep(5)
+
+    with pytest.raises(KeyboardInterrupt):
+        hold()
+    with pytest.raises(LockLost, match="lost to another driver"):
+        lease.check()
+    assert holder(path)["host"] == "another-host", "it is not given back by who does not hold it"
+
+
+def test_who_cannot_renew_the_lease_stops_before_another_may_take_it(
+    path: ObjectPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: Any, **__: Any) -> Any:
+        raise OSError("away")
+
+    lease = Lease(path)
+    with lease:
+        with monkeypatch.context() as patch:
+            patch.setattr(ObjectPath, "put", unreachable)
+            time.sleep(lock.LEASE_SECONDS + 0.5)
+            with pytest.raises(LockLost, match="could not be renewed"):
+                lease.check()
+        time.sleep(lock.LEASE_SECONDS)
+        lease.check()  # nobody took it meanwhile, so it is held again

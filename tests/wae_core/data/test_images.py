@@ -1,0 +1,96 @@
+"""The embedded digits: the split, the classes, and pixels to and from 8 bits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from wae_core.data.images import ImageData, image_shape, load_dataset, to_float, to_uint8
+from wae_core.data.manifest import Manifest
+
+LEVELS = torch.arange(256, dtype=torch.uint8)
+
+
+def classes(images: torch.Tensor, digit_classes: dict[bytes, int]) -> list[int]:
+    return [digit_classes[image.numpy().tobytes()] for image in images]
+
+
+def test_shapes_and_ranges(digits: ImageData) -> None:
+    assert digits.train.shape == (4000, 1, 28, 28) and digits.held_out.shape == (1000, 1, 28, 28)
+    assert digits.train.dtype == digits.held_out.dtype == torch.uint8
+    assert digits.train.min() == 0 and digits.train.max() == 255
+    assert digits.image_shape == (1, 28, 28) and digits.pixel_range == (0.0, 1.0)
+
+
+def test_the_split_is_disjoint_and_loses_nothing(digits: ImageData, digit_classes: dict[bytes, int]) -> None:
+    assert len(digit_classes) == 5000
+    train, held_out = ({image.numpy().tobytes() for image in part} for part in (digits.train, digits.held_out))
+    assert not train & held_out
+    assert train | held_out == digit_classes.keys()
+
+
+def test_every_class_has_its_share_of_both_parts(digits: ImageData, digit_classes: dict[bytes, int]) -> None:
+    assert np.bincount(classes(digits.held_out, digit_classes)).tolist() == [100] * 10
+    assert np.bincount(classes(digits.train, digit_classes)).tolist() == [400] * 10
+
+
+def test_images_stand_upright(digits: ImageData, digit_classes: dict[bytes, int]) -> None:
+    """A mean 1 is tall and narrow, with its ink in the middle columns."""
+    ones = [image for image in digits.train if digit_classes[image.numpy().tobytes()] == 1]
+    mean = torch.stack(ones).float().mean(0)[0]
+    assert mean[:, 12:17].sum() > 0.6 * mean.sum()
+    assert mean[12:17, :].sum() < 0.5 * mean.sum()
+
+
+def test_loading_twice_gives_the_same(digits: ImageData) -> None:
+    again = load_dataset("digits")
+    assert torch.equal(again.train, digits.train) and torch.equal(again.held_out, digits.held_out)
+
+
+def test_unknown_data_set() -> None:
+    with pytest.raises(ValueError, match=r"unknown data set 'svhn'.*digits"):
+        load_dataset("svhn")
+
+
+def test_colour_images_are_square_around_zero() -> None:
+    images = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+    data = ImageData("colour", images, images)
+    assert data.image_shape == (3, 8, 8) and data.pixel_range == (-1.0, 1.0)
+
+
+@pytest.mark.parametrize("pixel_range", [(0.0, 1.0), (-1.0, 1.0)])
+def test_every_level_survives_the_round_trip(pixel_range: tuple[float, float]) -> None:
+    low, high = pixel_range
+    floats = to_float(LEVELS, pixel_range)
+    assert floats.dtype == torch.float32
+    assert float(floats[0]) == low and float(floats[-1]) == high
+    assert float(floats.min()) == low and float(floats.max()) == high  # nothing sticks out of the range
+    np.testing.assert_allclose(floats.numpy(), low + np.arange(256) / 255 * (high - low), atol=1e-7)
+    back = to_uint8(floats, pixel_range)
+    assert back.dtype == torch.uint8 and torch.equal(back, LEVELS)
+
+
+def test_to_uint8_rounds_to_the_nearest_level_and_clamps() -> None:
+    values = torch.tensor([0.4, 0.6, 100.4, 100.6, 254.6]) / 255
+    assert to_uint8(values, (0.0, 1.0)).tolist() == [0, 1, 100, 101, 255]
+    assert to_uint8(values * 2 - 1, (-1.0, 1.0)).tolist() == [0, 1, 100, 101, 255]
+    assert to_uint8(torch.tensor([-3.0, 7.0]), (0.0, 1.0)).tolist() == [0, 255]
+
+
+def test_the_shape_of_a_known_set_is_known_before_it_is_packed(digits: ImageData, tmp_path: Path) -> None:
+    assert image_shape("digits", tmp_path) == digits.image_shape
+    assert (image_shape("mnist", tmp_path), image_shape("celeba", tmp_path)) == ((1, 28, 28), (3, 64, 64))
+    for name in ("cifar", "../digits"):
+        with pytest.raises(ValueError, match=r"unknown data set.*make data DATA=folder"):
+            image_shape(name, tmp_path)
+
+
+def test_the_shape_of_a_packed_set_is_its_manifest_s(tmp_path: Path) -> None:
+    for name in ("celeba", "mine"):
+        (tmp_path / name).mkdir()
+        shape = (10, 3, 32, 32)
+        Manifest(name, {}, 10, 8, shape, "0", None, None, None, "a rule", None, []).write(tmp_path / name)
+        assert image_shape(name, tmp_path) == (3, 32, 32)

@@ -1,0 +1,181 @@
+"""Files that are written whole and created once: on a disk, and in obstore's own store in memory."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wae_core.storage import files
+from wae_core.storage.files import (
+    TEMPORARIES,
+    ConflictError,
+    Location,
+    ObjectPath,
+    create,
+    delete_folder,
+    listed,
+    local_copy,
+    location,
+    takes_nothing,
+    try_to_write,
+    write_atomically,
+)
+
+numbers = itertools.count()
+
+
+def in_memory() -> ObjectPath:
+    """A folder that no other test has, in a store that lives as long as this process."""
+    return ObjectPath("memory://", f"test-{next(numbers)}")
+
+
+@pytest.fixture(params=["disk", "store"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
+    return tmp_path if request.param == "disk" else in_memory()
+
+
+def test_what_is_written_is_read_and_replaced(folder: Location) -> None:
+    file = folder / "a.json"
+    assert not file.exists()
+    for data in (b"one", b"another"):
+        write_atomically(file, data)
+        assert file.read_bytes() == data
+    assert [path.name for path in listed(folder, "*")] == ["a.json"], "no temporary file stays"
+    file.unlink()
+    assert not file.exists()
+    with pytest.raises(FileNotFoundError):
+        file.read_bytes()
+    file.unlink(missing_ok=True)
+
+
+def test_only_the_first_creates(folder: Location) -> None:
+    file = folder / "record"
+    assert create(file, b"first")
+    assert not create(file, b"second")
+    assert file.read_bytes() == b"first"
+    assert [path.name for path in listed(folder, "*")] == ["record"]
+
+
+def test_a_create_whose_answer_was_lost_and_that_the_client_sent_again_is_ours() -> None:
+    file = in_memory() / "record"
+    assert create(file, b"mine")
+    assert create(file, b"mine")
+
+
+def test_a_folder_can_be_taken_once(folder: Location) -> None:
+    (folder / "attempt-001").mkdir()
+    with pytest.raises(FileExistsError):
+        (folder / "attempt-001").mkdir()
+    (folder / "attempt-001").mkdir(parents=True, exist_ok=True)
+    assert [path.name for path in listed(folder, "attempt-*")] == ["attempt-001"]
+
+
+def test_patterns_go_by_level(folder: Location) -> None:
+    for name in ("a-1", "a-2", "b-1"):
+        (folder / name).mkdir(exist_ok=True)
+        for step in ("step-1.json", "step-2.bin"):
+            write_atomically(folder / name / step, b"")
+    assert [str(path)[len(str(folder)) :] for path in listed(folder, "a-*/step-*.json")] == [
+        "/a-1/step-1.json",
+        "/a-2/step-1.json",
+    ]
+    assert [path.name for path in listed(folder, "*-1")] == ["a-1", "b-1"]
+    delete_folder(folder / "a-1")
+    assert [path.name for path in listed(folder, "*/step-1.json")] == ["step-1.json"] * 2
+    assert (folder / "a-2").is_dir() and not (folder / "a-1").is_dir()
+
+
+def test_names_are_taken_apart_as_those_of_files(folder: Location) -> None:
+    file = folder / "work" / "step-000000010.safetensors"
+    assert (file.name, file.stem, file.parent.name) == ("step-000000010.safetensors", "step-000000010", "work")
+    assert file.with_suffix(".json") == folder / "work" / "step-000000010.json"
+
+
+def test_a_local_copy_has_the_files_name_and_content(folder: Location) -> None:
+    write_atomically(folder / "samples.png", b"picture")
+    with local_copy(folder / "samples.png") as file:
+        assert (file.name, file.read_bytes()) == ("samples.png", b"picture")
+
+
+def test_a_version_can_be_replaced_once() -> None:
+    file = in_memory() / "table"
+    first = file.create(b"1")
+    second = file.put(b"2", only=first)
+    with pytest.raises(ConflictError):
+        file.put(b"3", only=first)
+    assert file.read_version() == (b"2", second)
+
+
+def test_a_trial_write_leaves_nothing_and_its_leftover_would_be_a_temporary(
+    folder: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    try_to_write(folder, 1000)
+    assert listed(folder, "*") == []
+    monkeypatch.setattr(type(folder / "a"), "unlink", lambda *_, **__: None)  # it dies before
+    try_to_write(folder, 1000)
+    assert [len(path.read_bytes()) for path in listed(folder, TEMPORARIES)] == [1000]
+
+
+def test_a_file_gets_another_name(folder: Location) -> None:
+    write_atomically(folder / "a", b"x")
+    (folder / "a").replace(folder / "b")  # type: ignore[arg-type]
+    assert [(path.name, path.read_bytes()) for path in listed(folder, "*")] == [("b", b"x")]
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_atomically(tmp_path / "a", b"old")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_atomically(tmp_path / "a", b"new")
+    assert takes_nothing(caught.value)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"old")]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.EDQUOT, "quota"), True),
+        (files.StorageError("away"), True),
+        (FileNotFoundError(errno.ENOENT, "none"), False),
+        (ConflictError("changed"), False),
+        (ValueError("no space left"), False),
+    ],
+)
+def test_what_is_waited_for(error: Exception, expected: bool) -> None:
+    assert takes_nothing(error) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("results", Path("results")),
+        ("s3://bucket", ObjectPath("s3://bucket", "")),
+        ("s3://bucket/a//b/", ObjectPath("s3://bucket", "a/b")),
+        ("gs://bucket/a", ObjectPath("gs://bucket", "a")),
+    ],
+)
+def test_a_location_by_its_text(text: str, expected: Any) -> None:
+    assert location(text) == expected
+    assert location(expected) is expected
+
+
+def test_a_store_that_cannot_be_reached_is_a_storage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    file = ObjectPath("nothing://bucket", "a")
+    with pytest.raises(files.StorageError, match="nothing://bucket/a"):
+        file.read_bytes()
+
+
+def test_a_path_travels_to_workers_without_credentials() -> None:
+    path = ObjectPath("s3://bucket", "results")
+    assert pickle.loads(pickle.dumps(path)) == path

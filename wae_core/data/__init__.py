@@ -1,0 +1,1 @@
+"""Image sets: sources, decoding, preparing, reading. It imports storage."""

@@ -1,0 +1,100 @@
+"""`python -m wae_core.data mnist|celeba|folder`: the command line that packs a data set, once, or checks it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from wae_core.data.manifest import Manifest
+from wae_core.data.preparing import DEFAULT_SIZE, check, pack
+from wae_core.data.sources import REPOSITORIES
+
+WHOLE = {"mnist": 70_000, "celeba": 202_599}  # images of the complete data sets
+SKIPPED_SHOWN = 10
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0 done, 1 a disk or process failed, 2 bad input, 130 interrupted."""
+    arguments = _parser().parse_args(words)
+    try:
+        name = _name(arguments.dataset, arguments.name)
+        if arguments.check:
+            print(check(name, arguments.data))
+        else:
+            began, folder = time.monotonic(), arguments.data / name
+            manifest = pack(
+                arguments.dataset, name, arguments.data, arguments.source, arguments.size, arguments.processes
+            )
+            if manifest is None:
+                print(f"{folder} is packed already; to pack it again, delete it")
+            else:
+                _print_summary(arguments.dataset, folder, manifest, time.monotonic() - began)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _name(dataset: str, name: str | None) -> str:
+    if name is None and dataset == "folder":
+        raise ValueError("a folder needs a name for its data set: give NAME=<name>")
+    name = name or dataset
+    if not re.fullmatch("[a-z0-9][a-z0-9_-]*", name):
+        raise ValueError(f"name is {name!r}: it must be of a-z, 0-9, _ and -, and begin with a letter or digit")
+    if name in {"digits", *REPOSITORIES} - {dataset}:
+        raise ValueError(f"name is {name!r}: that is another data set's")
+    return name
+
+
+def _print_summary(dataset: str, folder: Path, manifest: Manifest, seconds: float) -> None:
+    for entry in manifest.skipped[:SKIPPED_SHOWN]:
+        print(f"skipped {ascii(entry['name'])[1:-1]}: {entry['reason']}", file=sys.stderr)
+    if len(manifest.skipped) > SKIPPED_SHOWN:
+        print(f"… and {len(manifest.skipped) - SKIPPED_SHOWN:,} more: see its manifest.json", file=sys.stderr)
+    seen = manifest.count + len(manifest.skipped)
+    if seen != WHOLE.get(dataset, seen):
+        print(f"note: the whole {dataset} has {WHOLE[dataset]:,} images, this source {seen:,}", file=sys.stderr)
+    count, *shape = manifest.shape
+    print(
+        f"{folder}: {count:,} images of {'×'.join(map(str, shape))}, {manifest.train_count:,} to train on and "
+        f"{count - manifest.train_count:,} held out, {len(manifest.skipped):,} skipped, in {seconds:.0f} s"
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m wae_core.data", description=__doc__)
+    parser.add_argument(
+        "dataset",
+        choices=("mnist", "celeba", "folder"),
+        metavar="DATA",
+        help="mnist: 28×28 grey; celeba: centre crop of 140×140; folder: any images, largest centred square",
+    )
+    parser.add_argument(
+        "--source",
+        type=Path,
+        help="mnist: folder of IDX files (plain or .gz); celeba, folder: zip or folder of images; each: folder of "
+        "Parquet files with a column image. Without it, mnist and celeba come from the Hugging Face hub",
+    )
+    parser.add_argument("--data", type=Path, default=Path("data"), help="where data sets lie (default: %(default)s)")
+    parser.add_argument("--name", help="what the data set is called (default: mnist, celeba)")
+    parser.add_argument("--size", type=int, help=f"height and width of the packed images (default: {DEFAULT_SIZE})")
+    parser.add_argument(
+        "--processes", type=int, default=os.cpu_count() or 1, help="decoding processes (default: one per core)"
+    )
+    parser.add_argument("--check", action="store_true", help="compare every byte of a packed data set with its hash")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,4 @@
+"""What a checkpoint is worth: features, Fréchet distance, sharpness, selection.
+
+It imports algorithms, data and networks.
+"""

@@ -1,0 +1,79 @@
+"""The feature networks of the Fréchet distance, by name: 8-bit images to feature vectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from wae_core.device import memory_format
+from wae_core.evaluation import digit_classifier, efficientnet, inception
+
+
+@dataclass(frozen=True)
+class FeatureNetwork:
+    """A frozen network; real and generated images go through it alike, as uint8.
+
+    `name` tells weights apart as well as architectures: distances are comparable where it is equal.
+    """
+
+    name: str
+    dim: int  # d
+    module: nn.Module  # uint8 [n, C, H, W] -> float32 [n, d]; frozen; checks the shape, scales the pixels
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Features [n, d], float32, of uint8 images [n, C, H, W], on the device of both.
+
+        Raises:
+            ValueError: images that are not uint8, or not of a shape that the network takes.
+        """
+        if images.dtype != torch.uint8:
+            raise ValueError(f"images have dtype {images.dtype}; features are taken of torch.uint8 alone")
+        features: Tensor = self.module(images)
+        return features
+
+
+def load_features(name: str, device: torch.device, weights: Path | None = None) -> FeatureNetwork:
+    """Load the feature network called `name` (a key of FEATURES) onto `device`.
+
+    Args:
+        weights: the file of Inception's weights; the others bring their own.
+
+    Raises:
+        ValueError: the name is unknown, or the weights are missing or not those that the code was written for.
+    """
+    full_name = features_name(name)
+    if name == "inception":
+        if weights is None:
+            raise ValueError(
+                f"feature network 'inception' needs {inception.WEIGHTS_NAME}: give the path of that file, inception=…"
+            )
+        module: nn.Module = inception.load_inception(weights)
+    elif name == "efficientnet":
+        module = efficientnet.load_efficientnet()
+    else:
+        module = digit_classifier.load_digit_classifier().features
+    nn.utils.convert_conv2d_weight_memory_format(module, memory_format(device))
+    return FeatureNetwork(full_name, FEATURES[name][1], module.to(device))
+
+
+def features_name(name: str) -> str:
+    """The full name of a feature network, with the hash of its weights: what the column `fid_features` holds.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
+    if name not in FEATURES:
+        raise ValueError(f"unknown feature network {name!r}: it is one of {', '.join(FEATURES)}")
+    network, dim, sha256 = FEATURES[name]
+    return f"{network}-{dim}@{sha256[:12]}"
+
+
+# What a study may ask for: the network, d, and the sha256 of its weights.
+FEATURES = {
+    "digits": ("digit_classifier", digit_classifier.FEATURE_DIM, digit_classifier.WEIGHTS_SHA256),
+    "inception": ("inception-2015-12-05", inception.FEATURE_DIM, inception.WEIGHTS_SHA256),
+    "efficientnet": ("efficientnet-lite0", efficientnet.FEATURE_DIM, efficientnet.WEIGHTS_SHA256),
+}

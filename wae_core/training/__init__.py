@@ -1,0 +1,1 @@
+"""The training loop, its state, packs, Adam. It imports algorithms, data, networks and storage."""

@@ -1,0 +1,224 @@
+"""The training loop, from top to bottom, for one model or for a pack of models of equal shapes."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wae_core.algorithms import objectives
+from wae_core.algorithms.mmd import mmd_squared
+from wae_core.data.images import ImageData, to_float
+from wae_core.device import autocast, dtype, end_step, memory_format, synchronize, tensor_cores
+from wae_core.networks import AutoEncoder
+from wae_core.randomness import StepDraws, Streams
+from wae_core.run import Run
+from wae_core.training.adam import Adam
+from wae_core.training.members import Batch, Fused, Networks, Solo
+from wae_core.training.state import TrainingState
+
+PRETRAINING_ENOUGH = 0.1  # the mismatch at which the authors' pre-training stops
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model at one of its evaluation steps, or at a step between them at which its state is to be saved.
+
+    `loss` and `penalty` (MMD², −log D or KL, without λ) are means over the steps since the last evaluation.
+    `diverged_at` is the first step whose loss was not finite; such an evaluation is the run's last.
+    """
+
+    step: int
+    autoencoder: AutoEncoder
+    loss: float
+    penalty: float
+    diverged_at: int | None
+    is_evaluation: bool = True
+
+
+def train(run: Run, data: ImageData, device: torch.device, state: TrainingState) -> Iterator[Checkpoint]:
+    """Train one run from `state` on: `train_pack` of a pack of one."""
+    for (checkpoint,) in train_pack([run], data, device, [state]):
+        yield checkpoint
+
+
+def train_pack(
+    runs: Sequence[Run],
+    data: ImageData,
+    device: torch.device,
+    states: Sequence[TrainingState],
+    checkpoint_steps: int | None = None,
+) -> Iterator[list[Checkpoint]]:
+    """Train the runs from their states on, in place, and yield all of them at each evaluation step.
+
+    They are yielded at each multiple of `checkpoint_steps` as well, which changes nothing in what is trained.
+
+    The runs differ in nothing but seed, learning rates and the scalars of the objective; their states are at the
+    same step. The networks are in training mode while the loop runs; whoever evaluates them in between may switch
+    them to evaluation mode, the loop switches back. Nothing inside a step waits for the device. A pack's time is
+    shared out among its members. It ends with the last step, or where every member has diverged.
+
+    Raises:
+        ValueError: the batch size exceeds the training images.
+    """
+    run, began = runs[0], time.perf_counter()
+    protocol, batch_size = run.protocol, run.hyperparameters.batch_size
+    if batch_size > len(data.train):
+        raise ValueError(f"batch_size {batch_size} exceeds the {len(data.train)} images of {data.name}")
+    images = data.train.to(device)
+    streams = [Streams(run, device) for run in runs]
+    if states[0].step == 0 and not run.is_stochastic:
+        for member, state, own in zip(runs, states, streams, strict=True):
+            _pretrain(member, data, images, state, own)
+    members = Solo(run, states[0]) if len(runs) == 1 else Fused(runs, states)
+    draws = StepDraws(streams, _draw_shapes(run, data), dtype(protocol.precision))
+
+    sums = torch.stack([state.loss_sums for state in states])
+    first_bad_step = torch.stack([state.first_bad_step for state in states])
+    last_evaluation = max((step for step in protocol.evaluation_steps if step <= states[0].step), default=0)
+    order = torch.empty(len(runs), 0, dtype=torch.int64)
+    steps_per_epoch = len(images) // batch_size
+    _to_training_mode(states)
+    for step in range(states[0].step + 1, protocol.steps + 1):
+        epoch, position = divmod(step - 1, steps_per_epoch)
+        if position == 0 or order.numel() == 0:
+            _set_learning_rates(members.optimisers, runs, epoch)
+            order = torch.stack([own.permutation(len(images), "train", epoch, "order") for own in streams])
+        chosen = order[:, position * batch_size : (position + 1) * batch_size]
+        x = to_float(images[chosen.flatten()], data.pixel_range).to(dtype(protocol.precision))
+        x = x.contiguous(memory_format=memory_format(device)).unflatten(0, chosen.shape)  # type: ignore[no-untyped-call]
+        with tensor_cores(device, protocol.precision):
+            losses = _step(run, members, {"x": x, **draws.at(step)})
+        first_bad_step = torch.where((first_bad_step < 0) & ~losses[:, 0].isfinite(), step, first_bad_step)
+        sums += losses
+        end_step(device)
+        is_evaluation = step in protocol.evaluation_steps
+        if is_evaluation or (checkpoint_steps is not None and step % checkpoint_steps == 0):
+            members.write_back()
+            synchronize(device)
+            bad_steps = [bad if bad > 0 else None for bad in first_bad_step.tolist()]
+            means = (sums / (step - last_evaluation)).tolist()
+            if is_evaluation:
+                last_evaluation = step
+                sums.zero_()
+            seconds = (time.perf_counter() - began) / len(runs)
+            for state, bad, own_sums in zip(states, first_bad_step, sums, strict=True):
+                state.first_bad_step.copy_(bad)
+                state.loss_sums.copy_(own_sums)
+                state.reach(step, state.train_seconds + seconds)
+            yield [
+                Checkpoint(step, state.autoencoder, loss, penalty, bad, is_evaluation)
+                for state, (loss, penalty), bad in zip(states, means, bad_steps, strict=True)
+            ]
+            if is_evaluation and None not in bad_steps:
+                return
+            _to_training_mode(states)
+            began = time.perf_counter()
+
+
+def _step(run: Run, members: Solo | Fused, batch: Batch) -> Tensor:
+    """One update of every member on its batch; returns loss and penalty, [K, 2], detached and on the device.
+
+    `run` is any of the members: what is read of it, they share. batch: x [K, n, C, H, W] and, where they are
+    needed, the input noise of x's shape, z_prior and the encoder's noise [K, n, d].
+    """
+    device, protocol = batch["x"].device, run.protocol
+
+    def encode(networks: Networks, batch: Batch) -> Batch:
+        noisy = batch["x"] + protocol.input_noise * batch["input"] if "input" in batch else batch["x"]
+        with autocast(device, protocol.precision):
+            mean, log_variance = networks.encoder(noisy)
+        mean = mean.to(noisy.dtype)
+        if log_variance is None:
+            return {"z_encoded": mean}
+        log_variance = log_variance.to(noisy.dtype)
+        z_encoded = objectives.reparameterise(mean, log_variance, batch["encoder"])
+        return {"z_encoded": z_encoded, "mean": mean, "log_variance": log_variance}
+
+    def discriminate(networks: Networks, z: Tensor) -> Tensor:
+        with autocast(device, protocol.precision):
+            logits = networks.discriminator(z)
+        logits = logits.to(z.dtype)
+        return logits + objectives.log_prior(z, run.prior_variance) if protocol.log_prior else logits
+
+    def discriminator_loss(networks: Networks, batch: Batch) -> Tensor:
+        logits_prior, logits_encoded = (discriminate(networks, batch[name]) for name in ("z_prior", "z_encoded"))
+        return objectives.discriminator_loss(logits_prior, logits_encoded, networks.scalars["wae_lambda"])
+
+    def autoencoder_losses(networks: Networks, batch: Batch) -> Tensor:
+        x, z, scalars = batch["x"], batch["z_encoded"], networks.scalars
+        with autocast(device, protocol.precision):
+            logits = networks.decoder(z)
+        logits = logits.to(x.dtype)
+        if run.algorithm == "vae":
+            penalty = objectives.gaussian_kl(batch["mean"], batch["log_variance"], run.prior_variance)
+            if protocol.vae_likelihood == "bernoulli":
+                loss = penalty + objectives.bernoulli_negative_log_likelihood(x, logits)
+            else:
+                y, variance = networks.output(logits), scalars["decoder_variance"]
+                loss = penalty + objectives.gaussian_negative_log_likelihood(x, y, variance)
+        else:
+            if run.algorithm == "wae-mmd":
+                penalty = mmd_squared(batch["z_prior"], z, kernel="imq_sum", scale=scalars["kernel_scale"])
+            else:
+                penalty = objectives.adversarial_penalty(discriminate(networks, z))
+            loss = objectives.reconstruction_cost(x, networks.output(logits), protocol.cost_scale)
+            loss = loss + scalars["wae_lambda"] * penalty
+        return torch.stack([loss, penalty])
+
+    if "z_prior" in batch:
+        batch = batch | {"z_prior": batch["z_prior"] * run.prior_variance**0.5}
+    encoded = members.each(encode, batch)
+    if run.algorithm == "wae-gan":
+        detached = {"z_prior": batch["z_prior"], "z_encoded": encoded["z_encoded"].detach()}
+        members.optimisers[1].descend(members.each(discriminator_loss, detached).sum())
+    losses: Tensor = members.each(autoencoder_losses, batch | encoded)
+    members.optimisers[0].descend(losses[:, 0].sum())
+    return losses.detach()
+
+
+def _draw_shapes(run: Run, data: ImageData) -> dict[str, tuple[int, ...]]:
+    """The random numbers that one step of `run` needs, by purpose."""
+    n, d = run.hyperparameters.batch_size, run.hyperparameters.latent_dim
+    shapes: dict[str, tuple[int, ...]] = {}
+    if run.algorithm != "vae":
+        shapes["z_prior"] = (n, d)
+    if run.is_stochastic:
+        shapes["encoder"] = (n, d)
+    elif run.protocol.input_noise > 0:
+        shapes["input"] = (n, *data.image_shape)
+    return shapes
+
+
+def _set_learning_rates(optimisers: Sequence[Adam], runs: Sequence[Run], epoch: int) -> None:
+    """Each drop divides the learning rates of all optimisers once its epoch is over."""
+    divisor = math.prod(divisor for after, divisor in runs[0].protocol.learning_rate_drops if epoch >= after)
+    for optimiser, name in zip(optimisers, ("learning_rate", "adversary_learning_rate"), strict=False):
+        rates = [getattr(run.hyperparameters, name) / divisor for run in runs]
+        optimiser.learning_rate = torch.tensor(rates, device=optimiser.learning_rate.device)
+
+
+def _to_training_mode(states: Sequence[TrainingState]) -> None:
+    for state in states:
+        state.autoencoder.train()
+
+
+def _pretrain(run: Run, data: ImageData, images: Tensor, state: TrainingState, streams: Streams) -> None:
+    """Move the encoder's code distribution to the prior's mean and covariance before the main stage (Section 4).
+
+    Up to `pretraining_steps` Adam steps on the encoder alone, each on `pretraining_images` images.
+    """
+    protocol, encoder = run.protocol, state.autoencoder.encoder.train()
+    optimiser = Adam(encoder.parameters(), torch.tensor([run.hyperparameters.learning_rate], device=images.device))
+    for step in range(protocol.pretraining_steps):
+        chosen = streams.permutation(len(images), "pretrain", step, "order")[: protocol.pretraining_images]
+        mean, _ = encoder(to_float(images[chosen], data.pixel_range).to(dtype(protocol.precision)))
+        loss = objectives.moment_mismatch(mean, run.prior_variance)
+        optimiser.descend(loss)
+        # Reading the loss waits for the device, so it is read once in ten steps.
+        if step % 10 == 9 and loss.item() < PRETRAINING_ENOUGH:
+            break
