@@ -112,7 +112,11 @@ class Sweep:
             packs = pack_runs(missing, self.cost.seconds, sizes) if schedule is None else []
             self.mirror.wait_ready(SECONDS_FOR_MIRROR)
             keep_best, deaths = self.settings.keep_best, self.settings.failures.worker_deaths
-            with TableKeeper(self.folder, self.tables, keep_best, self.check), display:
+
+            def on_problem(sentence: str) -> None:
+                self.console.print(sentence, style="yellow")
+
+            with TableKeeper(self.folder, self.tables, keep_best, self.check, on_problem), display:
                 train_packs(packs, context, cluster, workers, deaths, on_progress, on_lost, propose)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+from sweep.redaction import without_credentials
 from sweep.results.attempt_log import record_attempts
 from sweep.results.folder import StudyFolder, Tables
 from sweep.results.lock import Check
@@ -16,9 +17,22 @@ SECONDS_BETWEEN_TABLES = 5.0
 class TableKeeper:
     """A thread that, every few seconds, absorbs records into the tables and deletes what `delete_served` says."""
 
-    def __init__(self, folder: StudyFolder, tables: Tables, keep_best: int | None, check: Check) -> None:
-        """`check` raises LockLost where another driver may hold the lock."""
+    def __init__(
+        self,
+        folder: StudyFolder,
+        tables: Tables,
+        keep_best: int | None,
+        check: Check,
+        on_problem: Callable[[str], None],
+    ) -> None:
+        """Start nothing.
+
+        Args:
+            check: raises LockLost where another driver may hold the lock.
+            on_problem: is told, from the thread, why records do not become rows; each reason once.
+        """
         self._folder, self._tables, self._keep_best, self._check = folder, tables, keep_best, check
+        self._on_problem = on_problem
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tables", daemon=True)
 
@@ -31,11 +45,18 @@ class TableKeeper:
         self._absorb()
 
     def _run(self) -> None:
+        said: set[str] = set()
         while not self._stop.wait(SECONDS_BETWEEN_TABLES):
             try:
                 self._absorb()
-            except OSError:
-                continue  # a full disk, say: the records stay, and the last call in __exit__ raises
+            except Exception as error:  # a full disk, say: the records stay, and the last call in __exit__ raises
+                sentence = (
+                    "results cannot be taken into the tables now; they wait in records/, and it is tried again: "
+                    f"{without_credentials(str(error) or repr(error))}"
+                )
+                if sentence not in said:
+                    self._on_problem(sentence)
+                said.add(sentence)
 
     def _absorb(self) -> None:
         self._check()

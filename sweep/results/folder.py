@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from sweep.results.parquet import ResultsError, flat_evaluations, read_table, serialise, write_table
 from sweep.results.schema import EVALUATIONS, FAILED, RECORD, RUNS, EvaluationRow, RunRow
 from wae_core.run import ALGORITHMS, RUN_ID
-from wae_core.storage.files import TEMPORARIES, Location, ObjectPath, Version, create, listed, location
+from wae_core.storage.files import TEMPORARIES, Location, ObjectPath, OwnObject, create, listed, location
 
 
 class StudyFolder:
@@ -123,18 +123,22 @@ class Tables:
         self.problems: list[str] = []
         folder.delete_temporaries()
         self._tables: dict[tuple[str, str], pa.Table] = {}
-        self._versions: dict[Location, Version] = {}
+        self._objects: dict[Location, OwnObject] = {}  # the tables that lie in an object store
         for name, schema in (("runs", RUNS), ("evaluations", EVALUATIONS)):
             (folder.root / name).mkdir(parents=True, exist_ok=True)
             for algorithm in ALGORITHMS:
                 path = self._path(name, algorithm)
                 exists = path.exists()
-                if exists and isinstance(path, ObjectPath):
-                    _, self._versions[path] = path.read_version()
-                self._tables[name, algorithm] = _read(path, schema) if exists else schema.empty_table()
+                if isinstance(path, ObjectPath):
+                    self._objects[path] = OwnObject(path)
+                    if exists:
+                        self._objects[path].read()
+                table = _read(path, schema) if exists else schema.empty_table()
+                self._tables[name, algorithm] = table
                 # In a store it is written anew: a driver that was cut off, and goes on, has the older version.
                 if not exists or isinstance(path, ObjectPath):
-                    self._write(name, algorithm)
+                    self._write(name, algorithm, table)
+        self._drop_evaluations_without_row()
         self.absorb()
 
     def run_ids(self) -> set[str]:
@@ -155,9 +159,12 @@ class Tables:
     def absorb(self) -> list[str]:
         """Move finished records into the tables, then delete them; returns the run_ids that became rows.
 
-        Evaluations are written before runs, and records are deleted last: a crash at any point leaves either the
-        record, which is absorbed again by run_id, or both tables with it. A record that cannot be read is set aside:
-        it holds up no other, nor a new result of its run.
+        Evaluations are written before runs, and records are deleted last: a crash or a failed write at any point
+        leaves either the record, which is absorbed again by run_id, or both tables with it. A record that cannot be
+        read is set aside: it holds up no other, nor a new result of its run.
+
+        Raises:
+            OSError: a table could not be written; its records stay, and the next call tries again.
         """
         paths = listed(self._folder.records, "*.parquet")
         if not paths:
@@ -173,15 +180,14 @@ class Tables:
                 self.problems.append(str(error))
         parts = _split(records)
         absorbed: list[str] = []
-        for name in ("evaluations", "runs"):
-            for algorithm in ALGORITHMS:
-                part = parts[name].filter(pc.equal(parts[name]["algorithm"], algorithm))
-                new = _without(part, self._tables["runs", algorithm], self._tables[name, algorithm])
-                if len(new):
-                    self._tables[name, algorithm] = pa.concat_tables([self._tables[name, algorithm], new])
-                    self._write(name, algorithm)
-                    if name == "runs":
-                        absorbed += new["run_id"].to_pylist()
+        for algorithm in ALGORITHMS:
+            runs, evaluations = self._tables["runs", algorithm], self._tables["evaluations", algorithm]
+            new = _without(parts["runs"].filter(pc.equal(parts["runs"]["algorithm"], algorithm)), runs)
+            if len(new):
+                own = _only(parts["evaluations"], new)  # in the place of any that a failed write has left
+                self._write("evaluations", algorithm, pa.concat_tables([_without(evaluations, new), own]))
+                self._write("runs", algorithm, pa.concat_tables([runs, new]))
+                absorbed += new["run_id"].to_pylist()
         present = self.run_ids()
         for path in paths:
             if path.stem in present:
@@ -191,17 +197,25 @@ class Tables:
     def drop_failed(self) -> int:
         """Take the failed runs out of the tables, so that they are missing again; returns how many they were.
 
-        Evaluations go first: a crash in between leaves failed rows, which the next call drops.
+        Rows go first: what a crash in between leaves of their evaluations is dropped when the tables are next read.
         """
         count = 0
         for algorithm in ALGORITHMS:
-            runs = self._tables["runs", algorithm]
+            runs, evaluations = self._tables["runs", algorithm], self._tables["evaluations", algorithm]
             failed = runs.filter(pc.equal(runs["status"], FAILED))
-            count += len(failed)
-            for name in ("evaluations", "runs") if len(failed) else ():
-                self._tables[name, algorithm] = _without(self._tables[name, algorithm], failed)
-                self._write(name, algorithm)
+            if len(failed):
+                self._write("runs", algorithm, _without(runs, failed))
+                self._write("evaluations", algorithm, _without(evaluations, failed))
+                count += len(failed)
         return count
+
+    def _drop_evaluations_without_row(self) -> None:
+        """A driver died between the writes of the two tables; where there is a record, it has them as well."""
+        for algorithm in ALGORITHMS:
+            evaluations = self._tables["evaluations", algorithm]
+            with_row = _only(evaluations, self._tables["runs", algorithm])
+            if len(with_row) < len(evaluations):
+                self._write("evaluations", algorithm, with_row)
 
     def beyond_best(self, count: int) -> list[str]:
         """The runs that have a checkpoint and are not among the `count` of lowest FID of their algorithm."""
@@ -223,18 +237,19 @@ class Tables:
             if pc.any(is_gone).as_py():
                 column = runs.schema.get_field_index("checkpoint_path")
                 paths = pc.if_else(is_gone, None, runs["checkpoint_path"])
-                self._tables["runs", algorithm] = runs.set_column(column, runs.schema.field(column), paths)
-                self._write("runs", algorithm)
+                self._write("runs", algorithm, runs.set_column(column, runs.schema.field(column), paths))
 
     def _path(self, name: str, algorithm: str) -> Location:
         return self._folder.root / name / f"{algorithm}.parquet"
 
-    def _write(self, name: str, algorithm: str) -> None:
-        path, table = self._path(name, algorithm), self._tables[name, algorithm].combine_chunks()
+    def _write(self, name: str, algorithm: str, table: pa.Table) -> None:
+        """Replace a table on disk, and then in memory: what could not be written is not believed."""
+        path, table = self._path(name, algorithm), table.combine_chunks()
         if isinstance(path, ObjectPath):
-            self._versions[path] = path.put(serialise(table), only=self._versions.get(path))
+            self._objects[path].put(serialise(table))
         else:
             write_table(path, table)
+        self._tables[name, algorithm] = table
 
 
 def read_runs(results: str | Location, study: str) -> pd.DataFrame:
@@ -277,6 +292,11 @@ def _split(records: Sequence[pa.Table]) -> dict[str, pa.Table]:
     """The rows of the two tables that the records hold."""
     table = pa.concat_tables([RECORD.empty_table(), *records]).combine_chunks()
     return {"runs": table.select(RUNS.names), "evaluations": flat_evaluations(table)}
+
+
+def _only(table: pa.Table, runs: pa.Table) -> pa.Table:
+    """The rows of `table` whose run_id `runs` has."""
+    return table.filter(pc.is_in(table["run_id"], value_set=runs["run_id"].combine_chunks()))
 
 
 def _without(new: pa.Table, *present: pa.Table) -> pa.Table:

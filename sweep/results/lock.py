@@ -9,6 +9,7 @@ import os
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 import psutil
 
 from sweep.settings.checks import SettingsError
-from wae_core.storage.files import ConflictError, Location, ObjectPath, Version
+from wae_core.storage.files import ConflictError, Location, ObjectPath, OwnObject
 
 LEASE_SECONDS = 30.0  # after so long without a renewal a lease may be taken over
 RENEWALS = 3  # in that time
@@ -70,8 +71,9 @@ class Lease:
 
     def __init__(self, path: ObjectPath) -> None:
         self._path = path
+        self._object = OwnObject(path)
+        self._holder = uuid.uuid4().hex  # a pid says nothing across containers
         self._generation = self._renewals = 0
-        self._version: Version = {}
         self._renewed = -LEASE_SECONDS
         self._is_lost = False
         self._stop = threading.Event()
@@ -97,23 +99,23 @@ class Lease:
             raise LockLost(f"the lease {self._path} was lost to another driver, or could not be renewed")
 
     def _acquire(self) -> None:
-        seen: Version | None = None
+        seen: bytes | None = None
         watched_since = time.monotonic()
         while True:
             try:
                 began = time.monotonic()
-                self._version = self._path.create(self._body())
+                self._object.create(self._body())
                 break
             except FileExistsError:
-                data, version = self._path.read_version()
+                data = self._object.read()
             holder = json.loads(data)
-            if seen not in (None, version):
+            if seen not in (None, data):
                 raise SettingsError(
                     f"another sweep works on {self._path.parent}: host {holder['host']}, pid {holder['pid']}"
                 )
-            seen = version
+            seen = data
             if not _may_live(holder) or time.monotonic() - watched_since > LEASE_SECONDS:
-                self._generation, self._version = holder["generation"] + 1, version
+                self._generation = holder["generation"] + 1
                 try:
                     self._put()
                     break
@@ -137,11 +139,12 @@ class Lease:
 
     def _put(self, **changes: Any) -> None:
         self._renewals += 1  # else nothing would change, nor would the ETag
-        self._version = self._path.put(self._body(**changes), only=self._version)
+        self._object.put(self._body(**changes))
 
     def _body(self, **changes: Any) -> bytes:
-        holder = {"host": socket.gethostname(), "pid": os.getpid(), "generation": self._generation}
-        return json.dumps(holder | {"renewals": self._renewals} | changes).encode()
+        process = {"host": socket.gethostname(), "pid": os.getpid(), "holder": self._holder}
+        counts = {"generation": self._generation, "renewals": self._renewals}
+        return json.dumps(process | counts | changes).encode()
 
 
 def _may_live(holder: dict[str, Any]) -> bool:

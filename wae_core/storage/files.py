@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import hashlib
 import os
 import shutil
 import tempfile
@@ -119,11 +120,20 @@ class ObjectPath:
     def create(self, data: bytes) -> Version:
         """Write the object if there is none.
 
+        An answer that was lost is settled by reading back, so `data` must be what nobody else would write.
+
         Raises:
-            FileExistsError: there is one.
+            FileExistsError: there is another one.
         """
-        with _store_of(self) as store:
-            return _version(store.put(self.key, data, mode="create", use_multipart=False))
+        try:
+            with _store_of(self) as store:
+                return _version(store.put(self.key, data, mode="create", use_multipart=False))
+        except (FileExistsError, StorageError):  # the client itself tries again where an answer was lost
+            with contextlib.suppress(FileNotFoundError):
+                found, version = self.read_version()
+                if found == data:
+                    return version
+            raise
 
     def replace(self, target: ObjectPath) -> None:
         """Give the object another name."""
@@ -153,6 +163,64 @@ class ObjectPath:
             for page in store.list(self.key):
                 with contextlib.suppress(FileNotFoundError):
                     store.delete([found["path"] for found in page])
+
+
+class OwnObject:
+    """An object that one process at a time replaces: each write swaps the version that this process wrote last.
+
+    The answer to a write may be lost after the store has done it, and its client then meets its own write as a
+    conflict. What the store did is settled by reading back, at once or, where that fails too, at the next write.
+    """
+
+    def __init__(self, path: ObjectPath) -> None:
+        self.path = path
+        self._version: Version | None = None
+        self._unsettled: set[str] = set()  # sha256 of what may have been written since the last answer
+
+    def read(self) -> bytes:
+        """Return the object, which becomes the version that the next write replaces.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        data, self._version = self.path.read_version()
+        return data
+
+    def create(self, data: bytes) -> None:
+        """Write the object if there is none.
+
+        Raises:
+            FileExistsError: there is another one.
+        """
+        self._version = self.path.create(data)
+
+    def put(self, data: bytes) -> None:
+        """Replace the version that was read or written last; where there was none, whatever is there.
+
+        Raises:
+            ConflictError: another process has written meanwhile.
+            StorageError: the store did not take it, or it is not known whether it did.
+        """
+        self._unsettled.add(_sha256(data))
+        try:
+            self._version = self.path.put(data, only=self._version)
+        except (ConflictError, StorageError):
+            self._version = self._settle(data)
+        self._unsettled.clear()
+
+    def _settle(self, data: bytes) -> Version:
+        """Find out what became of a write that failed; returns the version in which the object is `data`."""
+        try:
+            found, version = self.path.read_version()
+        except FileNotFoundError:
+            if self._version is None:  # there never was one: the write did not arrive
+                return self.path.put(data)
+            raise ConflictError(f"{self.path} was deleted by another") from None
+        if found == data:
+            return version
+        if version != self._version and _sha256(found) not in self._unsettled:
+            raise ConflictError(f"{self.path} was changed by another")
+        return self.path.put(data, only=version)
 
 
 Location = Path | ObjectPath
@@ -191,11 +259,10 @@ def create(path: Location, data: bytes) -> bool:
         else:
             # A rename would let the later of two win; a link fails where the name is taken.
             with _complete(path, data) as temporary:
-                os.link(temporary, path)
+                _link(temporary, path)
             temporary.unlink(missing_ok=True)
     except FileExistsError:
-        # The client of a store tries again where an answer was lost: then it is ours that is there.
-        return isinstance(path, ObjectPath) and path.read_bytes() == data
+        return False
     return True
 
 
@@ -249,6 +316,19 @@ def _complete(path: Path, data: bytes) -> Iterator[Path]:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give a file a second name, if that is free; over NFS a link that was made may be answered as an error."""
+    try:
+        os.link(source, target)
+    except OSError:
+        if not (target.exists() and target.samefile(source)):
+            raise
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 @contextlib.contextmanager

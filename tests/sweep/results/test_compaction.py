@@ -79,7 +79,7 @@ def test_who_has_lost_the_lock_absorbs_nothing(folder: StudyFolder, ended: list[
 
     tables = Tables(StudyFolder(folder.root.parent, "other"))
     records = len(list(folder.records.glob("*.parquet")))
-    keeper = TableKeeper(folder, tables, None, lost)
+    keeper = TableKeeper(folder, tables, None, lost, print)
     keeper.__enter__()
     with pytest.raises(LockLost):
         keeper.__exit__()
