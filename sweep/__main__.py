@@ -6,12 +6,9 @@ import sys
 from collections.abc import Sequence
 
 from search_spaces import SpaceError
+from sweep.errors import LockLost, ResultsError, SettingsError, without_credentials
 from sweep.launch import launch
-from sweep.redaction import without_credentials
 from sweep.reports.status import make_console
-from sweep.results.lock import LockLost
-from sweep.results.parquet import ResultsError
-from sweep.settings.checks import SettingsError
 from sweep.settings.settings import load_settings
 from sweep.settings.words import CONF, studies
 from wae_core.storage.files import ConflictError, takes_nothing

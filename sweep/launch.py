@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from sweep.redaction import without_credentials
+from sweep.errors import SettingsError, without_credentials
 from sweep.reports.cost import CostModel
 from sweep.reports.dry_run import print_plan
 from sweep.reports.status import print_status
@@ -24,7 +24,6 @@ from sweep.results.schema import FAILED, RunRow
 from sweep.search.asha import rungs
 from sweep.search.plan import check_trainable, draw_configuration, plan_runs
 from sweep.search.schedule import Schedule, standings
-from sweep.settings.checks import SettingsError
 from sweep.settings.settings import Settings
 from sweep.tracking.mirror import Mirror, default_uri
 from sweep.training import SECONDS_FOR_MIRROR, Sweep

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sweep.errors import ResultsError
 from sweep.reports.ledger import print_ledger
 from sweep.results.folder import StudyFolder
-from sweep.results.parquet import ResultsError
 from sweep.results.plan_file import read_plan
 from sweep.results.schema import STATUSES
 from wae_core.run import ALGORITHMS

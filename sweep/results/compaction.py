@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 
-from sweep.redaction import without_credentials
+from sweep.errors import without_credentials
 from sweep.results.attempt_log import record_attempts
 from sweep.results.folder import StudyFolder, Tables
 from sweep.results.lock import Check

@@ -11,7 +11,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sweep.results.parquet import ResultsError, flat_evaluations, read_table, serialise, write_table
+from sweep.errors import ResultsError
+from sweep.results.parquet import flat_evaluations, read_table, serialise, write_table
 from sweep.results.schema import EVALUATIONS, FAILED, RECORD, RUNS, EvaluationRow, RunRow
 from wae_core.run import ALGORITHMS, RUN_ID
 from wae_core.storage.files import TEMPORARIES, Location, ObjectPath, OwnObject, create, listed, location

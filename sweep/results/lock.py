@@ -17,17 +17,13 @@ from typing import Any
 
 import psutil
 
-from sweep.settings.checks import SettingsError
+from sweep.errors import LockLost, SettingsError
 from wae_core.storage.files import ConflictError, Location, ObjectPath, OwnObject
 
 LEASE_SECONDS = 30.0  # after so long without a renewal a lease may be taken over
 RENEWALS = 3  # in that time
 
 Check = Callable[[], None]  # raises LockLost
-
-
-class LockLost(OSError):
-    """Another driver may hold the lock by now: nothing must be written or deleted any more."""
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from sweep.errors import ResultsError
 from sweep.results.schema import EVALUATIONS, OPTIONAL, RUNS, SCHEMA_VERSION, STATUSES
 from wae_core.run import RUN_ID
 from wae_core.storage.files import Location, write_atomically
@@ -16,10 +17,6 @@ from wae_core.storage.files import Location, write_atomically
 HASH = b"sha256"  # key of the file's metadata
 BLANK = b"sha256-of-this-file-with-these-64-bytes-in-the-place-of-the-hash"
 UNREADABLE = (pa.ArrowException, OSError, ValueError, LookupError, TypeError, OverflowError, MemoryError)
-
-
-class ResultsError(ValueError):
-    """A file of the results folder is damaged or not ours; the message is one sentence that names it."""
 
 
 def write_table(path: Location, table: pa.Table) -> None:

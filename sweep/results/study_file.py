@@ -18,10 +18,10 @@ import yaml
 
 from search_spaces import SearchSpace
 from search_spaces.distributions import Distribution
+from sweep.errors import SettingsError
 from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import read_plan
 from sweep.results.schema import SCHEMA_VERSION
-from sweep.settings.checks import SettingsError
 from sweep.settings.settings import FailurePolicy, Study
 from wae_core.evaluation.features import features_name
 from wae_core.flops import Shape

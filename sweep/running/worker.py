@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from sweep.redaction import without_credentials
+from sweep.errors import without_credentials
 from sweep.results.folder import StudyFolder
 from sweep.results.run_folder import RunFolder
 from sweep.running.attempt import Attempt, Progress, WorkerContext, evaluator_of, publish_failure

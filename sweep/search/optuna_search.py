@@ -19,10 +19,10 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
+from sweep.errors import SettingsError
 from sweep.results.schema import DIVERGED, FAILED, RunRow
 from sweep.search.optuna_space import as_proposal, configure
 from sweep.search.plan import seeded_runs
-from sweep.settings.checks import SettingsError
 from sweep.settings.settings import Study
 from wae_core.run import Hyperparameters, Run
 

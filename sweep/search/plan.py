@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from sweep.settings.checks import SettingsError
+from sweep.errors import SettingsError
 from sweep.settings.settings import Settings, Study
 from wae_core.data.images import load_dataset
 from wae_core.device import select_device

@@ -6,9 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TypeGuard
 
-
-class SettingsError(ValueError):
-    """The user asked for something that cannot be done; the message is one sentence for them."""
+from sweep.errors import SettingsError
 
 
 def one_of(key: str, value: object, allowed: Sequence[str]) -> str:

@@ -14,8 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 import search_spaces
 from search_spaces import SearchSpace
+from sweep.errors import SettingsError
 from sweep.settings import checks
-from sweep.settings.checks import SettingsError
 from sweep.settings.words import CONF, check_keys, split_paths
 from wae_core.device import PRECISIONS
 from wae_core.run import ALGORITHMS, Protocol

@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from sweep.settings.checks import SettingsError
+from sweep.errors import SettingsError
 
 CONF = Path(__file__).parents[1] / "conf"
 PATHS = ("results", "space", "data", "inception", "tracking", "optuna.storage")

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sweep.redaction import without_credentials
+from sweep.errors import without_credentials
 from sweep.tracking.mirror import default_uri, rebuild
 from wae_core.storage.files import Location, ObjectPath, location
 

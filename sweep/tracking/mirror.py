@@ -12,7 +12,7 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sweep.redaction import without_credentials
+from sweep.errors import without_credentials
 from sweep.results.folder import StudyFolder
 from sweep.results.schema import RunRow
 from wae_core.evaluation.selection import Evaluation

@@ -16,14 +16,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sweep import __main__ as command
+from sweep.errors import ResultsError, SettingsError
 from sweep.reports import status
 from sweep.results import study_file
 from sweep.results.folder import StudyFolder, Tables, read_evaluations, read_runs
-from sweep.results.parquet import ResultsError, parse, serialise, write_table
+from sweep.results.parquet import parse, serialise, write_table
 from sweep.results.plan_file import PLAN, extend_plan, plan_table, read_plan
 from sweep.results.schema import EVALUATIONS, RECORD, RUNS
 from sweep.search.plan import plan_runs
-from sweep.settings.checks import SettingsError
 from sweep.settings.settings import FailurePolicy, Study, load_settings
 
 steady = settings(

@@ -15,12 +15,12 @@ import pyarrow as pa
 import pytest
 
 from sweep import __main__ as command
-from sweep.redaction import without_credentials
+from sweep.errors import ResultsError, without_credentials
 from sweep.reports import status
 from sweep.results import study_file
 from sweep.results.compaction import delete_served
 from sweep.results.folder import StudyFolder, Tables, read_runs
-from sweep.results.parquet import ResultsError, parse, write_table
+from sweep.results.parquet import parse, write_table
 from sweep.results.schema import EVALUATIONS, RECORD, RUNS
 from sweep.running import worker
 from sweep.running.attempt import WorkerContext

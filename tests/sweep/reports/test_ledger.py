@@ -11,13 +11,13 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from sweep.errors import ResultsError
 from sweep.reports.ledger import ledger_frame
 from sweep.reports.status import main
 from sweep.results import study_file
 from sweep.results.attempt_log import note_dropped_rows, read_attempts
 from sweep.results.compaction import delete_served
 from sweep.results.folder import StudyFolder, Tables
-from sweep.results.parquet import ResultsError
 from sweep.results.plan_file import plan_table
 from sweep.running.attempt import Progress, WorkerContext
 from sweep.running.worker import run_pack

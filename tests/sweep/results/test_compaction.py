@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from sweep.errors import LockLost
 from sweep.results.compaction import TableKeeper, delete_served
 from sweep.results.folder import StudyFolder, Tables
-from sweep.results.lock import LockLost
 from wae_core.run import Run
 
 FIDS = {"vae": (30.0, 10.0, 20.0), "wae-mmd": (5.0, 6.0)}

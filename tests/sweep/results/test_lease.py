@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from sweep.errors import LockLost, SettingsError
 from sweep.results import lock
-from sweep.results.lock import Lease, LockLost, results_lock
-from sweep.settings.checks import SettingsError
+from sweep.results.lock import Lease, results_lock
 from wae_core.storage.files import ObjectPath
 
 numbers = itertools.count()

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from sweep.errors import SettingsError
 from sweep.results.lock import results_lock
-from sweep.settings.checks import SettingsError
 
 HOLDER = """
 import sys, time

@@ -12,11 +12,11 @@ import pytest
 import yaml
 
 from search_spaces import SearchSpace
+from sweep.errors import SettingsError
 from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import plan_table, planned_runs
 from sweep.results.study_file import claim
 from sweep.search.plan import plan_runs
-from sweep.settings.checks import SettingsError
 from sweep.settings.settings import FailurePolicy, Optuna, Study
 
 POLICY = FailurePolicy(tries=3, worker_deaths=5)

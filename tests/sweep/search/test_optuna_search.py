@@ -17,13 +17,13 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from search_spaces import SearchSpace
+from sweep.errors import SettingsError
 from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import extend_plan, planned_runs
 from sweep.results.schema import RunRow
 from sweep.running.attempt import Progress
 from sweep.search.optuna_search import OptunaSearch, score
 from sweep.search.schedule import Schedule, standings
-from sweep.settings.checks import SettingsError
 from sweep.settings.settings import Optuna, Study
 from tests.sweep.conftest import SPACE
 from wae_core.run import Hyperparameters, Run

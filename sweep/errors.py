@@ -1,0 +1,30 @@
+"""What a person is told when something cannot be done, and the secrets that are taken out of such texts."""
+
+from __future__ import annotations
+
+import os
+import re
+
+_USER_OF_ADDRESS = re.compile(r"(?<=://)[^/\s'\"]*@")  # http://user:password@host
+_SECRET = re.compile(r"secret|password|passwd|token|credential|api_?key", re.IGNORECASE)  # variables' names
+_SHORTEST = 8  # characters; a shorter value, "true" say, may stand in a text by chance
+
+
+class SettingsError(ValueError):
+    """The user asked for something that cannot be done; the message is one sentence for them."""
+
+
+class ResultsError(ValueError):
+    """A file of the results folder is damaged or not ours; the message is one sentence that names it."""
+
+
+class LockLost(OSError):
+    """Another driver may hold the lock by now: nothing must be written or deleted any more."""
+
+
+def without_credentials(text: str) -> str:
+    """Replace the user of an address, and the values of variables that name a secret, by ***."""
+    for name, value in os.environ.items():
+        if _SECRET.search(name) and len(value) >= _SHORTEST:
+            text = text.replace(value, "***")
+    return _USER_OF_ADDRESS.sub("***@", text)
