@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import re
 import shutil
@@ -21,6 +20,7 @@ import pytest
 
 from sweep.results.folder import StudyFolder, Tables, read_evaluations, read_runs
 from sweep.results.schema import EVALUATIONS, RUNS
+from tests import crashes
 from wae_core.run import ALGORITHMS, Run
 
 # design.md's lists and fid_infinity, written down a second time: a change of these is a change of the public schema.
@@ -41,7 +41,6 @@ run_id algorithm config_index seed step fid sharpness reconstruction_error train
 loss penalty train_seconds
 """,
 )
-FORK = multiprocessing.get_context("fork")  # a child starts at once, with this module's patches and fixtures
 
 
 def files(folder: StudyFolder) -> dict[str, bytes]:
@@ -102,14 +101,14 @@ def test_a_second_result_of_a_run_changes_nothing(
 def test_of_eight_processes_that_publish_the_same_run_one_wins(
     folder: StudyFolder, make_run: Callable[..., Run], make_result: Callable[..., Any]
 ) -> None:
-    run, barrier, answers = make_run("vae"), FORK.Barrier(8), FORK.SimpleQueue()
+    run, barrier, answers = make_run("vae"), crashes.FORK.Barrier(8), crashes.FORK.SimpleQueue()
 
     def publish(number: int) -> None:
         results = [make_result(make_run("vae", seed=seed), host=f"process {number}") for seed in range(10)]
         barrier.wait(timeout=30)
         answers.put((number, [folder.publish(*result) for result in results]))
 
-    processes = [FORK.Process(target=publish, args=(number,)) for number in range(8)]
+    processes = [crashes.FORK.Process(target=publish, args=(number,)) for number in range(8)]
     for process in processes:
         process.start()
     for process in processes:
@@ -218,68 +217,7 @@ def test_the_table_wins_over_a_later_record(
     assert list(folder.records.iterdir()) == []
 
 
-class CrashPoint:
-    """Ends the process at the k-th moment of `absorb` that a crash could leave visible: in the middle of a write,
-    before and after a replace, before and after an unlink."""
-
-    def __init__(self, k: int) -> None:
-        self._left = k
-
-    def pass_by(self) -> None:
-        self._left -= 1
-        if self._left == 0:
-            os._exit(17)
-
-    def install(self) -> None:
-        """Only in a child process: nothing is put back."""
-        point, real_open, real_replace, real_unlink = self, Path.open, Path.replace, Path.unlink
-
-        def open_(path: Path, mode: str = "r", *args: Any, **named: Any) -> Any:
-            file = real_open(path, mode, *args, **named)
-            if "w" in mode:
-                real_write = file.write
-
-                class HalfWritten:
-                    def write(self, data: bytes) -> int:
-                        real_write(data[: len(data) // 2])
-                        file.flush()
-                        point.pass_by()
-                        real_write(data[len(data) // 2 :])
-                        return len(data)
-
-                    def __enter__(self) -> HalfWritten:
-                        return self
-
-                    def __exit__(self, *_: object) -> None:
-                        file.close()
-
-                    def __getattr__(self, name: str) -> Any:
-                        return getattr(file, name)
-
-                return HalfWritten()
-            return file
-
-        def replace(path: Path, target: Any) -> Any:
-            point.pass_by()
-            done = real_replace(path, target)
-            point.pass_by()
-            return done
-
-        def unlink(path: Path, *args: Any, **named: Any) -> None:
-            point.pass_by()
-            real_unlink(path, *args, **named)
-            point.pass_by()
-
-        for name, patched in (("open", open_), ("replace", replace), ("unlink", unlink)):
-            setattr(Path, name, patched)
-
-
-def absorb_until(k: int, folder: StudyFolder) -> None:
-    CrashPoint(k).install()
-    Tables(folder).absorb()
-    os._exit(0)
-
-
+@pytest.mark.slow
 def test_a_crash_at_any_point_of_absorb_loses_and_doubles_nothing(
     folder: StudyFolder, make_run: Callable[..., Run], make_result: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -294,26 +232,29 @@ def test_a_crash_at_any_point_of_absorb_loses_and_doubles_nothing(
     evaluations_once = Counter((run_id, step) for run_id in once for step in (10, 20))
     schemas = {"runs": RUNS, "evaluations": EVALUATIONS}
 
-    for k in range(1, 100):
-        crashed = StudyFolder(tmp_path / f"crash-{k}", "test")
+    def crashed_at(moment: int | None) -> tuple[StudyFolder, list[str] | None]:
+        crashed = StudyFolder(tmp_path / f"crash-{moment}", "test")
         shutil.copytree(folder.root, crashed.root)
-        process = FORK.Process(target=absorb_until, args=(k, crashed))
-        process.start()
-        process.join(timeout=60)
+        return crashed, crashes.run(lambda: Tables(crashed).absorb(), crashed.root, moment)
+
+    _, moments = crashed_at(None)
+    assert moments is not None
+    # Two algorithms have new runs: 2 × 2 tables are written, and 4 records deleted.
+    kinds = Counter(moment.split()[0] for moment in moments)
+    assert (kinds["open"], kinds["replace"], kinds["unlink"]) == (4, 4, 4)
+    assert kinds["write"] >= 4
+    for number, moment in enumerate(moments, start=1):
+        crashed, passed = crashed_at(number)
+        assert passed is None
         # A reader between the crash and the next launch, and the next launch.
         for recover in (lambda: None, lambda crashed=crashed: Tables(crashed)):
             recover()
-            assert rows_of(crashed) == once, k
-            assert evaluations_of(crashed) == evaluations_once, k
-        assert list(crashed.records.iterdir()) == [], k
+            assert rows_of(crashed) == once, moment
+            assert evaluations_of(crashed) == evaluations_once, moment
+        assert list(crashed.records.iterdir()) == [], moment
         for name, schema in schemas.items():
             for path in (crashed.root / name).glob("*.parquet"):
-                assert pq.read_schema(path).equals(schema), k
-        if process.exitcode == 0:
-            break
-        assert process.exitcode == 17
-    # Two algorithms have new runs: 2 × 2 tables with 3 points each, and 4 records with 2 points each.
-    assert k - 1 == 20
+                assert pq.read_schema(path).equals(schema), moment
 
 
 # --- reading while others write
