@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from search_spaces import SearchSpace
 from sweep.results.folder import StudyFolder
 from sweep.results.schema import SCHEMA_VERSION, EvaluationRow, RunRow, evaluation_rows
 from sweep.settings.settings import Study
+from wae_core.evaluation import evaluator
 from wae_core.evaluation.selection import Evaluation, select_checkpoint
 from wae_core.run import Run
 
@@ -31,6 +32,14 @@ decoder_variance: {algorithms: [vae], distribution: uniform, low: 0.02, high: 1,
 architecture: {algorithms: all, distribution: choice, values: [dcgan_small, dcgan], source: O}
 encoder: {algorithms: [wae-mmd, wae-gan], distribution: choice, values: [deterministic, stochastic], source: O}
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_codes() -> Iterator[None]:
+    """The latent mismatch of 100 codes, not 1,000: it takes a third of what the evaluation of a tiny run does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluator, "MMD_SAMPLES", 100)
+        yield
 
 
 @pytest.fixture(scope="session")
