@@ -27,6 +27,7 @@ def bench(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_smallest_benchmark_writes_its_figures(tmp_path: Path) -> None:
     path = tmp_path / "new" / "bench.json"
     done = bench("step", "--rounds", "1", "--json", str(path))
@@ -41,6 +42,7 @@ def test_smallest_benchmark_writes_its_figures(tmp_path: Path) -> None:
     assert pythae["value"] is None  # not asked for
 
 
+@pytest.mark.slow
 def test_unknown_part_is_refused() -> None:
     assert bench("orchestra").returncode == 2
 

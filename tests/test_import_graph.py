@@ -152,6 +152,7 @@ def test_importing_the_training_loop_loads_no_heavy_package() -> None:
     assert result.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_a_launch_that_draws_at_random_loads_no_optuna() -> None:
     """The fixed protocol needs none; `sweep.running.tune` is what a launch imports last."""
     code = "import sweep.__main__, sweep.launch, sweep.running.tune, sys; print('optuna' in sys.modules)"

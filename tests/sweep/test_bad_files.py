@@ -149,6 +149,7 @@ def test_every_byte_of_a_file_counts(finished: StudyFolder, kind: str) -> None:
     assert unseen <= 2, "bytes of the key under which the hash lies"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PARQUET)
 def test_the_commands_answer_garbage_with_a_sentence(
     place: StudyFolder, kind: str, capsys: pytest.CaptureFixture[str]

@@ -149,6 +149,7 @@ def test_what_goes_wrong_in_proposing_waits_for_the_packs_that_run(make_run: Mak
     assert searcher.suggest("c") == PackSearcher.FINISHED
 
 
+@pytest.mark.slow
 def test_workers_that_start_late_or_never_hold_up_no_pack(
     make_run: MakeRun, lost: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

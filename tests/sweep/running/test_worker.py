@@ -240,6 +240,7 @@ def _flip(path: Path) -> None:
     path.write_bytes(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("suffix", "damage"),
     [(".safetensors", _cut), (".safetensors", _flip), (".json", _cut), (".json", Path.unlink)],
@@ -277,6 +278,7 @@ def test_without_any_valid_checkpoint_a_run_begins_anew(vae: tuple[Run, Any], pl
 # --- between evaluations, in a store, on a full disk
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpoints", [1, 3, 4, 5])
 def test_a_run_that_was_killed_between_evaluations_goes_on_from_there(
     undisturbed: tuple[Run, Place, list[Progress]], tmp_path: Path, checkpoints: int
@@ -568,6 +570,7 @@ def test_a_member_that_diverges_ends_and_the_others_go_on(
     assert [row["steps_done"] for row in rows] == [6, 4, 6]
 
 
+@pytest.mark.slow
 def test_out_of_memory_halves_the_pack(vae: tuple[Run, Any], place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
 
@@ -585,6 +588,7 @@ def test_out_of_memory_halves_the_pack(vae: tuple[Run, Any], place: Place, monke
     assert {place.row(member)["status"] for member in runs} == {"completed"}
 
 
+@pytest.mark.slow
 def test_runs_that_were_left_at_different_steps_go_on_each_from_its_own(vae: tuple[Run, Any], place: Place) -> None:
     runs = pack_of(vae[0], 3)
     place.train_until(2, runs[0])

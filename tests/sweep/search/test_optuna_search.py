@@ -138,6 +138,7 @@ def test_a_budget_is_whole_configurations_that_optuna_is_told_with_their_means(
     assert not sweep.open(14).schedule.has_more
 
 
+@pytest.mark.slow
 def test_tpe_looks_where_the_fid_is_low(make_sweep: Callable[..., Sweep]) -> None:
     learned, drawn = (
         [fid(run) for run in make_sweep(name, sampler).go(30)[::3]]
@@ -158,6 +159,7 @@ def test_one_seed_gives_the_same_proposals_and_another_others(
     assert not set(first.values()) & set(other.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["tpe", "qmc"])
 def test_launches_that_stop_anywhere_propose_what_one_launch_does(
     make_sweep: Callable[..., Sweep], sampler: str
@@ -272,6 +274,7 @@ def test_algorithms_take_turns(make_sweep: Callable[..., Sweep]) -> None:
     assert [run.algorithm for run in sweep.open(2, ["vae"]).schedule.runs] == ["vae"] * 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["tpe", "qmc"])
 def test_conditional_hyperparameters_are_conditional_in_the_sampler(
     make_sweep: Callable[..., Sweep], sampler: str

@@ -279,6 +279,7 @@ def test_what_was_created_twice_or_deleted_by_hand_is_mended(
     assert results.mirrored()[run.run_id].info.run_id in created
 
 
+@pytest.mark.slow
 def test_database_deleted_under_the_mirror_is_filled_again(
     results: Results, make_run: MakeRun, make_result: MakeResult
 ) -> None:
@@ -304,6 +305,7 @@ def test_database_deleted_under_the_mirror_is_filled_again(
     results.assert_equal_to_parquet()
 
 
+@pytest.mark.slow
 def test_rebuild_fills_a_deleted_database(results: Results, make_run: MakeRun, make_result: MakeResult) -> None:
     for algorithm, status, fids in [("wae-mmd", "completed", (3.0, 2.0)), ("wae-gan", "failed", ())]:
         results.publish(make_result(make_run(algorithm, study=results.study), status, fids))

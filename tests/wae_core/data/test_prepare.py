@@ -150,6 +150,7 @@ def test_the_manifest_says_what_was_done_and_nothing_else_is_left(packed: Path) 
     assert skipped["name"] == "img_align_celeba/000042.jpg" and "truncated" in skipped["reason"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["folder", "parquet"])
 def test_two_processes_and_another_kind_of_source_give_the_same_file(
     packed: Path, faces: dict[str, bytes], tmp_path: Path, kind: str
@@ -246,6 +247,7 @@ def test_photographs_are_turned_upright() -> None:
 # --- interruptions
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_and_ends_with_the_same_file(
     faces: dict[str, bytes], expected: np.ndarray, tmp_path: Path
 ) -> None:

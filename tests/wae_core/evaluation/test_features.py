@@ -87,6 +87,7 @@ def test_other_images_are_refused(network: FeatureNetwork, images: Tensor, named
         network(images)
 
 
+@pytest.mark.slow
 def test_features_do_not_depend_on_the_batch_size(network: FeatureNetwork, labelled: tuple[Images, Labels]) -> None:
     images = as_batch(labelled[0][:60])
     whole = network(images)
@@ -148,6 +149,7 @@ def to_bytes(pixels: NDArray[np.float64]) -> Images:
     return pixels.round().clip(0, 255).astype(np.uint8)
 
 
+@pytest.mark.slow
 # The first degree leaves the images as they are; the others have to be farther from the reference than that.
 @pytest.mark.parametrize(
     ("damage", "degrees"),

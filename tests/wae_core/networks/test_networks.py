@@ -85,6 +85,7 @@ def test_dcgan_for_celeba_is_the_paper_s() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_resnet50v2_has_its_blocks_and_no_pooling() -> None:
     model = build("resnet50v2", COLOUR, latent_dim=64)
     stages = [(3, 256, 32), (4, 512, 16), (6, 1024, 8), (3, 2048, 4)]

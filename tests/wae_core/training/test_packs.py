@@ -21,7 +21,9 @@ from wae_core.training.state import TrainingState
 CPU = torch.device("cpu")
 MakeRun = Callable[..., Run]
 every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
-every_architecture = pytest.mark.parametrize("architecture", ["dcgan_small", "resnet11v2"])
+every_architecture = pytest.mark.parametrize(
+    "architecture", ["dcgan_small", pytest.param("resnet11v2", marks=pytest.mark.slow)]
+)
 
 
 def pack_of(run: Run, size: int) -> list[Run]:
@@ -49,6 +51,7 @@ def largest_difference(a: TrainingState, b: TrainingState, prefix: str = "") -> 
     )
 
 
+@pytest.mark.slow
 @every_architecture
 @every_variant
 def test_in_float64_a_fused_run_equals_its_solo_run(
@@ -147,6 +150,7 @@ def test_the_operators_of_a_step_do_not_grow_with_the_pack(
     assert two == five and two.total() > 100
 
 
+@pytest.mark.slow
 @every_algorithm
 def test_bfloat16_follows_the_float32_reference(make_run: MakeRun, few_digits: ImageData, algorithm: str) -> None:
     ends = {}
