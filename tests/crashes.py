@@ -74,7 +74,7 @@ class _Changes:
             fsync(fd)
 
         os.fsync = watched_fsync  # type: ignore[assignment]
-        io.open = builtins.open = self._watched_open(io.open)  # type: ignore[assignment]
+        io.open = builtins.open = self._watched_open(io.open)
 
     def _moment(self, call: str, path: str) -> None:
         if not path.startswith(self._root):

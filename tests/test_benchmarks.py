@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -85,7 +86,7 @@ def test_rounds_alternate_and_ratios_are_taken_within_a_round() -> None:
 
 
 @pytest.mark.parametrize(("limits", "met"), [({}, None), ({"at_most": 2.0}, True), ({"at_most": 1.9}, False)])
-def test_target_is_met_or_not(limits: dict[str, float], met: bool | None) -> None:
+def test_target_is_met_or_not(limits: dict[str, Any], met: bool | None) -> None:
     assert Row("figure", (2.0,), "ms", **limits).meets_target is met
 
 

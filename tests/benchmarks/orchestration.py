@@ -32,7 +32,7 @@ from sweep.results.compaction import TableKeeper
 from sweep.results.folder import StudyFolder, Tables
 from sweep.results.schema import COMPLETED, SCHEMA_VERSION, EvaluationRow, RunRow
 from sweep.running.attempt import Progress, WorkerContext
-from sweep.running.tune import tune  # which is imported after Ray's settings are made
+from sweep.running.tune import tune  # type: ignore[attr-defined]  # imported after Ray's settings are made
 from sweep.search.plan import Pack, pack_runs, plan_runs
 from sweep.settings.settings import load_settings
 from sweep.tracking.mirror import Mirror, default_uri
@@ -171,7 +171,7 @@ def _ours(results: Path, count: int, workers: int) -> Block:
         raise AssertionError(f"the worker of {run.run_id} died")
 
     meter = _Meter()
-    with TableKeeper(folder, tables, None, lambda: None), display:
+    with TableKeeper(folder, tables, None, lambda: None, problems.append), display:
         sweep.running.tune.train_packs(packs, context, settings.cluster, workers, 5, on_progress, on_lost)
     swept = meter.wall()
     behind = mirror.close(LONGEST_WAIT)
@@ -188,8 +188,8 @@ def _publish(pack: Pack, context: WorkerContext) -> Iterator[Progress]:
     for run in pack.runs:
         evaluation = EvaluationRow(**_filled(EvaluationRow) | _coordinates(run, EvaluationRow))
         own = {"study": run.study, "run_id": run.run_id, "config_id": run.config_id, "status": COMPLETED}
-        own |= {"schema_version": SCHEMA_VERSION}
-        row = RunRow(**_filled(RunRow) | _coordinates(run, RunRow) | asdict(run.hyperparameters) | own)
+        known = _filled(RunRow) | _coordinates(run, RunRow) | asdict(run.hyperparameters)
+        row = RunRow(**known | own | {"schema_version": SCHEMA_VERSION})
         assert StudyFolder(context.results, run.study).publish(row, [evaluation])
         yield Progress(run, row=row)
 

@@ -28,6 +28,7 @@ from sweep.results.schema import COMPLETED, SCHEMA_VERSION, RunRow, evaluation_r
 from sweep.search.plan import plan_runs
 from sweep.settings.settings import load_settings
 from tests.benchmarks.measuring import Options, Row
+from tests.places import local
 from wae_core.evaluation.selection import Evaluation, select_checkpoint
 from wae_core.pictures import FIGURES
 from wae_core.run import ALGORITHMS, Run
@@ -52,9 +53,10 @@ def measure(options: Options, say: Callable[[str], None]) -> list[Row]:
         launches, launch_said = zip(*(_command("sweep", *words) for _ in range(options.rounds)), strict=True)
         say(f"launched with mlflow.db: {launch_said[-1]}")
         statuses = [_command("sweep.reports.status", "--results", name)[0] for _ in range(options.rounds)]
-        reads = {table: [_read_seconds(folder.root / table) for _ in range(5)] for table in ("runs", "evaluations")}
-        rows = len(pd.read_parquet(folder.root / "evaluations"))
-        entries = Counter(path.parent.relative_to(folder.root) for path in folder.root.rglob("*"))
+        root = local(folder.root)
+        reads = {table: [_read_seconds(root / table) for _ in range(5)] for table in ("runs", "evaluations")}
+        rows = len(pd.read_parquet(root / "evaluations"))
+        entries = Counter(path.parent.relative_to(root) for path in root.rglob("*"))
         most = {str(path): number for path, number in entries.most_common(3)}
         return [
             Row(f"launch of {count} ended runs", tuple(launches), "s", at_most=LAUNCH_SECONDS, note=launch_said[-1]),
@@ -126,7 +128,7 @@ def _publish(folder: StudyFolder, run: Run, draw: random.Random) -> None:
         ended_at=ended,
         checkpoint_path=f"work/{run.run_id}/{BEST}",
     )
-    work = folder.work(run.run_id)
+    work = local(folder.work(run.run_id))
     work.mkdir(parents=True)
     for name in (BEST, "best.json", *(f"{figure}.png" for figure in FIGURES)):
         (work / name).write_bytes(b"made up")

@@ -54,7 +54,8 @@ def make_evaluation() -> Callable[[int, float], Evaluation]:
     """make_evaluation(step, fid): figures that differ from each other and from step to step."""
 
     def make(step: int, fid: float) -> Evaluation:
-        return Evaluation(step, fid, *(step + tenth / 10 for tenth in range(1, 7)), train_seconds=2.0 * step)
+        figures = [*(step + tenth / 10 for tenth in range(1, 7)), 2.0 * step]
+        return Evaluation(step, fid, *figures)
 
     return make
 

@@ -10,6 +10,7 @@ import pytest
 from sweep import __main__ as command
 from sweep.reports.ledger import ledger_frame
 from sweep.results.folder import StudyFolder, read_evaluations, read_runs
+from tests.places import local
 from tests.sweep.front_door import finish, kill_at, start
 
 STUDY = "digits-optuna-asha"
@@ -37,7 +38,7 @@ def assert_spent(results: Path, budget: int) -> None:
     """The budget of steps is spent on whole configurations; what was stopped says where."""
     folder = StudyFolder(results, STUDY)
     runs, evaluations = read_runs(results, STUDY), read_evaluations(results, STUDY)
-    plan = pd.read_parquet(folder.plan_file)
+    plan = pd.read_parquet(local(folder.plan_file))
     assert runs["run_id"].is_unique
     assert set(runs["run_id"]) == set(plan["run_id"])
     assert set(runs["status"]) == {"completed"}

@@ -1,6 +1,7 @@
 """The main job through its front door, with real Ray, real MLflow and real (small) training."""
 
 import hashlib
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -14,7 +15,8 @@ import yaml
 
 import search_spaces
 from sweep import __main__ as command
-from sweep.results.folder import read_evaluations, read_runs
+from sweep.results.folder import StudyFolder, read_evaluations, read_runs
+from sweep.results.schema import RunRow
 from tests.chaos.compare import violations
 from tests.chaos.killer import Blow, Killer, kill_worker
 from tests.chaos.shaking import Sweep, run_to_the_end
@@ -66,17 +68,18 @@ def test_one_row_per_run_with_its_evaluations(first: tuple[Path, str]) -> None:
     assert list(pd.read_parquet(first[0] / "digits" / "runs")["run_id"].sort_values()) == list(
         runs["run_id"].sort_values()
     )
-    for row in runs.itertuples():
+    for row in [RunRow(**row) for row in StudyFolder(first[0], "digits").read_table("runs").to_pylist()]:
         own = evaluations[evaluations["run_id"] == row.run_id]
         assert list(own["step"]) == [6, 12, 18, 24]
-        best = own.loc[own["fid"].idxmin()]
+        best = own.iloc[int(own["fid"].argmin())]
         assert (row.best_step, row.best_fid, row.best_sharpness) == (
             best["step"],
             best["fid"],
             best["sharpness"],
         )
-        assert np.isfinite(row.confirmed_fid)
+        assert row.confirmed_fid is not None and np.isfinite(row.confirmed_fid)
         assert row.confirmed_fid != row.best_fid
+        assert row.checkpoint_path is not None
         assert (first[0] / "digits" / row.checkpoint_path).exists()
         assert (first[0] / "digits" / "work" / row.run_id / "samples.png").exists()
         assert not list((first[0] / "digits" / "work" / row.run_id).glob("attempt-*"))
@@ -136,10 +139,10 @@ def test_diverging_and_failing_runs_are_rows_and_the_others_go_on(tmp_path: Path
     sweep(tmp_path / "results", "alg=vae", "budget=3", f"space={path}")
     runs = read_runs(tmp_path / "results", "digits-diverging").set_index("run_id")
     assert runs.loc["vae-00000-s0", "status"] == "diverged"
-    assert "at step" in runs.loc["vae-00000-s0", "status_reason"]
+    assert "at step" in runs["status_reason"]["vae-00000-s0"]
     assert runs.loc["vae-00000-s2", "status"] == "diverged"
     assert runs.loc["vae-00000-s1", "status"] == "failed"
-    assert "FileExistsError" in runs.loc["vae-00000-s1", "status_reason"]
+    assert "FileExistsError" in runs["status_reason"]["vae-00000-s1"]
 
     (study / "work" / "vae-00000-s1").unlink()
     output = sweep(tmp_path / "results", "alg=vae", "budget=3", f"space={path}", "retry=failed")
@@ -168,7 +171,7 @@ def test_kills_lose_double_and_change_nothing(tmp_path: Path, first: tuple[Path,
         assert listening(sweep.pid) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, "nobody else reaches Ray's servers"
         return sweep.kill()
 
-    weapons = {"worker": partial(kill_worker, Random(0)), "driver": kill_driver}
+    weapons: dict[str, Callable[[], bool]] = {"worker": partial(kill_worker, Random(0)), "driver": kill_driver}
     killer = Killer(results, iter([Blow("worker"), Blow("driver"), Blow("worker")]), weapons)
     run_to_the_end(sweep, results, killer)
     assert killer.kills == {"worker": 2, "driver": 1}

@@ -21,6 +21,7 @@ from sweep.running.worker import run_pack
 from sweep.search.plan import Pack, plan_runs
 from sweep.settings.settings import FailurePolicy, Study
 from tests import crashes
+from tests.places import local
 from wae_core.run import Run
 
 # What may differ between an undisturbed run and a resumed one.
@@ -43,7 +44,7 @@ class Sweep:
 
     def launch(self, die_at: int | None = None) -> list[str] | None:
         """Do what is missing, or die on the way; returns the writes, or None for a death."""
-        return crashes.run(self._do_what_is_missing, self.folder.root.parent, die_at)
+        return crashes.run(self._do_what_is_missing, local(self.folder.root.parent), die_at)
 
     def outcome(self) -> Outcome:
         runs, evaluations = (
@@ -56,7 +57,7 @@ class Sweep:
         return runs, evaluations
 
     def clear(self) -> None:
-        shutil.rmtree(self.folder.root.parent)
+        shutil.rmtree(local(self.folder.root.parent))
 
     def _do_what_is_missing(self) -> None:
         folder = self.folder
@@ -98,7 +99,8 @@ def test_a_death_at_any_write_loses_doubles_and_changes_nothing(sweep: Sweep) ->
         assert sweep.launch(die_at=moment) is None, writes[moment - 1]
         assert sweep.launch() is not None
         assert sweep.outcome() == quiet, f"after a death at: {writes[moment - 1]}"
-        left = {str(path.relative_to(sweep.folder.root)) for path in sweep.folder.root.rglob("*") if path.is_file()}
+        root = local(sweep.folder.root)
+        left = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
         expected = {"study.yaml", "plan.parquet", "attempts.parquet", "real_images.json"}
         expected |= {f"{name}/{a}.parquet" for name in ("runs", "evaluations") for a in ("wae-mmd", "wae-gan", "vae")}
         work = f"work/{sweep.runs[0].run_id}"

@@ -61,10 +61,8 @@ def assert_plan_rows_and_optuna_agree(results: Path, configurations: int) -> Non
         assert set(own["status"]) == {"completed"}
         assert told[config_id].state == TrialState.COMPLETE
         assert told[config_id].value == pytest.approx(own["best_fid"].mean(), rel=1e-12)
-        assert told[config_id].params["latent_dim"] == proposed.loc[config_id, "latent_dim"]
-        assert np.isclose(
-            told[config_id].params["learning_rate"], proposed.loc[config_id, "learning_rate"], rtol=1e-5
-        )
+        assert told[config_id].params["latent_dim"] == proposed["latent_dim"][config_id]
+        assert np.isclose(told[config_id].params["learning_rate"], proposed["learning_rate"][config_id], rtol=1e-5)
 
 
 @pytest.fixture(scope="module")

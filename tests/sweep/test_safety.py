@@ -28,6 +28,7 @@ from sweep.search.plan import Pack
 from sweep.settings.settings import FailurePolicy
 from sweep.tracking import __main__ as tracking_command
 from sweep.tracking.mirror import Mirror
+from tests.places import local
 from wae_core.model_file import load_model
 from wae_core.run import Run
 from wae_core.storage import checkpoint
@@ -141,7 +142,7 @@ ESCAPES = [
 
 @pytest.mark.parametrize("run_id", ESCAPES)
 def test_a_run_id_that_is_none_reaches_no_path(folder: StudyFolder, run_id: str) -> None:
-    outside = folder.root.parent / "x" / "attempt-001"
+    outside = local(folder.root.parent) / "x" / "attempt-001"
     outside.mkdir(parents=True)
     with pytest.raises(ResultsError, match="is of the form wae-mmd-00012-s2"):
         folder.work(run_id)
@@ -153,7 +154,7 @@ def test_a_run_id_that_is_none_reaches_no_path(folder: StudyFolder, run_id: str)
 def test_a_crafted_record_is_set_aside_and_touches_nothing_outside(
     folder: StudyFolder, make_run: Callable[..., Run], make_result: Callable[..., Any]
 ) -> None:
-    outside = folder.root.parent / "x"
+    outside = local(folder.root.parent) / "x"
     (outside / "attempt-001").mkdir(parents=True)
     row, evaluations = make_result(make_run("vae"))
     folder.publish(row, evaluations)
@@ -165,7 +166,7 @@ def test_a_crafted_record_is_set_aside_and_touches_nothing_outside(
     assert tables.run_ids() == set()
     delete_served(folder, tables, tables.run_ids(), None)
     assert [path.name for path in outside.iterdir()] == ["attempt-001"]
-    assert {path.name for path in folder.root.parent.iterdir()} == {"test", "x"}
+    assert {path.name for path in outside.parent.iterdir()} == {"test", "x"}
 
 
 @pytest.mark.parametrize("column", ["run_id", "algorithm"])
@@ -175,7 +176,7 @@ def test_a_crafted_table_is_refused(
     folder.publish(*make_result(make_run("vae")))
     Tables(folder)
     for name, schema in (("runs", RUNS), ("evaluations", EVALUATIONS)):
-        path = folder.root / name / "vae.parquet"
+        path = local(folder.root) / name / "vae.parquet"
         good = path.read_bytes()
         rows = [row | {column: "../../x"} for row in parse(good, schema, path, "").to_pylist()]
         write_table(path, pa.Table.from_pylist(rows, schema=schema))
@@ -241,13 +242,14 @@ def test_a_failed_run_s_row_and_files_hold_no_secret(
 
     monkeypatch.setattr(worker, "_attempt", refused)
     folder.work("vae-00000-s0").mkdir(parents=True)
-    context = WorkerContext(folder.root.parent, folder.root, None, "cpu", "unknown", checkpoint_steps=1000, tries=3)
+    root = local(folder.root)
+    context = WorkerContext(root.parent, root, None, "cpu", "unknown", checkpoint_steps=1000, tries=3)
     (progress,) = worker.run_pack(Pack((make_run("vae"),)), context)
     assert progress.row is not None
     assert progress.row.status_reason == "OSError: PUT http://***@host/bucket: denied for ***"
-    tell_tale = [path for path in folder.root.rglob("*") if path.is_file() and has_secret(path)]
+    tell_tale = [path for path in root.rglob("*") if path.is_file() and has_secret(path)]
     assert tell_tale == []
-    assert "***@host" in (folder.work("vae-00000-s0") / "traceback.txt").read_text()
+    assert "***@host" in local(folder.work("vae-00000-s0") / "traceback.txt").read_text()
     assert PASSWORD not in str(folder.read_table("runs").to_pylist())
 
 
@@ -261,7 +263,7 @@ def test_study_yaml_holds_nothing_of_the_environment(
     for name in ("AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
         monkeypatch.setenv(name, f"http://user:secret@{PASSWORD}")
     study_file.claim(folder, study, FailurePolicy(tries=3, worker_deaths=5))
-    assert not has_secret(folder.study_file)
+    assert not has_secret(local(folder.study_file))
 
 
 def test_a_server_that_cannot_be_reached_is_told_without_its_password(folder: StudyFolder) -> None:

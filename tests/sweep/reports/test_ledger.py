@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from sweep.errors import ResultsError
+from sweep.errors import ResultsError, SettingsError
 from sweep.reports.ledger import ledger_frame
 from sweep.reports.status import main
 from sweep.results import study_file
@@ -23,6 +23,7 @@ from sweep.running.attempt import Progress, WorkerContext
 from sweep.running.worker import run_pack
 from sweep.search.plan import Pack, plan_runs
 from sweep.settings.settings import FailurePolicy, Study
+from tests.places import local
 from wae_core.flops import run_flops, step_flops
 from wae_core.run import Run
 
@@ -36,7 +37,7 @@ def attempt(folder: StudyFolder, run: Run) -> Iterator[Progress]:
     """A worker that begins with the run."""
     context = WorkerContext(
         folder.root.parent,
-        folder.root,
+        local(folder.root),
         inception=None,
         device="cpu",
         git_commit="unknown",
@@ -58,7 +59,7 @@ def train(folder: StudyFolder, run: Run, evaluations: int | None = None) -> None
 def entry(folder: StudyFolder, algorithm: str) -> dict[str, Any]:
     frame = ledger_frame(folder)
     (row,) = frame[frame["algorithm"] == algorithm].to_dict("records")
-    return row
+    return {str(name): value for name, value in row.items()}
 
 
 def assert_equals_the_rows(folder: StudyFolder) -> None:
@@ -119,7 +120,7 @@ def test_a_kill_that_loses_no_checkpoint_is_an_attempt_and_no_known_waste(folder
 
 def test_work_after_a_lost_checkpoint_is_waste_and_stays_on_record(folder: StudyFolder, tiny: Run) -> None:
     train(folder, tiny, evaluations=3)
-    (folder.work(tiny.run_id) / "attempt-001" / "step-000000006.safetensors").write_bytes(b"damaged")
+    local(folder.work(tiny.run_id) / "attempt-001" / "step-000000006.safetensors").write_bytes(b"damaged")
     train(folder, tiny, evaluations=1)
     train(folder, tiny)
     row = entry(folder, "vae")
@@ -174,7 +175,7 @@ def test_attempts_that_are_damaged_are_refused_by_their_hash(folder: StudyFolder
     delete_served(folder, Tables(folder), [tiny.run_id], None)
     data = folder.attempts_file.read_bytes()
     place = data.index(b"attempt-001") + len("attempt-00")
-    folder.attempts_file.write_bytes(data[:place] + b"7" + data[place + 1 :])
+    local(folder.attempts_file).write_bytes(data[:place] + b"7" + data[place + 1 :])
     with pytest.raises(ResultsError, match=r"attempts\.parquet cannot be used: its hash .*; delete it"):
         read_attempts(folder)
 
@@ -202,7 +203,7 @@ def test_an_algorithm_gets_no_other_steps_or_evaluations_than_the_study_has_give
     study_file.claim(folder, study, POLICY, SHAPE)
     pq.write_table(plan_table(plan_runs(study, "wae-mmd", 3)), folder.plan_file)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    with pytest.raises(study_file.SettingsError, match="belongs to another version of study test") as refused:
+    with pytest.raises(SettingsError, match="belongs to another version of study test") as refused:
         study_file.claim(folder, replace(study, protocol=replace(study.protocol, **change)), POLICY, SHAPE)
     assert said in str(refused.value)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

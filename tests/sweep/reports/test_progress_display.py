@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from sweep.reports import progress_display
 from sweep.reports.cost import CostModel
 from sweep.reports.progress_display import ProgressDisplay
 from sweep.running.attempt import Progress
@@ -28,7 +27,7 @@ CORE = Cluster("cpu", None, cpus_per_worker=1, gpus_per_worker=0, tpus_per_worke
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time in seconds, which a test moves."""
     now = [1000.0]
-    monkeypatch.setattr(progress_display.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("sweep.reports.progress_display.time.monotonic", lambda: now[0])
     return now
 
 

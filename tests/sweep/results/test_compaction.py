@@ -11,6 +11,7 @@ import pytest
 from sweep.errors import LockLost
 from sweep.results.compaction import TableKeeper, delete_served
 from sweep.results.folder import StudyFolder, Tables
+from tests.places import local
 from wae_core.run import Run
 
 FIDS = {"vae": (30.0, 10.0, 20.0), "wae-mmd": (5.0, 6.0)}
@@ -36,7 +37,7 @@ def with_weights(folder: StudyFolder) -> dict[str, list[str]]:
     """What the rows say, and what is there."""
     runs = folder.read_table("runs").to_pandas()
     paths = sorted(str(path) for path in runs["checkpoint_path"].dropna())
-    files = sorted(str(path.relative_to(folder.root)) for path in Path(str(folder.root)).glob("work/*/best.*"))
+    files = sorted(str(path.relative_to(local(folder.root))) for path in Path(str(folder.root)).glob("work/*/best.*"))
     return {"rows": paths, "files": files}
 
 

@@ -14,6 +14,7 @@ from sweep.results import compaction
 from sweep.results import folder as module
 from sweep.results.compaction import TableKeeper
 from sweep.results.folder import StudyFolder, Tables
+from sweep.results.parquet import write_table
 from wae_core.run import Run
 from wae_core.storage.files import Location
 
@@ -25,7 +26,7 @@ def fail_once(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """fail_once(table, error): the next write of that table raises."""
 
     def arm(table: str, error: BaseException) -> None:
-        def write(path: Location, content: pa.Table, write: Any = module.write_table) -> None:
+        def write(path: Location, content: pa.Table, write: Any = write_table) -> None:
             if path.parent.name == table:
                 monkeypatch.setattr(module, "write_table", write)
                 raise error

@@ -21,6 +21,7 @@ import pytest
 from sweep.results.folder import StudyFolder, Tables, read_evaluations, read_runs
 from sweep.results.schema import EVALUATIONS, RUNS
 from tests import crashes
+from tests.places import local
 from wae_core.run import ALGORITHMS, Run
 
 # design.md's lists and fid_infinity, written down a second time: a change of these is a change of the public schema.
@@ -44,7 +45,8 @@ loss penalty train_seconds
 
 
 def files(folder: StudyFolder) -> dict[str, bytes]:
-    return {str(p.relative_to(folder.root)): p.read_bytes() for p in folder.root.rglob("*") if p.is_file()}
+    root = local(folder.root)
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
 def rows_of(folder: StudyFolder) -> Counter[str]:
@@ -149,7 +151,8 @@ def test_the_tables_are_there_typed_and_empty_before_the_first_run(folder: Study
     tables = Tables(folder)
     assert tables.run_ids() == set()
     for name, schema in (("runs", RUNS), ("evaluations", EVALUATIONS)):
-        assert sorted(p.name for p in (folder.root / name).iterdir()) == sorted(f"{a}.parquet" for a in ALGORITHMS)
+        names = {path.name for path in local(folder.root / name).iterdir()}
+        assert names == {f"{algorithm}.parquet" for algorithm in ALGORITHMS}
         for algorithm in ALGORITHMS:
             table = pq.read_table(folder.root / name / f"{algorithm}.parquet")
             assert (len(table), table.schema.equals(schema)) == (0, True)
@@ -165,7 +168,7 @@ def test_records_become_rows_once(
     ids = {run.run_id for run in runs}
     assert sorted(tables.absorb()) == sorted(ids)
     assert tables.run_ids() == ids
-    assert list(folder.records.iterdir()) == []
+    assert list(local(folder.records).iterdir()) == []
     after = files(folder)
     assert tables.absorb() == []
     assert Tables(folder).run_ids() == ids
@@ -214,7 +217,7 @@ def test_the_table_wins_over_a_later_record(
     assert [folder.read_table(name).to_pylist() for name in ("runs", "evaluations")] == before, "unabsorbed"
     assert tables.absorb() == []
     assert [folder.read_table(name).to_pylist() for name in ("runs", "evaluations")] == before, "absorbed"
-    assert list(folder.records.iterdir()) == []
+    assert list(local(folder.records).iterdir()) == []
 
 
 @pytest.mark.slow
@@ -234,8 +237,8 @@ def test_a_crash_at_any_point_of_absorb_loses_and_doubles_nothing(
 
     def crashed_at(moment: int | None) -> tuple[StudyFolder, list[str] | None]:
         crashed = StudyFolder(tmp_path / f"crash-{moment}", "test")
-        shutil.copytree(folder.root, crashed.root)
-        return crashed, crashes.run(lambda: Tables(crashed).absorb(), crashed.root, moment)
+        shutil.copytree(local(folder.root), local(crashed.root))
+        return crashed, crashes.run(lambda: Tables(crashed).absorb(), local(crashed.root), moment)
 
     _, moments = crashed_at(None)
     assert moments is not None
@@ -251,7 +254,7 @@ def test_a_crash_at_any_point_of_absorb_loses_and_doubles_nothing(
             recover()
             assert rows_of(crashed) == once, moment
             assert evaluations_of(crashed) == evaluations_once, moment
-        assert list(crashed.records.iterdir()) == [], moment
+        assert list(local(crashed.records).iterdir()) == [], moment
         for name, schema in schemas.items():
             for path in (crashed.root / name).glob("*.parquet"):
                 assert pq.read_schema(path).equals(schema), moment
@@ -298,7 +301,7 @@ def test_readers_see_each_run_once_while_records_come_and_are_absorbed(
         looks["ours"] += 1
 
     def read_with_pandas() -> None:
-        frame = pd.read_parquet(folder.root / "runs")
+        frame = pd.read_parquet(local(folder.root / "runs"))
         assert frame["run_id"].is_unique
         assert list(frame.columns) == RUNS.names
         looks["pandas"] += 1
@@ -323,7 +326,7 @@ def test_readers_see_each_run_once_while_records_come_and_are_absorbed(
 @pytest.fixture(params=["plain", "a=b", "seed=7", "algorithm=vae"])
 def results(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A results folder whose path pyarrow could take for a partition's."""
-    return tmp_path / request.param
+    return tmp_path / str(request.param)
 
 
 def test_pandas_reads_the_tables_as_they_lie(
@@ -339,7 +342,7 @@ def test_pandas_reads_the_tables_as_they_lie(
         folder.publish(*make_result(make_run(algorithm)))
     tables.absorb()
     # A table that is being replaced, and one left by a crash.
-    (folder.root / "runs" / ".vae.parquet.123.tmp").write_bytes(b"PAR1 half of a ta")
+    local(folder.root / "runs" / ".vae.parquet.123.tmp").write_bytes(b"PAR1 half of a ta")
     runs = pd.read_parquet(results / "test" / "runs")
     assert sorted(runs["run_id"]) == ["vae-00000-s0", "wae-mmd-00000-s0"]
     assert list(runs.columns) == RUNS.names

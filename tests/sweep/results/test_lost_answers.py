@@ -6,6 +6,7 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -120,10 +121,10 @@ def test_a_lease_that_another_took_is_lost(
     study: StudyFolder, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lock, "LEASE_SECONDS", 2.0)
-    monkeypatch.setattr(lock._thread, "interrupt_main", lambda: None)
+    monkeypatch.setattr("sweep.results.lock._thread.interrupt_main", lambda: None)
     path = study.root / "lock"
     with results_lock(path) as check:
-        assert not isinstance(path, files.Path)
+        assert not isinstance(path, Path)
         path.put(b'{"host": "there", "pid": 1, "holder": "x", "generation": 1, "renewals": 0}')
         time.sleep(2)
         with pytest.raises(LockLost):

@@ -13,6 +13,7 @@ from rich.console import Console
 from sweep.results.folder import StudyFolder
 from sweep.running.pack_size import SIZES, pack_sizes
 from sweep.settings.settings import Cluster
+from tests.places import local
 from wae_core.run import Run
 
 MakeRun = Callable[..., Run]
@@ -69,4 +70,5 @@ def test_a_measurement_is_made_once_a_study(place: Place, runs: list[Run]) -> No
     first = place.sizes(runs[:3], None)
     assert place.sizes(runs, None) == first | {"resnet50v2": 1}
     assert len(place.measured) == 2
-    assert set(json.loads((place.folder.root / "pack_sizes.json").read_text())) == {"cuda dcgan", "cuda resnet50v2"}
+    kept = local(place.folder.root / "pack_sizes.json")
+    assert set(json.loads(kept.read_text())) == {"cuda dcgan", "cuda resnet50v2"}

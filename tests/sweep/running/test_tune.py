@@ -13,7 +13,12 @@ import pytest
 
 import sweep.running.tune
 from sweep.running.attempt import Progress, WorkerContext
-from sweep.running.tune import PackSearcher, ray_session, train_packs, tune
+from sweep.running.tune import (  # type: ignore[attr-defined]  # tune is to be imported after Ray's settings are made
+    PackSearcher,
+    ray_session,
+    train_packs,
+    tune,
+)
 from sweep.search.plan import Pack
 from sweep.settings.settings import load_settings
 from wae_core.run import Run

@@ -350,7 +350,7 @@ def test_a_full_disk_is_reported_and_waited_for(
     vae: tuple[Run, Any], place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, undisturbed = vae
-    is_full = True
+    is_full, naps = True, 0
 
     def fsync(descriptor: int, fsync: Callable[[int], None] = os.fsync) -> None:
         if is_full:
@@ -362,7 +362,6 @@ def test_a_full_disk_is_reported_and_waited_for(
         naps += 1
         is_full = naps < 3
 
-    naps = 0
     monkeypatch.setattr("os.fsync", fsync)
     monkeypatch.setattr("sweep.running.worker.time.sleep", sleep)
     progress = place.train(run)

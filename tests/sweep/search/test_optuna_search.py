@@ -25,6 +25,7 @@ from sweep.running.attempt import Progress
 from sweep.search.optuna_search import OptunaSearch, score
 from sweep.search.schedule import Schedule, standings
 from sweep.settings.settings import Optuna, Study
+from tests.places import local
 from tests.sweep.conftest import SPACE
 from wae_core.run import Hyperparameters, Run
 
@@ -60,7 +61,7 @@ class Sweep:
 
     def __init__(self, folder: StudyFolder, study: Study, make_result: Callable[..., Any]) -> None:
         self.folder, self.study, self.make_result = folder, study, make_result
-        self.storage = folder.root / "optuna.journal"
+        self.storage = local(folder.root) / "optuna.journal"
 
     def open(self, configurations: int, algorithms: Sequence[str] = ("wae-mmd",)) -> Launch:
         rows = [RunRow(**row) for row in self.folder.read_table("runs").to_pylist()]
@@ -90,7 +91,7 @@ class Sweep:
         storage = JournalStorage(JournalFileBackend(str(self.storage)))
         return optuna.load_study(storage=storage, study_name=f"test/{algorithm}").trials
 
-    def told(self, algorithm: str = "wae-mmd") -> dict[str, tuple[TrialState, float | None]]:
+    def told(self, algorithm: str = "wae-mmd") -> dict[str, tuple[TrialState, Any]]:
         return {
             trial.user_attrs["configuration"]: (trial.state, trial.value)
             for trial in self.trials(algorithm)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,7 +20,7 @@ from sweep.results.plan_file import PLAN, plan_table
 from sweep.search import plan
 from sweep.search.plan import check_trainable, pack_runs, plan_runs
 from sweep.settings.settings import Cluster, Settings, Study, load_settings
-from wae_core.data.images import ImageData
+from wae_core.data.images import ImageData, load_dataset
 from wae_core.run import ALGORITHMS, Hyperparameters, Run
 
 SHARED = ("latent_dim", "batch_size", "learning_rate", "architecture")
@@ -142,7 +143,7 @@ def test_packs_start_with_the_longest(study: Study) -> None:
 @pytest.fixture(autouse=True)
 def _data_once(digits: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
     """The digits take a second to read; unknown names are refused by the real function."""
-    load = plan.load_dataset
+    load = load_dataset
     monkeypatch.setattr(plan, "load_dataset", lambda name, *rest: digits if name == "digits" else load(name, *rest))
 
 
@@ -206,7 +207,8 @@ def test_a_batch_larger_than_the_data_is_refused(
 def test_more_images_than_there_are_is_refused(
     study: Study, key: str, limit: int, refusal: Callable[..., str]
 ) -> None:
-    sentence = refusal(replace(study, protocol=replace(study.protocol, **{key: limit + 1})))
+    changes: dict[str, Any] = {key: limit + 1}
+    sentence = refusal(replace(study, protocol=replace(study.protocol, **changes)))
     for part in (f"study.{key}", str(limit + 1), str(limit)):
         assert part in sentence
 

@@ -6,6 +6,7 @@ import contextlib
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -343,7 +344,7 @@ def test_every_study_file_opens_with_its_command_hardware_time_and_expected_scor
         ("mnist_without_either", {"input_noise": 0.0, "pretraining_steps": 0}),
     ],
 )
-def test_the_mnist_recipes_differ_in_noise_and_pretraining_alone(study: str, differences: dict[str, float]) -> None:
+def test_the_mnist_recipes_differ_in_noise_and_pretraining_alone(study: str, differences: dict[str, Any]) -> None:
     both, other = (load_settings([f"study={name}"]).study for name in ("mnist", study))
     assert both.protocol.input_noise > 0 and both.protocol.pretraining_steps > 0
     assert other == replace(both, name=study, protocol=replace(both.protocol, **differences))

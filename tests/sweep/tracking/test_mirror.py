@@ -29,6 +29,7 @@ from sweep.tracking import mirror
 from sweep.tracking.__main__ import main
 from sweep.tracking.mirror import Mirror, default_uri, rebuild
 from sweep.tracking.mlflow_study import MlflowStudy
+from tests.places import local
 from wae_core.evaluation.selection import Evaluation
 from wae_core.run import ALGORITHMS, Run
 
@@ -141,7 +142,7 @@ def test_ended_run_is_mirrored_whole(results: Results, make_run: MakeRun, make_r
     mirror = results.start_mirror()
     for evaluation in evaluations:
         mirror.evaluation(run, evaluation)
-    samples = results.folder.work(run.run_id) / "samples.png"
+    samples = local(results.folder.work(run.run_id)) / "samples.png"
     samples.parent.mkdir(parents=True)
     samples.write_bytes(b"png")
     mirror.ended(run, results.publish((row, evaluations)))
@@ -253,7 +254,7 @@ def test_runs_of_an_earlier_study_of_this_name_give_way(
     for run in (ended, unseen):
         first.ended(run, results.publish(make_result(run, fids=(5.0,))))
     assert first.close(60) is None
-    shutil.rmtree(results.folder.root)
+    shutil.rmtree(local(results.folder.root))
     results.folder.records.mkdir(parents=True)
 
     second = results.start_mirror()
@@ -331,7 +332,7 @@ def test_run_that_mlflow_refuses_holds_up_no_other(
 ) -> None:
     refused, fine = make_run("vae", study=results.study), make_run("wae-mmd", study=results.study)
     for run in (refused, fine):
-        samples = results.folder.work(run.run_id) / "samples.png"
+        samples = local(results.folder.work(run.run_id)) / "samples.png"
         samples.parent.mkdir(parents=True)
         samples.write_bytes(b"png")
         results.publish(make_result(run))

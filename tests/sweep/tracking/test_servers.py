@@ -24,6 +24,7 @@ from sweep.results.folder import StudyFolder, Tables
 from sweep.results.schema import EvaluationRow, RunRow
 from sweep.tracking import mirror
 from sweep.tracking.mirror import Mirror, default_uri, rebuild
+from tests.places import local
 from wae_core.run import Run
 
 MakeRun = Callable[..., Run]
@@ -113,7 +114,7 @@ def server(tmp_path: Path) -> Iterator[str]:
 
 
 def publish_with_picture(folder: StudyFolder, run: Run, result: tuple[RunRow, list[EvaluationRow]]) -> None:
-    samples = folder.work(run.run_id) / "samples.png"
+    samples = local(folder.work(run.run_id)) / "samples.png"
     samples.parent.mkdir(parents=True)
     samples.write_bytes(b"png")
     assert folder.publish(*result)

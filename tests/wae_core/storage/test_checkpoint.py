@@ -17,8 +17,8 @@ from wae_core.storage.checkpoint import (
     newest_checkpoint,
     read_manifest,
     save_checkpoint,
-    write_atomically,
 )
+from wae_core.storage.files import write_atomically
 
 CONTENT: dict[str, Any] = {"step": 100, "seconds": 0.1, "fids": [3.5, None], "name": "wae-mmd"}
 

@@ -143,7 +143,8 @@ def test_the_operators_of_a_step_do_not_grow_with_the_pack(
         with Launches() as counted:
             for _ in train_pack(pack_of(run, size), few_digits, CPU, states):
                 pass
-        return counted.count
+        count: Counter[str] = counted.count
+        return count
 
     # The third step is within the first epoch and the first block of random draws.
     two, five = (launches(size, 3) - launches(size, 2) for size in (2, 5))
