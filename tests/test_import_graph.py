@@ -142,6 +142,7 @@ def test_optuna_is_imported_where_it_proposes_alone() -> None:
     assert importers_of("optuna") == {"sweep.search.optuna_search", "sweep.search.optuna_space"}
 
 
+@pytest.mark.slow
 def test_importing_the_training_loop_loads_no_heavy_package() -> None:
     code = (
         "import wae_core.training.loop, wae_core.data.images, sys; wae_core.data.images.load_dataset('digits');"

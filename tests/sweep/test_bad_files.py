@@ -133,6 +133,7 @@ def test_a_damaged_file_is_refused_or_reads_as_it_was(finished: StudyFolder, kin
     assert refused >= 50, "nearly all damage matters"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PARQUET)
 def test_every_byte_of_a_file_counts(finished: StudyFolder, kind: str) -> None:
     """The hash alone sees a changed value in a page that is still a page: of each byte, one bit."""

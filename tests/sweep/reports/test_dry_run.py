@@ -33,6 +33,7 @@ def cells(output: str) -> dict[str, list[str]]:
     return {name: rest for name, *rest in rows}
 
 
+@pytest.mark.slow
 def test_the_large_study_is_costed_without_its_data(tmp_path: Path) -> None:
     output = dry_run("study=bigwae", "budget=1000", f"results={tmp_path / 'results'}", f"data={tmp_path / 'none'}")
     table = cells(output)

@@ -101,6 +101,7 @@ def test_finished_work_is_the_sum_of_the_rows_whatever_their_status(
     assert row["wasted_steps"] == row["attempts"] == 0
 
 
+@pytest.mark.slow
 def test_flops_are_those_of_the_whole_run_and_unknown_without_the_study_file(folder: StudyFolder, tiny: Run) -> None:
     train(folder, tiny)
     assert entry(folder, "vae")["flops"] == run_flops(tiny, SHAPE)
@@ -109,6 +110,7 @@ def test_flops_are_those_of_the_whole_run_and_unknown_without_the_study_file(fol
     assert_equals_the_rows(folder)
 
 
+@pytest.mark.slow
 def test_a_kill_that_loses_no_checkpoint_is_an_attempt_and_no_known_waste(folder: StudyFolder, tiny: Run) -> None:
     train(folder, tiny, evaluations=2)
     assert entry(folder, "vae") | {"wasted_seconds": 0} == entry(folder, "vae")
@@ -118,6 +120,7 @@ def test_a_kill_that_loses_no_checkpoint_is_an_attempt_and_no_known_waste(folder
     assert_equals_the_rows(folder)
 
 
+@pytest.mark.slow
 def test_work_after_a_lost_checkpoint_is_waste_and_stays_on_record(folder: StudyFolder, tiny: Run) -> None:
     train(folder, tiny, evaluations=3)
     local(folder.work(tiny.run_id) / "attempt-001" / "step-000000006.safetensors").write_bytes(b"damaged")
@@ -134,6 +137,7 @@ def test_work_after_a_lost_checkpoint_is_waste_and_stays_on_record(folder: Study
         assert entry(folder, "vae") == row
 
 
+@pytest.mark.slow
 def test_an_orphan_that_writes_on_after_its_attempt_was_recorded_counts_once(folder: StudyFolder, tiny: Run) -> None:
     orphan = attempt(folder, tiny)
     next(orphan)
@@ -147,6 +151,7 @@ def test_an_orphan_that_writes_on_after_its_attempt_was_recorded_counts_once(fol
     assert (row["runs"], row["steps"], row["wasted_steps"]) == (1, 6, 4)
 
 
+@pytest.mark.slow
 def test_a_failed_run_that_is_tried_again_wastes_what_it_did(
     folder: StudyFolder, tiny: Run, make_result: Callable[..., Any]
 ) -> None:

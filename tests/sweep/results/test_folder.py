@@ -100,6 +100,7 @@ def test_a_second_result_of_a_run_changes_nothing(
     assert list(before) == ["records/vae-00000-s0.parquet"], "no temporary file stays"
 
 
+@pytest.mark.slow
 def test_of_eight_processes_that_publish_the_same_run_one_wins(
     folder: StudyFolder, make_run: Callable[..., Run], make_result: Callable[..., Any]
 ) -> None:
@@ -263,6 +264,7 @@ def test_a_crash_at_any_point_of_absorb_loses_and_doubles_nothing(
 # --- reading while others write
 
 
+@pytest.mark.slow
 def test_readers_see_each_run_once_while_records_come_and_are_absorbed(
     folder: StudyFolder, make_run: Callable[..., Run], make_result: Callable[..., Any]
 ) -> None:

@@ -24,7 +24,7 @@ from wae_core.storage.files import create, location
 
 FAULTS = ["lost", "dropped", "doubled", "unavailable"]
 numbers = itertools.count()
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 
 @pytest.fixture(scope="module")

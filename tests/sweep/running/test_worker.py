@@ -101,7 +101,10 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path / "results")
 
 
-@pytest.fixture(scope="module", params=ALGORITHMS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=[] if name == "vae" else pytest.mark.slow) for name in ALGORITHMS],
+)
 def undisturbed(
     request: pytest.FixtureRequest, make_run: Callable[..., Run], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Run, Place, list[Progress]]:
@@ -180,6 +183,7 @@ def test_the_kept_checkpoint_is_the_best_one_and_its_samples_can_be_seen(
     assert files == {"attempt-001", "best.json", "best.safetensors"}, "no temporary file stays"
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_is_better_than_the_last_one_is_kept(
     vae: tuple[Run, Any], place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +219,7 @@ def test_a_resumed_run_ends_as_the_undisturbed_one(
     assert seconds == sorted(set(seconds)), "the time of the first attempt counts"
 
 
+@pytest.mark.slow
 def test_a_resumed_run_counts_the_time_of_the_attempt_that_died(vae: tuple[Run, Any], place: Place) -> None:
     run, _ = vae
     place.train_until(1, run)
@@ -257,6 +262,7 @@ def test_after_a_damaged_checkpoint_the_one_before_is_used(
     assert place.outcome(run) == undisturbed
 
 
+@pytest.mark.slow
 def test_where_the_best_checkpoint_is_damaged_the_run_resumes_before_it(vae: tuple[Run, Any], place: Place) -> None:
     run, undisturbed = vae
     place.train_until(3, run)
@@ -436,6 +442,7 @@ def test_an_exception_once_costs_an_attempt_and_nothing_else(
     assert place.row(run)["attempts"] == 2
 
 
+@pytest.mark.slow
 def test_three_exceptions_are_a_failed_row_and_the_rest_of_the_pack_goes_on(
     vae: tuple[Run, Any], place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -542,6 +549,7 @@ def pack_of(run: Run, size: int) -> list[Run]:
     return [replace(run, seed=seed) for seed in range(size)]
 
 
+@pytest.mark.slow
 def test_a_pack_gives_each_of_its_runs_a_row(vae: tuple[Run, Any], place: Place) -> None:
     run, (alone, _) = vae
     runs = pack_of(run, 3)
@@ -557,6 +565,7 @@ def test_a_pack_gives_each_of_its_runs_a_row(vae: tuple[Run, Any], place: Place)
     assert all((place.work(member) / "samples.png").exists() for member in runs)
 
 
+@pytest.mark.slow
 def test_a_member_that_diverges_ends_and_the_others_go_on(
     vae: tuple[Run, Any], place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

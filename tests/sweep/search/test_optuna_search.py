@@ -148,6 +148,7 @@ def test_tpe_looks_where_the_fid_is_low(make_sweep: Callable[..., Sweep]) -> Non
     assert sum(learned[15:]) / 15 < 0.7 * sum(drawn) / 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sampler", "count"), [("tpe", 12), ("qmc", 4), ("optuna.samplers.RandomSampler", 3)])
 def test_one_seed_gives_the_same_proposals_and_another_others(
     make_sweep: Callable[..., Sweep], sampler: str, count: int
@@ -178,6 +179,7 @@ def test_launches_that_stop_anywhere_propose_what_one_launch_does(
     assert len(sweep.trials()) == 14
 
 
+@pytest.mark.slow
 def test_a_proposal_that_was_never_planned_is_made_again(make_sweep: Callable[..., Sweep]) -> None:
     undisturbed = make_sweep("undisturbed").go(12)
     sweep = make_sweep()

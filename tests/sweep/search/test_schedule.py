@@ -236,6 +236,7 @@ def test_algorithms_get_equal_steps(study: Study, make_result: Callable[..., Any
     world.assert_spent(6)
 
 
+@pytest.mark.slow
 def test_a_launch_killed_anywhere_ends_as_one_that_was_not(study: Study, make_result: Callable[..., Any]) -> None:
     undisturbed = World(study, make_result)
     undisturbed.go(6)

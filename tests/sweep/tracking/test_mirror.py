@@ -202,6 +202,7 @@ def test_evaluation_is_visible_while_its_run_trains(
     results.assert_equal_to_parquet()
 
 
+@pytest.mark.slow
 def test_next_launch_continues_in_the_same_mlflow_runs(
     results: Results, make_run: MakeRun, make_result: MakeResult
 ) -> None:
@@ -245,6 +246,7 @@ def test_diverged_and_failed_runs_say_so(results: Results, make_run: MakeRun, ma
     assert results.mirrored()[diverged.run_id].data.metrics["fid"] == 9.0
 
 
+@pytest.mark.slow
 def test_runs_of_an_earlier_study_of_this_name_give_way(
     results: Results, make_run: MakeRun, make_result: MakeResult
 ) -> None:
@@ -327,6 +329,7 @@ def test_rebuild_fills_a_deleted_database(results: Results, make_run: MakeRun, m
     assert rebuild(results.root, results.study, results.uri) == 0
 
 
+@pytest.mark.slow
 def test_run_that_mlflow_refuses_holds_up_no_other(
     results: Results, make_run: MakeRun, make_result: MakeResult
 ) -> None:
@@ -376,6 +379,7 @@ def test_server_that_never_answers_does_not_delay_the_close(results: Results, si
     assert time.monotonic() - began < 1.5
 
 
+@pytest.mark.slow
 def test_driver_does_not_wait_for_the_import_of_mlflow() -> None:
     code = "import sweep.tracking.mirror, sys; print('mlflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -468,6 +468,7 @@ def test_damaged_files_are_refused(packed: Path, tmp_path: Path) -> None:
         load_dataset("celeba", tmp_path / "data")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["dcgan", "resnet50v2"])
 @pytest.mark.parametrize("algorithm", ["wae-mmd", "wae-gan"])
 def test_a_packed_set_trains(packed: Path, make_run: Callable[..., Run], algorithm: str, architecture: str) -> None:

@@ -192,6 +192,7 @@ def write_idx(path: Path, array: NDArray[np.uint8]) -> None:
     path.write_bytes(gzip.compress(header + array.tobytes()))
 
 
+@pytest.mark.slow
 def test_training_repeats_itself_from_idx_files(
     labelled: tuple[Images, Labels], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,6 +65,7 @@ def test_saving_leaves_nothing_but_the_two_files(saved: Path) -> None:
     assert {path.name for path in saved.parent.iterdir()} == {saved.name, "step-000000100.json"}
 
 
+@pytest.mark.slow
 def test_a_change_of_any_byte_of_the_manifest_is_noticed(tmp_path: Path) -> None:
     """Also where JSON would read the same values: in its spaces, the case of an exponent, a last digit."""
     saved = tmp_path / "a.safetensors"

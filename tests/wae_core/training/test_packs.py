@@ -131,6 +131,7 @@ class Launches(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return function(*args, **(kwargs or {}))
 
 
+@pytest.mark.slow
 @every_architecture
 @every_algorithm
 def test_the_operators_of_a_step_do_not_grow_with_the_pack(
