@@ -25,6 +25,7 @@ LARGEST_BUDGET = 1_000_000
 RETRIES = ("none", "failed")
 SEARCHES = ("random", "optuna")
 SCHEDULERS = ("none", "asha")
+EXECUTORS = ("ray", "inprocess")
 DEVICES = ("cpu", "cuda", "xla")
 FAILURES = ("tries", "worker_deaths")
 RESOURCES = ("cpus_per_worker", "gpus_per_worker", "tpus_per_worker")
@@ -50,11 +51,17 @@ class Study:
     optuna: Optuna | None = None  # None: configurations are drawn at random
     asha: float | None = None  # its reduction factor η; None: every run gets all its steps
 
+    @property
+    def is_planned_ahead(self) -> bool:
+        """Whether the budget alone says which runs are trained, whatever comes out."""
+        return self.optuna is None and self.asha is None
+
 
 @dataclass(frozen=True)
 class Cluster:
     """Where it runs; may change from launch to launch."""
 
+    executor: str  # ray, or inprocess: this very process
     device: str
     workers: int | None
     cpus_per_worker: int
@@ -262,6 +269,7 @@ def _cluster(values: Mapping[str, Any]) -> Cluster:
             f"{', '.join(f'cluster.{key}' for key in RESOURCES)} are all 0, but a worker needs something"
         )
     return Cluster(
+        executor=checks.one_of("cluster.executor", values["executor"], EXECUTORS),
         device=checks.one_of("cluster.device", values["device"], DEVICES),
         workers=None if workers is None else checks.integer("cluster.workers", workers, minimum=1),
         **resources,
