@@ -50,10 +50,9 @@ def pack_runs(runs: Sequence[Run], seconds: Callable[[Run], float], sizes: Mappi
         seconds: what a run is predicted to take.
         sizes: how many runs a pack holds at most, by architecture.
     """
-    by_shape: defaultdict[tuple[str | int | bool, ...], list[Run]] = defaultdict(list)
+    by_shape: defaultdict[tuple[str | int | None, ...], list[Run]] = defaultdict(list)
     for run in runs:
-        h = run.hyperparameters
-        by_shape[run.algorithm, h.architecture, h.latent_dim, h.batch_size, run.is_stochastic].append(run)
+        by_shape[run.shapes].append(run)
     packs = []
     for alike in by_shape.values():
         size = sizes[alike[0].hyperparameters.architecture]

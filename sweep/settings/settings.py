@@ -17,7 +17,7 @@ from search_spaces import SearchSpace
 from sweep.errors import SettingsError
 from sweep.settings import checks
 from sweep.settings.words import CONF, check_keys, split_paths
-from wae_core.device import PRECISIONS
+from wae_core.names import DEVICES, PRECISIONS
 from wae_core.run import ALGORITHMS, Protocol
 from wae_core.storage.files import Location, ObjectPath, location
 
@@ -26,7 +26,6 @@ RETRIES = ("none", "failed")
 SEARCHES = ("random", "optuna")
 SCHEDULERS = ("none", "asha")
 EXECUTORS = ("ray", "inprocess")
-DEVICES = ("cpu", "cuda", "xla")
 FAILURES = ("tries", "worker_deaths")
 RESOURCES = ("cpus_per_worker", "gpus_per_worker", "tpus_per_worker")
 
@@ -134,11 +133,13 @@ def load_settings(words: Sequence[str]) -> Settings:
         raise SettingsError(
             f"results is {str(results)!r}, where Optuna's journal cannot be: give optuna.storage=a local path"
         )
+    study = _study(
+        config["study"], config["space"], seeds, optuna, _asha(config["asha"]) if scheduler == "asha" else None
+    )
+    checks.one_of("alg", algorithm, (*study.space.algorithms, "all"))  # of which the space may offer fewer
     return Settings(
-        study=_study(
-            config["study"], config["space"], seeds, optuna, _asha(config["asha"]) if scheduler == "asha" else None
-        ),
-        algorithms=ALGORITHMS if algorithm == "all" else (algorithm,),
+        study=study,
+        algorithms=study.space.algorithms if algorithm == "all" else (algorithm,),
         budget=budget,
         results=results,
         tracking=_tracking(config["tracking"], results),
