@@ -29,7 +29,7 @@ from sweep.tracking.mirror import Mirror, default_uri
 from sweep.training import SECONDS_FOR_MIRROR, Sweep
 from wae_core.data.images import image_shape
 from wae_core.run import Run
-from wae_core.storage.files import try_to_write
+from wae_core.storage.files import probe
 
 if TYPE_CHECKING:
     from sweep.search.optuna_search import OptunaSearch
@@ -159,7 +159,7 @@ def _open(settings: Settings) -> StudyFolder:
     folder = StudyFolder(settings.results.absolute(), settings.study.name)
     try:
         folder.records.mkdir(parents=True, exist_ok=True)
-        try_to_write(folder.root, count=0)
+        probe(folder.root, count=0)
     except OSError as error:
         reason = error.strerror or error
         raise SettingsError(f"results folder {settings.results} cannot be written: {reason}") from error

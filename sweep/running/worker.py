@@ -18,11 +18,11 @@ from sweep.running.attempt import Attempt, Progress, WorkerContext, evaluator_of
 from sweep.search.plan import Pack
 from wae_core.device import select_device
 from wae_core.run import Run
-from wae_core.storage.files import takes_nothing, try_to_write
+from wae_core.storage.files import probe, storage_unavailable
 from wae_core.training.loop import train_pack
 from wae_core.training.throughput import models_per_hour
 
-SECONDS_TO_WAIT = 5.0  # until the storage is tried again that took nothing
+SECONDS_TO_WAIT = 5.0  # until the storage that was unavailable is tried again
 PROBE_BYTES = 2**24  # room for some checkpoints
 
 
@@ -43,7 +43,7 @@ def run_pack(pack: Pack, context: WorkerContext) -> Iterator[Progress]:
                     left.remove(progress.run)
                 yield progress
         except Exception as error:
-            if takes_nothing(error):
+            if storage_unavailable(error):
                 waiting.appendleft((left, tries, reason))
                 yield from _wait_for_storage(left[0], context, error)
                 continue
@@ -82,7 +82,7 @@ def _wait_for_storage(run: Run, context: WorkerContext, error: Exception) -> Ite
     while True:
         time.sleep(SECONDS_TO_WAIT)
         with contextlib.suppress(OSError):
-            try_to_write(folder, PROBE_BYTES)
+            probe(folder, PROBE_BYTES)
             return
 
 

@@ -266,21 +266,21 @@ def create(path: Location, data: bytes) -> bool:
     return True
 
 
-def takes_nothing(error: BaseException) -> bool:
-    """Whether the error says that the storage is full or away, so that the same may be done later."""
+def storage_unavailable(error: BaseException) -> bool:
+    """Say whether the error means that the storage is full or cannot be reached, so that a later try may succeed."""
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     return full or isinstance(error, StorageError)
 
 
-def try_to_write(folder: Location, count: int) -> None:
-    """Write a file of `count` bytes into the folder, and delete it.
+def probe(folder: Location, count: int) -> None:
+    """Find out whether the folder can be written: write a file of `count` bytes into it, and delete it.
 
     Raises:
-        OSError: the folder takes no such file.
+        OSError: it cannot, or has no room for so many bytes.
     """
-    probe = folder / f".probe.{os.uname().nodename}.{os.getpid()}.tmp"
-    write_atomically(probe, bytes(count))
-    probe.unlink()
+    path = folder / f".probe.{os.uname().nodename}.{os.getpid()}.tmp"
+    write_atomically(path, bytes(count))
+    path.unlink()
 
 
 def delete_folder(path: Location) -> None:

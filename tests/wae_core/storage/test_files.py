@@ -22,8 +22,8 @@ from wae_core.storage.files import (
     listed,
     local_copy,
     location,
-    takes_nothing,
-    try_to_write,
+    probe,
+    storage_unavailable,
     write_atomically,
 )
 
@@ -115,10 +115,10 @@ def test_a_version_can_be_replaced_once() -> None:
 def test_a_trial_write_leaves_nothing_and_its_leftover_would_be_a_temporary(
     folder: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    try_to_write(folder, 1000)
+    probe(folder, 1000)
     assert listed(folder, "*") == []
     monkeypatch.setattr(type(folder / "a"), "unlink", lambda *_, **__: None)  # it dies before
-    try_to_write(folder, 1000)
+    probe(folder, 1000)
     assert [len(path.read_bytes()) for path in listed(folder, TEMPORARIES)] == [1000]
 
 
@@ -137,7 +137,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeyp
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left") as caught:
         write_atomically(tmp_path / "a", b"new")
-    assert takes_nothing(caught.value)
+    assert storage_unavailable(caught.value)
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"old")]
 
 
@@ -152,7 +152,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeyp
     ],
 )
 def test_what_is_waited_for(error: Exception, expected: bool) -> None:
-    assert takes_nothing(error) is expected
+    assert storage_unavailable(error) is expected
 
 
 @pytest.mark.parametrize(
