@@ -15,7 +15,7 @@ SECONDS_BETWEEN_TABLES = 5.0
 
 
 class TableKeeper:
-    """A thread that, every few seconds, absorbs records into the tables and deletes what `delete_served` says."""
+    """A thread that, every few seconds, compacts records into the tables and deletes what `delete_served` says."""
 
     def __init__(
         self,
@@ -42,13 +42,13 @@ class TableKeeper:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        self._absorb()
+        self._compact()
 
     def _run(self) -> None:
         said: set[str] = set()
         while not self._stop.wait(SECONDS_BETWEEN_TABLES):
             try:
-                self._absorb()
+                self._compact()
             except Exception as error:  # a full disk, say: the records stay, and the last call in __exit__ raises
                 sentence = (
                     "results cannot be taken into the tables now; they wait in records/, and it is tried again: "
@@ -58,9 +58,9 @@ class TableKeeper:
                     self._on_problem(sentence)
                 said.add(sentence)
 
-    def _absorb(self) -> None:
+    def _compact(self) -> None:
         self._check()
-        delete_served(self._folder, self._tables, self._tables.absorb(), self._keep_best)
+        delete_served(self._folder, self._tables, self._tables.compact(), self._keep_best)
 
 
 def delete_served(folder: StudyFolder, tables: Tables, ended: Iterable[str], keep_best: int | None) -> None:

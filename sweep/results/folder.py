@@ -64,7 +64,7 @@ class StudyFolder:
                 path.unlink(missing_ok=True)
 
     def read_records(self) -> dict[str, pa.Table]:
-        """What the records that no table has absorbed yet will add to the two tables.
+        """What the records that are not compacted yet will add to the two tables.
 
         Raises:
             ResultsError: a record is damaged, or of another version.
@@ -72,7 +72,7 @@ class StudyFolder:
         return _split([self.read_record(path) for path in listed(self.records, "*.parquet")])
 
     def read_table(self, name: str, records: dict[str, pa.Table] | None = None) -> pa.Table:
-        """`runs` or `evaluations` of all algorithms, the records that no table has absorbed yet included.
+        """`runs` or `evaluations` of all algorithms, the records that are not compacted yet included.
 
         Args:
             records: what `read_records` has returned, for a caller who reads both tables; read now if left out.
@@ -80,7 +80,7 @@ class StudyFolder:
         Raises:
             ResultsError: a table or a record is damaged, or of another version.
         """
-        # Read in the order opposite to that of writing: a result that is absorbed meanwhile is found twice, and not
+        # Read in the order opposite to that of writing: a result that is compacted meanwhile is found twice, and not
         # left out.
         records = self.read_records() if records is None else records
         runs = self._read_tables("runs", RUNS)
@@ -92,7 +92,7 @@ class StudyFolder:
         return pa.concat_tables([schema.empty_table(), *tables])
 
     def read_record(self, path: Location) -> pa.Table:
-        """The record in `path`; no rows if it was absorbed and deleted meanwhile.
+        """The record in `path`; no rows if it was compacted and deleted meanwhile.
 
         Raises:
             ResultsError: it is damaged, of another version, or not of the run that its name says.
@@ -115,7 +115,7 @@ class Tables:
     """
 
     def __init__(self, folder: StudyFolder) -> None:
-        """Read the tables, or create them typed and empty, and absorb what an earlier driver left.
+        """Read the tables, or create them typed and empty, and compact what an earlier driver left.
 
         Raises:
             ResultsError: a table is damaged, or of another version.
@@ -140,7 +140,7 @@ class Tables:
                 if not exists or isinstance(path, ObjectPath):
                     self._write(name, algorithm, table)
         self._drop_evaluations_without_row()
-        self.absorb()
+        self.compact()
 
     def run_ids(self) -> set[str]:
         """The runs that have a row."""
@@ -157,11 +157,11 @@ class Tables:
             RunRow(**row) for (name, _), table in self._tables.items() if name == "runs" for row in table.to_pylist()
         ]
 
-    def absorb(self) -> list[str]:
+    def compact(self) -> list[str]:
         """Move finished records into the tables, then delete them; returns the run_ids that became rows.
 
         Evaluations are written before runs, and records are deleted last: a crash or a failed write at any point
-        leaves either the record, which is absorbed again by run_id, or both tables with it. A record that cannot be
+        leaves either the record, which is compacted again by run_id, or both tables with it. A record that cannot be
         read is set aside: it holds up no other, nor a new result of its run.
 
         Raises:
@@ -180,7 +180,7 @@ class Tables:
                 path.replace(aside)  # type: ignore[arg-type]  # both are of the same kind
                 self.problems.append(str(error))
         parts = _split(records)
-        absorbed: list[str] = []
+        compacted: list[str] = []
         for algorithm in ALGORITHMS:
             runs, evaluations = self._tables["runs", algorithm], self._tables["evaluations", algorithm]
             new = _without(parts["runs"].filter(pc.equal(parts["runs"]["algorithm"], algorithm)), runs)
@@ -188,12 +188,12 @@ class Tables:
                 own = _only(parts["evaluations"], new)  # in the place of any that a failed write has left
                 self._write("evaluations", algorithm, pa.concat_tables([_without(evaluations, new), own]))
                 self._write("runs", algorithm, pa.concat_tables([runs, new]))
-                absorbed += new["run_id"].to_pylist()
+                compacted += new["run_id"].to_pylist()
         present = self.run_ids()
         for path in paths:
             if path.stem in present:
                 path.unlink(missing_ok=True)  # it may have been set aside
-        return absorbed
+        return compacted
 
     def drop_failed(self) -> int:
         """Take the failed runs out of the tables, so that they are missing again; returns how many they were.

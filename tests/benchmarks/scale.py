@@ -63,7 +63,7 @@ def measure(options: Options, say: Callable[[str], None]) -> list[Row]:
             Row("pd.read_parquet of runs", tuple(reads["runs"]), "s", at_most=READ_SECONDS),
             Row(f"pd.read_parquet of {rows} evaluations", tuple(reads["evaluations"]), "s", at_most=READ_SECONDS),
             Row("files in records/", (float(entries[Path("records")]),), "", at_most=0.0, note=f"entries: {most}"),
-            Row("making one run's rows, with publish and absorb", (1000 * made,), "ms"),
+            Row("making one run's rows, with publish and compact", (1000 * made,), "ms"),
         ]
 
 
@@ -79,7 +79,7 @@ def _make_study(words: Sequence[str]) -> tuple[StudyFolder, int]:
     for number, run in enumerate(runs, start=1):
         _publish(folder, run, draw)
         if number % RECORDS_PER_ABSORB == 0 or number == len(runs):
-            tables.absorb()
+            tables.compact()
     return folder, len(runs)
 
 

@@ -345,7 +345,7 @@ def test_a_bad_record_is_set_aside_and_its_run_can_have_another_result(
 
     row, evaluations = make_result(bad, fids=(4.0,))
     assert folder.publish(row, evaluations)
-    assert tables.absorb() == [bad.run_id]
+    assert tables.compact() == [bad.run_id]
     assert [r for r in folder.read_table("runs").to_pylist() if r["run_id"] == bad.run_id] == [asdict(row)]
     assert len(tables.problems) == 1
 

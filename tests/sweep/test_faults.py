@@ -170,7 +170,7 @@ class Sweep:
         for run in self.runs:
             if run.run_id not in tables.run_ids():
                 assert list(run_pack(Pack((run,)), self.context))[-1].row is not None
-        delete_served(folder, tables, tables.absorb(), None)
+        delete_served(folder, tables, tables.compact(), None)
 
 
 @pytest.fixture

@@ -73,7 +73,7 @@ def test_a_launch_after_a_crash_between_files_and_rows_finds_them_again(
     ]
 
 
-def test_who_has_lost_the_lock_absorbs_nothing(folder: StudyFolder, ended: list[Run]) -> None:
+def test_who_has_lost_the_lock_compacts_nothing(folder: StudyFolder, ended: list[Run]) -> None:
     def lost() -> None:
         raise LockLost("taken over")
 

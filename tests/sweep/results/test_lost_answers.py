@@ -61,9 +61,9 @@ def test_a_table_has_every_row_whatever_became_of_the_answer_to_its_write(
     tables = Tables(study)
     study.publish(*make_result(make_run("vae", seed=0)))
     proxy.once(fault, "PUT", f"/{table}/vae")
-    tables.absorb()
+    tables.compact()
     study.publish(*make_result(make_run("vae", seed=1)))
-    tables.absorb()
+    tables.compact()
     assert [path.name for path in study.records.glob("*.parquet")] == []
     assert (len(study.read_table("runs")), len(study.read_table("evaluations"))) == (2, 4)
 
@@ -82,10 +82,10 @@ def test_a_write_whose_fate_is_not_known_is_settled_by_the_next(
 
     proxy.rule = away_once_written
     with pytest.raises(OSError, match="evaluations/vae"):
-        tables.absorb()
+        tables.compact()
     proxy.rule = lambda method, path: None
     study.publish(*make_result(make_run("vae", seed=1)))
-    tables.absorb()
+    tables.compact()
     assert (len(study.read_table("runs")), len(study.read_table("evaluations"))) == (2, 4)
 
 
@@ -113,7 +113,7 @@ def test_what_another_has_written_is_still_a_conflict(
     Tables(study)
     study.publish(*make_result(make_run("vae", seed=1)))
     with pytest.raises(files.ConflictError):
-        tables.absorb()
+        tables.compact()
 
 
 def test_a_lease_that_another_took_is_lost(
