@@ -16,7 +16,7 @@ from sweep.reports.dry_run import print_plan
 from sweep.reports.status import print_status
 from sweep.results import study_file
 from sweep.results.attempt_log import note_dropped_rows
-from sweep.results.compaction import delete_served
+from sweep.results.compaction import clean_up
 from sweep.results.folder import StudyFolder, Tables
 from sweep.results.lock import results_lock
 from sweep.results.plan_file import extend_plan, planned_runs
@@ -76,7 +76,7 @@ def launch(settings: Settings, console: Console) -> None:
         is_planned_ahead = study.optuna is None and study.asha is None
         extend_plan(folder, drawn if is_planned_ahead else [])
         tables = Tables(folder)
-        delete_served(folder, tables, tables.run_ids(), settings.keep_best)
+        clean_up(folder, tables, tables.run_ids(), settings.keep_best)
         if settings.retry_failed:
             failed = [row.run_id for row in tables.rows() if row.status == FAILED]
             console.print(f"failed runs that are tried again: {tables.drop_failed()}")

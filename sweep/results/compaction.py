@@ -1,4 +1,4 @@
-"""While a sweep runs: every few seconds, records become rows of the tables, and what has served is deleted."""
+"""While a sweep runs: every few seconds, records become rows of the tables, and what is not needed any more goes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SECONDS_BETWEEN_TABLES = 5.0
 
 
 class TableKeeper:
-    """A thread that, every few seconds, compacts records into the tables and deletes what `delete_served` says."""
+    """A thread that, every few seconds, compacts records into the tables and deletes what `clean_up` says."""
 
     def __init__(
         self,
@@ -60,10 +60,10 @@ class TableKeeper:
 
     def _compact(self) -> None:
         self._check()
-        delete_served(self._folder, self._tables, self._tables.compact(), self._keep_best)
+        clean_up(self._folder, self._tables, self._tables.compact(), self._keep_best)
 
 
-def delete_served(folder: StudyFolder, tables: Tables, ended: Iterable[str], keep_best: int | None) -> None:
+def clean_up(folder: StudyFolder, tables: Tables, ended: Iterable[str], keep_best: int | None) -> None:
     """Delete the training checkpoints of ended runs, and the weights of all but the `keep_best` models per algorithm.
 
     Weights go before the row's checkpoint_path: a crash in between leaves a row that the next call finds again.

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from sweep.results import study_file
-from sweep.results.compaction import delete_served
+from sweep.results.compaction import clean_up
 from sweep.results.folder import StudyFolder, Tables
 from sweep.results.plan_file import extend_plan
 from sweep.running.attempt import WorkerContext, evaluator_of
@@ -166,11 +166,11 @@ class Sweep:
         study_file.claim(folder, self.study, FailurePolicy(tries=3, worker_deaths=5))
         extend_plan(folder, self.runs)
         tables = Tables(folder)
-        delete_served(folder, tables, tables.run_ids(), None)
+        clean_up(folder, tables, tables.run_ids(), None)
         for run in self.runs:
             if run.run_id not in tables.run_ids():
                 assert list(run_pack(Pack((run,)), self.context))[-1].row is not None
-        delete_served(folder, tables, tables.compact(), None)
+        clean_up(folder, tables, tables.compact(), None)
 
 
 @pytest.fixture

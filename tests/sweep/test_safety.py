@@ -18,7 +18,7 @@ from sweep import __main__ as command
 from sweep.errors import ResultsError, without_credentials
 from sweep.reports import status
 from sweep.results import study_file
-from sweep.results.compaction import delete_served
+from sweep.results.compaction import clean_up
 from sweep.results.folder import StudyFolder, Tables, read_runs
 from sweep.results.parquet import parse, write_table
 from sweep.results.schema import EVALUATIONS, RECORD, RUNS
@@ -146,7 +146,7 @@ def test_a_run_id_that_is_none_reaches_no_path(folder: StudyFolder, run_id: str)
     with pytest.raises(ResultsError, match="is of the form wae-mmd-00012-s2"):
         folder.work(run_id)
     with pytest.raises(ResultsError):
-        delete_served(folder, Tables(folder), [run_id], None)
+        clean_up(folder, Tables(folder), [run_id], None)
     assert outside.exists()
 
 
@@ -163,7 +163,7 @@ def test_a_crafted_record_is_set_aside_and_touches_nothing_outside(
     tables = Tables(folder)
     assert "'../../x'" in tables.problems[0]
     assert tables.run_ids() == set()
-    delete_served(folder, tables, tables.run_ids(), None)
+    clean_up(folder, tables, tables.run_ids(), None)
     assert [path.name for path in outside.iterdir()] == ["attempt-001"]
     assert {path.name for path in folder.root.parent.iterdir()} == {"test", "x"}
 
