@@ -98,7 +98,7 @@ class Sweep:
             if schedule is not None and workers > 1:
                 what = "what asha stops" if search is None else "what Optuna proposes"
                 self.console.print(
-                    f"with {workers} workers, {what} hangs on which run ends first: it is not reproducible "
+                    f"with {workers} workers, {what} depends on which run ends first: it is not reproducible "
                     "(with cluster.workers=1 it is)"
                 )
             sizes = pack_sizes(

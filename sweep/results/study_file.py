@@ -102,7 +102,7 @@ def widening(folder: StudyFolder, study: Study) -> list[str]:
 def _moved_configuration(folder: StudyFolder, study: Study) -> str:
     """The first planned configuration that the study's space draws otherwise, in words; empty if there is none.
 
-    Optuna's proposals hang on no index: of them, the first that the space does not allow.
+    Optuna's proposals depend on no index: of them, the first that the space does not allow.
     """
     if not folder.plan_file.exists():
         return ""

@@ -44,7 +44,7 @@ class World:
         self.status: dict[str, str] = {}
 
     def fids(self, run: Run, until: int) -> dict[int, float]:
-        """A level that hangs on the configuration and the seed, and curves that cross."""
+        """A level that depends on the configuration and the seed, and curves that cross."""
         draw = np.random.default_rng([run.config_index, run.seed, len(run.algorithm)]).uniform(size=STEPS)
         level = 100 * np.random.default_rng(run.config_index).uniform()
         return {step: level + 30 * draw[step - 1] / step + 50 / step for step in range(1, until + 1)}
