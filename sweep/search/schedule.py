@@ -11,7 +11,7 @@ from sweep.results.folder import StudyFolder
 from sweep.results.run_folder import RunFolder
 from sweep.results.schema import COMPLETED, DIVERGED, FAILED, RunRow
 from sweep.running.attempt import Progress
-from sweep.search.asha import goes_on, rungs
+from sweep.search.asha import is_promoted, rungs
 from sweep.settings.settings import Study
 from wae_core.run import Run
 
@@ -209,7 +209,7 @@ class Schedule:
     def _decide(self, configuration: _Configuration, mean: float) -> None:
         """Let a configuration go on whose seeds have all come to its rung, or stop it there."""
         assert self._study.asha is not None
-        if not goes_on(mean, self._means[configuration.runs[0].algorithm, configuration.until], self._study.asha):
+        if not is_promoted(mean, self._means[configuration.runs[0].algorithm, configuration.until], self._study.asha):
             self._stop(configuration)
             return
         configuration.until = next(

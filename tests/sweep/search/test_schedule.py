@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from analysis.counterfactual import asha, finished
 from sweep.running.attempt import Progress
-from sweep.search.asha import goes_on, rungs
+from sweep.search.asha import is_promoted, rungs
 from sweep.search.plan import draw_configuration
 from sweep.search.schedule import Schedule, Standing, Task
 from sweep.settings.settings import Study
@@ -129,20 +129,20 @@ def test_rungs_are_evaluation_steps_before_the_last(
 
 
 @pytest.mark.parametrize(
-    ("score", "others", "goes"),
+    ("score", "others", "promoted"),
     [
         (5.0, [], True),  # nobody to compare with
         (5.0, [4.0], False),
         (5.0, [6.0], True),
-        (5.0, [4.0, 6.0, 7.0], True),  # the second of four, of which ⌈4/3⌉ go on
+        (5.0, [4.0, 6.0, 7.0], True),  # the second of four, of which ⌈4/3⌉ are promoted
         (5.0, [4.0, 4.5, 7.0], False),
         (math.inf, [], False),
         (math.nan, [], False),
         (5.0, [math.inf, math.inf], True),
     ],
 )
-def test_who_goes_on(score: float, others: list[float], goes: bool) -> None:
-    assert goes_on(score, [*others, score], reduction=3) is goes
+def test_who_is_promoted(score: float, others: list[float], promoted: bool) -> None:
+    assert is_promoted(score, [*others, score], reduction=3) is promoted
 
 
 def test_saved_steps_become_configurations_until_the_budget_is_spent(world: World) -> None:
