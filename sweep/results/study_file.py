@@ -124,10 +124,13 @@ def _moved_configuration(folder: StudyFolder, study: Study) -> str:
 def _forbidden(space: SearchSpace, planned: Mapping[str, Any]) -> str:
     """The first hyperparameter of a planned configuration whose value the space does not allow; empty if none is."""
 
-    def choose(name: str, law: Distribution) -> Any:
+    def choose(name: str, distribution: Distribution) -> Any:
         value = planned[name]
-        allowed = value in law.support if isinstance(value, str | NoneType) else law.within(value, value) is not None
-        if not allowed:
+        if isinstance(value, str | NoneType):
+            is_allowed = value in distribution.support
+        else:
+            is_allowed = distribution.within(value, value) is not None
+        if not is_allowed:
             raise LookupError(name)
         return value
 
