@@ -22,7 +22,7 @@ from wae_core.evaluation.evaluator import Confirmation, Evaluator
 from wae_core.evaluation.features import load_features
 from wae_core.evaluation.selection import Evaluation
 from wae_core.model_file import save_model
-from wae_core.pictures import COLUMNS, FIGURES, figure, png
+from wae_core.pictures import COLUMNS, PICTURES, picture, png
 from wae_core.randomness import Streams
 from wae_core.run import Run
 from wae_core.storage.files import Location, write_atomically
@@ -137,8 +137,8 @@ class Attempt:
         confirmation = self._evaluator.confirm(run, model, step)
         shape = (COLUMNS**2, run.hyperparameters.latent_dim)
         codes = Streams(run, self._device).normal(shape, "figures", step, "samples") * run.prior_variance**0.5
-        for name in FIGURES:
-            self._work.write(f"{name}.png", png(figure(name, model, self.data, codes)))
+        for name in PICTURES:
+            self._work.write(f"{name}.png", png(picture(name, model, self.data, codes)))
         save_model(self._work.path / BEST, run, self.data, step, tensors)
         return confirmation
 

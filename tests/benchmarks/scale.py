@@ -29,7 +29,7 @@ from sweep.search.plan import plan_runs
 from sweep.settings.settings import load_settings
 from tests.benchmarks.measuring import Options, Row
 from wae_core.evaluation.selection import Evaluation, select_checkpoint
-from wae_core.pictures import FIGURES
+from wae_core.pictures import PICTURES
 from wae_core.run import ALGORITHMS, Run
 
 ROOT = Path(__file__).parents[2]
@@ -128,7 +128,7 @@ def _publish(folder: StudyFolder, run: Run, draw: random.Random) -> None:
     )
     work = folder.work(run.run_id)
     work.mkdir(parents=True)
-    for name in (BEST, "best.json", *(f"{figure}.png" for figure in FIGURES)):
+    for name in (BEST, "best.json", *(f"{picture}.png" for picture in PICTURES)):
         (work / name).write_bytes(b"made up")
     assert folder.publish(row, evaluation_rows(run, evaluations))
 
