@@ -17,10 +17,11 @@ from sweep.reports.status import print_status
 from sweep.results import study_file
 from sweep.results.attempt_log import note_dropped_rows
 from sweep.results.compaction import clean_up
-from sweep.results.folder import StudyFolder, Tables
+from sweep.results.folder import StudyFolder
 from sweep.results.lock import results_lock
 from sweep.results.plan_file import extend_plan, planned_runs
 from sweep.results.schema import FAILED, RunRow
+from sweep.results.tables import Tables
 from sweep.search.asha import rungs
 from sweep.search.plan import check_trainable, draw_configuration, plan_runs
 from sweep.search.schedule import Schedule, standings

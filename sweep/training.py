@@ -12,10 +12,11 @@ from sweep.reports.cost import CostModel
 from sweep.reports.progress_display import ProgressDisplay
 from sweep.results import study_file
 from sweep.results.compaction import TableKeeper
-from sweep.results.folder import StudyFolder, Tables
+from sweep.results.folder import StudyFolder
 from sweep.results.lock import Check
 from sweep.results.plan_file import extend_plan
 from sweep.results.schema import RunRow
+from sweep.results.tables import Tables
 from sweep.running.attempt import Progress, WorkerContext, publish_failure
 from sweep.running.pack_size import pack_sizes
 from sweep.search.plan import Pack, pack_runs

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sweep.results.folder import StudyFolder, Tables
+from sweep.results.folder import StudyFolder
+from sweep.results.tables import Tables
 from sweep.running.attempt import WorkerContext
 from sweep.search.plan import Pack
 from tests.benchmarks import orchestration, search

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweep.results.folder import StudyFolder
+from sweep.results.layout import Layout
 from sweep.results.parquet import read_table, write_table
 from sweep.results.run_folder import RunFolder
 
@@ -24,6 +25,7 @@ ATTEMPTS = pa.schema(
         ("row_dropped", pa.bool_()),  # its run failed, and was given up for a new one
     ]
 )
+ATTEMPT_LOG = Layout(ATTEMPTS)  # without a key: there may be several of a run
 
 
 def record_attempts(folder: StudyFolder, run_ids: Iterable[str]) -> None:
@@ -52,7 +54,7 @@ def read_attempts(folder: StudyFolder) -> pa.Table:
 def _recorded(folder: StudyFolder) -> pa.Table:
     if not folder.attempts_file.exists():
         return ATTEMPTS.empty_table()
-    return read_table(folder.attempts_file, ATTEMPTS, "delete it: the ledger then shows less waste")
+    return read_table(folder.attempts_file, ATTEMPT_LOG, "delete it: the ledger then shows less waste")
 
 
 def _living(folder: StudyFolder, run_ids: Iterable[str]) -> pa.Table:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable
 
 from sweep.errors import without_credentials
 from sweep.results.attempt_log import record_attempts
-from sweep.results.folder import StudyFolder, Tables
+from sweep.results.folder import StudyFolder
 from sweep.results.lock import Check
 from sweep.results.run_folder import RunFolder
+from sweep.results.tables import Tables
 
 SECONDS_BETWEEN_TABLES = 5.0
 

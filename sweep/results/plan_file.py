@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweep.results.folder import StudyFolder
+from sweep.results.layout import Layout
 from sweep.results.parquet import read_table, write_table
 from sweep.settings.settings import Study
 from wae_core.run import Hyperparameters, Run
@@ -32,6 +33,7 @@ PLAN = pa.schema(
         ("decoder_variance", pa.float64()),
     ]
 )
+PLAN_FILE = Layout(PLAN, key=("run_id",))
 
 
 def plan_table(runs: Sequence[Run]) -> pa.Table:
@@ -58,7 +60,7 @@ def read_plan(folder: StudyFolder) -> pa.Table:
         FileNotFoundError: there is no plan.
         ResultsError: it is damaged, or of another version.
     """
-    return read_table(folder.plan_file, PLAN, "move it away: then a launch plans anew, and what has a row stays")
+    return read_table(folder.plan_file, PLAN_FILE, "move it away: then a launch plans anew, and what has a row stays")
 
 
 def extend_plan(folder: StudyFolder, runs: Sequence[Run]) -> None:

@@ -19,8 +19,9 @@ import pytest
 
 from sweep.results import study_file
 from sweep.results.compaction import clean_up
-from sweep.results.folder import StudyFolder, Tables
+from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import extend_plan
+from sweep.results.tables import Tables
 from sweep.running.attempt import WorkerContext, evaluator_of
 from sweep.running.worker import run_pack
 from sweep.search.plan import Pack, plan_runs

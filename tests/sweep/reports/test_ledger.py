@@ -17,8 +17,9 @@ from sweep.reports.status import main
 from sweep.results import study_file
 from sweep.results.attempt_log import note_dropped_rows, read_attempts
 from sweep.results.compaction import clean_up
-from sweep.results.folder import StudyFolder, Tables
+from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import plan_table
+from sweep.results.tables import Tables
 from sweep.running.attempt import Progress, WorkerContext
 from sweep.running.worker import run_pack
 from sweep.search.plan import Pack, plan_runs

@@ -10,7 +10,8 @@ import pytest
 
 from sweep.errors import LockLost
 from sweep.results.compaction import TableKeeper, clean_up
-from sweep.results.folder import StudyFolder, Tables
+from sweep.results.folder import StudyFolder
+from sweep.results.tables import Tables
 from wae_core.run import Run
 
 FIDS = {"vae": (30.0, 10.0, 20.0), "wae-mmd": (5.0, 6.0)}

@@ -11,9 +11,10 @@ import pyarrow as pa
 import pytest
 
 from sweep.results import compaction
-from sweep.results import folder as module
+from sweep.results import tables as module
 from sweep.results.compaction import TableKeeper
-from sweep.results.folder import StudyFolder, Tables
+from sweep.results.folder import StudyFolder
+from sweep.results.tables import Tables
 from wae_core.run import Run
 from wae_core.storage.files import Location
 

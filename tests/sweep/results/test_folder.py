@@ -19,8 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sweep.results.folder import StudyFolder, Tables, read_evaluations, read_runs
+from sweep.results.folder import StudyFolder, read_evaluations, read_runs
 from sweep.results.schema import EVALUATIONS, RUNS
+from sweep.results.tables import Tables
 from wae_core.run import ALGORITHMS, Run
 
 # design.md's lists and fid_infinity, written down a second time: a change of these is a change of the public schema.

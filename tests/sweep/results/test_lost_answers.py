@@ -13,8 +13,9 @@ import pytest
 
 from sweep.errors import LockLost
 from sweep.results import lock
-from sweep.results.folder import StudyFolder, Tables
+from sweep.results.folder import StudyFolder
 from sweep.results.lock import results_lock
+from sweep.results.tables import Tables
 from tests.chaos.faulty_proxy import FaultyProxy, faulty_proxy
 from tests.chaos.s3_server import s3_bucket
 from wae_core.run import Run

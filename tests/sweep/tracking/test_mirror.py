@@ -23,8 +23,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 from mlflow.entities import ViewType
 
-from sweep.results.folder import StudyFolder, Tables
+from sweep.results.folder import StudyFolder
 from sweep.results.schema import EvaluationRow, RunRow
+from sweep.results.tables import Tables
 from sweep.tracking import mirror
 from sweep.tracking.__main__ import main
 from sweep.tracking.mirror import Mirror, default_uri, rebuild
