@@ -7,7 +7,7 @@ import textwrap
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from sweep.errors import without_credentials
 from sweep.results.folder import StudyFolder
 from sweep.results.schema import RunRow
+from sweep.tracking.entry import Entry
 from wae_core.evaluation.selection import Evaluation
 from wae_core.run import Run
 from wae_core.storage.files import Location
@@ -141,30 +142,29 @@ class Mirror:
 
     def _write(self, mlflow: MlflowStudy, until: float) -> None:
         with self._lock:
-            live = [(run, evaluations.copy()) for run, evaluations in self._live.values()]
+            live = [Entry.of_run(run, evaluations.copy()) for run, evaluations in self._live.values()]
             to_end = self._to_end.copy()
         missing = mlflow.missing(to_end) if to_end else []
         with self._lock:
-            self._to_end -= to_end - {row.run_id for row, _ in missing}
+            self._to_end -= to_end - {entry.run_id for entry in missing}
         # What is live comes first, what has failed last: one run that MLflow refuses holds up no other.
-        pending: list[tuple[Run | RunRow, Sequence[Evaluation]]] = [*live, *missing]
-        for run, evaluations in sorted(pending, key=lambda item: self._failures[item[0].run_id]):
+        for entry in sorted([*live, *missing], key=lambda entry: self._failures[entry.run_id]):
             if time.monotonic() > until:  # there may be thousands, and what is live is to have its turn
                 return
-            self._failures[run.run_id] += 1
-            mlflow.write(run, evaluations)
-            del self._failures[run.run_id]
-            self._mark_written(run, len(evaluations))
+            self._failures[entry.run_id] += 1
+            mlflow.write(entry)
+            del self._failures[entry.run_id]
+            self._mark_written(entry)
 
-    def _mark_written(self, run: Run | RunRow, count: int) -> None:
+    def _mark_written(self, entry: Entry) -> None:
         with self._lock:
-            if isinstance(run, RunRow):
-                self._to_end.discard(run.run_id)
-            elif run.run_id in self._live:  # it may have ended meanwhile, or have more evaluations
-                evaluations = self._live[run.run_id][1]
-                del evaluations[:count]
+            if entry.end is not None:
+                self._to_end.discard(entry.run_id)
+            elif entry.run_id in self._live:  # it may have ended meanwhile, or have more evaluations
+                evaluations = self._live[entry.run_id][1]
+                del evaluations[: len(entry.evaluations)]
                 if not evaluations:
-                    del self._live[run.run_id]
+                    del self._live[entry.run_id]
 
 
 def default_uri(results: Location) -> str:
@@ -184,6 +184,6 @@ def rebuild(results: Location, study: str, tracking_uri: str) -> int:
     folder = StudyFolder(results, study)
     with closing(open_mlflow(tracking_uri, folder, study)) as mlflow:
         missing = mlflow.missing(folder.read_table("runs")["run_id"].to_pylist())
-        for row, evaluations in missing:
-            mlflow.write(row, evaluations)
+        for entry in missing:
+            mlflow.write(entry)
     return len(missing)
