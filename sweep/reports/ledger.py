@@ -66,7 +66,11 @@ def ledger_frame(folder: StudyFolder) -> pd.DataFrame:
 
 
 def print_ledger(folder: StudyFolder, console: Console) -> None:
-    """Print the ledger as a table, if any run has begun."""
+    """Print the ledger as a table, if any run has begun.
+
+    Raises:
+        ResultsError: a file of the folder is damaged, or of another version.
+    """
     frame = ledger_frame(folder)
     if frame.empty:
         return

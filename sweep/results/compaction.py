@@ -29,6 +29,7 @@ class TableKeeper:
         """Start nothing.
 
         Args:
+            keep_best: as in `clean_up`.
             check: raises LockLost where another driver may hold the lock.
             on_problem: is told, from the thread, why records do not become rows; each reason once.
         """
@@ -68,6 +69,13 @@ def clean_up(folder: StudyFolder, tables: Tables, ended: Iterable[str], keep_bes
     """Delete the training checkpoints of ended runs, and the weights of all but the `keep_best` models per algorithm.
 
     Weights go before the row's checkpoint_path: a crash in between leaves a row that the next call finds again.
+
+    Args:
+        ended: the run_ids whose checkpoints may go; each of them has a row.
+        keep_best: None keeps the weights of all.
+
+    Raises:
+        OSError: a table or attempts.parquet cannot be written.
     """
     ended = list(ended)
     record_attempts(folder, ended)  # how far they came stays on record

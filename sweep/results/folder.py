@@ -121,7 +121,7 @@ class StudyFolder:
 
 
 def read_runs(results: str | Location, study: str) -> pd.DataFrame:
-    """One row per ended run of the study; the columns are those of `sweep.results.schema.RunRow`.
+    """Read one row per ended run of the study; the columns are those of `sweep.results.schema.RunRow`.
 
     Raises:
         FileNotFoundError: there is no such study.
@@ -131,7 +131,7 @@ def read_runs(results: str | Location, study: str) -> pd.DataFrame:
 
 
 def read_evaluations(results: str | Location, study: str) -> pd.DataFrame:
-    """One row per (ended run, evaluation step); the columns are those of `sweep.results.schema.EvaluationRow`.
+    """Read one row per (ended run, evaluation step); the columns are those of `sweep.results.schema.EvaluationRow`.
 
     Raises:
         FileNotFoundError: there is no such study.

@@ -66,6 +66,7 @@ class Lease:
     """
 
     def __init__(self, path: ObjectPath) -> None:
+        """Ask nothing of the store; entering the context acquires the lease, and leaving it gives it back."""
         self._path = path
         self._object = OwnObject(path)
         self._holder = uuid.uuid4().hex  # a pid says nothing across containers
@@ -86,7 +87,7 @@ class Lease:
             self._put(host=None)
 
     def check(self) -> None:
-        """Return if the lease is held.
+        """Make sure that the lease is held.
 
         Raises:
             LockLost: it is not, or could not be renewed for so long that it may not be.

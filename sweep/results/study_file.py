@@ -67,7 +67,7 @@ def claim(folder: StudyFolder, study: Study, failures: FailurePolicy, image_shap
 
 
 def widening(folder: StudyFolder, study: Study) -> list[str]:
-    """In which lines the study's space is wider than the one in study.yaml; nothing is written.
+    """Return the lines in which the study's space is wider than the one in study.yaml; nothing is written.
 
     Raises:
         SettingsError: as `claim` does.
@@ -142,7 +142,7 @@ def _forbidden(space: SearchSpace, planned: Mapping[str, Any]) -> str:
 
 
 def git_commit() -> str:
-    """The commit of this source tree, "-dirty" behind it if files differ; "unknown" outside a git checkout."""
+    """Return the commit of this source tree, "-dirty" behind it if files differ; "unknown" outside a git checkout."""
     command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:
         done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)

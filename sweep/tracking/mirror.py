@@ -41,7 +41,14 @@ class Mirror:
         study: str,
         on_problem: Callable[[str], None],
     ) -> None:
-        """Start nothing. `on_problem` gets the first problem in one sentence, from the thread, and no other."""
+        """Start nothing.
+
+        Args:
+            tracking_uri: MLflow's; `default_uri` where the user has given none.
+            folder: where the study's results lie.
+            study: the study's name, which the experiments begin with.
+            on_problem: is told the first problem in one sentence, from the thread, and no other.
+        """
         self._open = partial(open_mlflow, tracking_uri, folder, study)
         self._folder = folder
         self._on_problem: Callable[[str], None] | None = on_problem
@@ -67,17 +74,17 @@ class Mirror:
         return self._tried.wait(timeout) and self._mlflow is not None
 
     def evaluation(self, run: Run, evaluation: Evaluation) -> None:
-        """Have an evaluation of a running run written."""
+        """Queue an evaluation of a run that trains, to be written soon; returns at once."""
         with self._lock:
             if run.run_id not in self._ended:  # the orphan of a worker that was thought dead may go on
                 self._live.setdefault(run.run_id, (run, []))[1].append(evaluation)
 
     def ended(self, run: Run | None, row: RunRow) -> None:
-        """Have a run ended as its published record says, which may be the record of another attempt than `row`."""
+        """Queue the end of a run, as its published record says, which may be that of another attempt than `row`."""
         self._mark_ended([row.run_id])
 
     def catch_up(self) -> None:
-        """Have the study's tables compared with MLflow, and what is missing there written."""
+        """Queue a comparison of the study's tables with MLflow, to write what is missing there."""
         self._catch_up.set()
 
     def close(self, timeout: float) -> str | None:
@@ -168,19 +175,28 @@ class Mirror:
 
 
 def default_uri(results: Location) -> str:
-    """The MLflow database of a results folder."""
+    """Return the URI of the MLflow database of a results folder on a disk."""
     return f"sqlite:///{results.absolute() / 'mlflow.db'}"
 
 
 def open_mlflow(tracking_uri: str, folder: StudyFolder, study: str) -> MlflowStudy:
-    """Open a study in MLflow, whose import takes seconds: only who writes to it pays for that."""
+    """Open a study in MLflow, whose import takes seconds: only who writes to it pays for that.
+
+    May raise whatever MLflow raises.
+    """
     from sweep.tracking.mlflow_study import MlflowStudy
 
     return MlflowStudy(tracking_uri, folder, study)
 
 
 def rebuild(results: Location, study: str, tracking_uri: str) -> int:
-    """Write what MLflow lacks of the study's ended runs; returns their number. What is right already stays."""
+    """Write what MLflow lacks of the study's ended runs; returns their number. What is right already stays.
+
+    Raises:
+        ResultsError: a file of the results is damaged, or of another version.
+
+    Beside that, it may raise whatever MLflow raises.
+    """
     folder = StudyFolder(results, study)
     with closing(open_mlflow(tracking_uri, folder, study)) as mlflow:
         missing = mlflow.missing(folder.read_table("runs")["run_id"].to_pylist())

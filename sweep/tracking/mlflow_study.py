@@ -62,7 +62,7 @@ class MlflowStudy:
     """The study's experiments. Every method may raise what MLflow raises; the next try needs a new MlflowStudy."""
 
     def __init__(self, tracking_uri: str, folder: StudyFolder, study: str) -> None:
-        """Open a tracking server, or a SQLite database, which is created where there is none.
+        """Open a tracking server, or a SQLite database (`sqlite:///…`), which is created where there is none.
 
         Artifacts go to the server, or to `mlartifacts` beside the database.
         """
@@ -82,7 +82,7 @@ class MlflowStudy:
         self._experiments: dict[str, _Experiment] = {}
 
     def is_current(self) -> bool:
-        """Whether the database is still the file that was opened: SQLite itself would write on into a deleted one."""
+        """Say whether the database is still the file that was opened: SQLite would write on into a deleted one."""
         return self._database is None or self._database.is_current()
 
     def close(self) -> None:
