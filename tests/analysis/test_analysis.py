@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 
 from analysis import load, plots
 from analysis.looks import LOOKS
-from sweep.results.folder import StudyFolder, Tables
+from sweep.results.folder import StudyFolder
 from sweep.results.schema import EVALUATIONS, RUNS, SCHEMA_VERSION, EvaluationRow, RunRow
+from sweep.results.tables import Tables
 from wae_core.run import ALGORITHMS
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)

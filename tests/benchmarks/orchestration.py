@@ -30,8 +30,9 @@ from sweep.events import Ended, Event, Lost, Task, WorkerContext
 from sweep.reports.cost import CostModel
 from sweep.reports.progress_display import ProgressDisplay
 from sweep.results.compaction import TableKeeper
-from sweep.results.folder import StudyFolder, Tables
+from sweep.results.folder import StudyFolder
 from sweep.results.schema import COMPLETED, SCHEMA_VERSION, EvaluationRow, RunRow
+from sweep.results.tables import Tables
 from sweep.running.executor import Executor
 from sweep.running.tune import tune  # which is imported after Ray's settings are made
 from sweep.search.fixed_plan import FixedPlan

@@ -19,10 +19,12 @@ from sweep.errors import ResultsError, without_credentials
 from sweep.events import Ended, Task, WorkerContext
 from sweep.reports import status
 from sweep.results import study_file
-from sweep.results.compaction import delete_served
-from sweep.results.folder import StudyFolder, Tables, read_runs
+from sweep.results.compaction import clean_up
+from sweep.results.folder import TABLES, StudyFolder, read_runs
+from sweep.results.layout import RECORD_FILE
 from sweep.results.parquet import parse, write_table
-from sweep.results.schema import EVALUATIONS, RECORD, RUNS
+from sweep.results.schema import RECORD
+from sweep.results.tables import Tables
 from sweep.running import worker
 from sweep.settings.settings import FailurePolicy
 from sweep.tracking import __main__ as tracking_command
@@ -145,7 +147,7 @@ def test_a_run_id_that_is_none_reaches_no_path(folder: StudyFolder, run_id: str)
     with pytest.raises(ResultsError, match="is of the form wae-mmd-00012-s2"):
         folder.work(run_id)
     with pytest.raises(ResultsError):
-        delete_served(folder, Tables(folder), [run_id], None)
+        clean_up(folder, Tables(folder), [run_id], None)
     assert outside.exists()
 
 
@@ -157,12 +159,12 @@ def test_a_crafted_record_is_set_aside_and_touches_nothing_outside(
     row, evaluations = make_result(make_run("vae"))
     folder.publish(row, evaluations)
     path = folder.records / f"{row.run_id}.parquet"
-    crafted = parse(path.read_bytes(), RECORD, path, "").to_pylist()[0] | {"run_id": "../../x"}
+    crafted = parse(path.read_bytes(), RECORD_FILE, path, "").to_pylist()[0] | {"run_id": "../../x"}
     write_table(path, pa.Table.from_pylist([crafted], schema=RECORD))
     tables = Tables(folder)
     assert "'../../x'" in tables.problems[0]
     assert tables.run_ids() == set()
-    delete_served(folder, tables, tables.run_ids(), None)
+    clean_up(folder, tables, tables.run_ids(), None)
     assert [path.name for path in outside.iterdir()] == ["attempt-001"]
     assert {path.name for path in folder.root.parent.iterdir()} == {"test", "x"}
 
@@ -173,11 +175,11 @@ def test_a_crafted_table_is_refused(
 ) -> None:
     folder.publish(*make_result(make_run("vae")))
     Tables(folder)
-    for name, schema in (("runs", RUNS), ("evaluations", EVALUATIONS)):
+    for name, layout in TABLES.items():
         path = folder.root / name / "vae.parquet"
         good = path.read_bytes()
-        rows = [row | {column: "../../x"} for row in parse(good, schema, path, "").to_pylist()]
-        write_table(path, pa.Table.from_pylist(rows, schema=schema))
+        rows = [row | {column: "../../x"} for row in parse(good, layout, path, "").to_pylist()]
+        write_table(path, pa.Table.from_pylist(rows, schema=layout.schema))
         with pytest.raises(ResultsError, match=r"run_id '.*' is not that of"):
             Tables(folder)
         with pytest.raises(ResultsError, match=r"run_id '.*' is not that of"):

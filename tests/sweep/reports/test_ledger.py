@@ -17,9 +17,10 @@ from sweep.reports.ledger import ledger_frame
 from sweep.reports.status import main
 from sweep.results import study_file
 from sweep.results.attempt_log import note_dropped_rows, read_attempts
-from sweep.results.compaction import delete_served
-from sweep.results.folder import StudyFolder, Tables
+from sweep.results.compaction import clean_up
+from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import plan_table
+from sweep.results.tables import Tables
 from sweep.running.worker import run_task
 from sweep.search.plan import plan_runs
 from sweep.settings.settings import FailurePolicy, Study
@@ -128,7 +129,7 @@ def test_work_after_a_lost_checkpoint_is_waste_and_stays_on_record(folder: Study
     assert row["wasted_seconds"] > 0
     assert_equals_the_rows(folder)
     for _ in range(2):  # twice is as once
-        delete_served(folder, Tables(folder), [tiny.run_id], None)
+        clean_up(folder, Tables(folder), [tiny.run_id], None)
         assert not list(folder.work(tiny.run_id).glob("attempt-*"))
         assert entry(folder, "vae") == row
 
@@ -152,7 +153,7 @@ def test_a_failed_run_that_is_tried_again_wastes_what_it_did(
     train(folder, tiny, evaluations=2)
     folder.publish(*make_result(tiny, "failed", fids=(9.0, 8.0), steps_done=4))
     tables = Tables(folder)
-    delete_served(folder, tables, tables.run_ids(), None)
+    clean_up(folder, tables, tables.run_ids(), None)
     assert entry(folder, "vae")["wasted_steps"] == 0  # the failed row counts it
     tables.drop_failed()
     note_dropped_rows(folder, [tiny.run_id])
@@ -171,7 +172,7 @@ def test_an_attempt_that_died_at_its_very_start_is_passed_over(folder: StudyFold
 
 def test_attempts_that_are_damaged_are_refused_by_their_hash(folder: StudyFolder, tiny: Run) -> None:
     train(folder, tiny)
-    delete_served(folder, Tables(folder), [tiny.run_id], None)
+    clean_up(folder, Tables(folder), [tiny.run_id], None)
     data = folder.attempts_file.read_bytes()
     place = data.index(b"attempt-001") + len("attempt-00")
     folder.attempts_file.write_bytes(data[:place] + b"7" + data[place + 1 :])

@@ -25,9 +25,11 @@ from wae_core.evaluation.evaluator import Evaluator
 from wae_core.evaluation.selection import Evaluation
 from wae_core.model_file import load_model
 from wae_core.run import ALGORITHMS, Run
+from wae_core.snapshot import Snapshot
 from wae_core.storage.checkpoint import load_checkpoint, save_checkpoint
-from wae_core.storage.files import Location, ObjectPath
-from wae_core.training.loop import Checkpoint, train_pack
+from wae_core.storage.files import Location
+from wae_core.storage.objects import ObjectPath
+from wae_core.training.loop import train_pack
 
 # What may differ between an undisturbed run and a resumed one.
 TIMINGS = {"train_seconds", "eval_seconds", "cpu_seconds", "attempts", "started_at", "ended_at", "host"}
@@ -172,7 +174,7 @@ def test_the_kept_checkpoint_is_the_best_one_and_its_samples_can_be_seen(
     model, stored_run, step = load_model(place.folder.root / row["checkpoint_path"])
     assert (stored_run, step) == (run, row["best_step"])
     evaluator = equipment_of("digits", run.protocol.fid_features, place.context).evaluator
-    again = evaluator.evaluate(run, Checkpoint(step, model, 0.0, 0.0, None), 0.0)
+    again = evaluator.evaluate(run, Snapshot(step, model, 0.0, 0.0, None), 0.0)
     assert again.fid == pytest.approx(row["best_fid"], rel=1e-6)  # the memory layout may differ from the training's
     confirmation = evaluator.confirm(run, model, step)
     assert confirmation.fid == pytest.approx(row["confirmed_fid"], rel=1e-6)

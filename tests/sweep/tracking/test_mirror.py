@@ -24,8 +24,9 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.entities import ViewType
 
 from sweep.events import Ended, Evaluated
-from sweep.results.folder import StudyFolder, Tables
+from sweep.results.folder import StudyFolder
 from sweep.results.schema import EvaluationRow, RunRow
+from sweep.results.tables import Tables
 from sweep.tracking import mirror
 from sweep.tracking.__main__ import main
 from sweep.tracking.mirror import Mirror, default_uri, rebuild
@@ -33,7 +34,7 @@ from sweep.tracking.mlflow_study import MlflowStudy
 from wae_core.evaluation.selection import Evaluation
 from wae_core.run import ALGORITHMS, Run
 
-FIGURES = [name for name in Evaluation.__dataclass_fields__ if name != "step"]
+METRICS = [name for name in Evaluation.__dataclass_fields__ if name != "step"]
 LATER = datetime(2026, 2, 3, 4, 5, 6, 789_000, tzinfo=UTC)
 Result = tuple[RunRow, list[EvaluationRow]]
 MakeRun = Callable[..., Run]
@@ -93,7 +94,7 @@ class Results:
             for name in ("best_fid", "confirmed_fid", "best_sharpness", "best_reconstruction_error"):
                 assert run.data.metrics.get(name) == row[name], name
             own = [figures for figures in evaluations if figures["run_id"] == run_id]
-            for name in FIGURES:
+            for name in METRICS:
                 expected = [(figures["step"], figures[name]) for figures in own if math.isfinite(figures[name])]
                 assert self.history(run_id, name) == expected, name
 
