@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sweep.results.folder import StudyFolder, Tables
-from sweep.running.attempt import WorkerContext
-from sweep.search.plan import Pack
+from sweep.events import Ended, Task, WorkerContext
+from sweep.results.folder import StudyFolder
+from sweep.results.tables import Tables
 from tests.benchmarks import orchestration, search
 from tests.benchmarks.measuring import Row, interleave, ratios
 from wae_core.run import Run
@@ -61,7 +61,7 @@ def test_no_op_run_leaves_a_whole_record(tmp_path: Path, make_run: Callable[...,
         checkpoint_steps=1000,
         tries=3,
     )
-    reported = [progress.row for progress in orchestration._publish(Pack(runs), context)]
+    reported = [event.row for event in orchestration._publish(Task(runs), context) if isinstance(event, Ended)]
     assert [row.run_id for row in reported if row] == [run.run_id for run in runs]
     assert Tables(folder).run_ids() == {run.run_id for run in runs}
     assert len(folder.read_table("evaluations")) == 2
@@ -109,7 +109,7 @@ def test_searches_are_compared_by_the_lowest_fid_for_the_steps_of_so_many_models
     assert table["best configuration, mean over its seeds"].tolist()[1:] == [6.0, 6.0, 6.0, 6.0, 6.0, 4.0, 4.0]
     assert table.iloc[0][["best run"]].isna().all(), "before the first configuration has ended"
     both = pd.concat(
-        table.assign(**{name: table[name] - less for name in search.FIGURES}, search=kind, seed=seed)
+        table.assign(**{name: table[name] - less for name in search.PICTURES}, search=kind, seed=seed)
         for kind, less in (("random", 0.0), ("optuna", 1.0))
         for seed in range(2)
     )

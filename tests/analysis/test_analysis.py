@@ -17,8 +17,9 @@ from matplotlib.text import Text
 
 from analysis import load, plots
 from analysis.looks import LOOKS
-from sweep.results.folder import StudyFolder, Tables
+from sweep.results.folder import StudyFolder
 from sweep.results.schema import EVALUATIONS, RUNS, SCHEMA_VERSION, EvaluationRow, RunRow
+from sweep.results.tables import Tables
 from tests.places import local
 from wae_core.run import ALGORITHMS
 

@@ -19,10 +19,11 @@ from sweep import __main__ as command
 from sweep.errors import ResultsError, SettingsError
 from sweep.reports import status
 from sweep.results import study_file
-from sweep.results.folder import StudyFolder, Tables, read_evaluations, read_runs
+from sweep.results.folder import StudyFolder, read_evaluations, read_runs
+from sweep.results.layout import EVALUATION_TABLE, RECORD_FILE, RUN_TABLE
 from sweep.results.parquet import parse, serialise, write_table
-from sweep.results.plan_file import PLAN, extend_plan, plan_table, read_plan
-from sweep.results.schema import EVALUATIONS, RECORD, RUNS
+from sweep.results.plan_file import PLAN, PLAN_FILE, extend_plan, plan_table, read_plan
+from sweep.results.tables import Tables
 from sweep.search.plan import plan_runs
 from sweep.settings.settings import FailurePolicy, Study, load_settings
 from tests.places import local
@@ -36,7 +37,7 @@ PARQUET = {
     "evaluations": "evaluations/vae.parquet",
     "record": "records/vae-00001-s1.parquet",
 }
-SCHEMAS = {"plan": PLAN, "runs": RUNS, "evaluations": EVALUATIONS, "record": RECORD}
+LAYOUTS = {"plan": PLAN_FILE, "runs": RUN_TABLE, "evaluations": EVALUATION_TABLE, "record": RECORD_FILE}
 
 
 @st.composite
@@ -113,21 +114,21 @@ def is_sentence_about(path: Path, said: str) -> bool:
 @pytest.mark.parametrize("kind", PARQUET)
 def test_a_damaged_file_is_refused_or_reads_as_it_was(finished: StudyFolder, kind: str) -> None:
     good = (finished.root / PARQUET[kind]).read_bytes()
-    table = parse(good, SCHEMAS[kind], "good", "")
+    table = parse(good, LAYOUTS[kind], "good", "")
     refused = 0
 
     @steady
     @given(bad=damaged(good))
     def read(bad: bytes) -> None:
         nonlocal refused
-        said = refusal(lambda: parse(bad, SCHEMAS[kind], Path("bad.parquet"), "what to do"))
+        said = refusal(lambda: parse(bad, LAYOUTS[kind], Path("bad.parquet"), "what to do"))
         if said:
             refused += 1
             assert is_sentence_about(Path("bad.parquet"), said)
             assert said.endswith("; what to do")
             assert len(said) < 500
         else:
-            assert str(parse(bad, SCHEMAS[kind], "bad", "").to_pylist()) == str(table.to_pylist())
+            assert str(parse(bad, LAYOUTS[kind], "bad", "").to_pylist()) == str(table.to_pylist())
 
     read()
     assert refused >= 50, "nearly all damage matters"
@@ -138,13 +139,13 @@ def test_a_damaged_file_is_refused_or_reads_as_it_was(finished: StudyFolder, kin
 def test_every_byte_of_a_file_counts(finished: StudyFolder, kind: str) -> None:
     """The hash alone sees a changed value in a page that is still a page: of each byte, one bit."""
     good = (finished.root / PARQUET[kind]).read_bytes()
-    rows = str(parse(good, SCHEMAS[kind], "good", "").to_pylist())
+    rows = str(parse(good, LAYOUTS[kind], "good", "").to_pylist())
     unseen = 0
     for position in range(0, len(good), 7):
         bad = bytearray(good)
         bad[position] ^= 1 << position % 8
         try:
-            assert str(parse(bytes(bad), SCHEMAS[kind], "bad", "").to_pylist()) == rows
+            assert str(parse(bytes(bad), LAYOUTS[kind], "bad", "").to_pylist()) == rows
             unseen += 1
         except ResultsError:
             continue
@@ -284,7 +285,7 @@ def test_a_foreign_table_is_refused_with_what_is_wrong(
     place: StudyFolder, kind: str, change: Callable[[pa.Table], pa.Table], said: str, writer: str
 ) -> None:
     path = local(place.root) / PARQUET[kind]
-    table = change(parse(path.read_bytes(), SCHEMAS[kind], path, ""))
+    table = change(parse(path.read_bytes(), LAYOUTS[kind], path, ""))
     if writer == "ours":
         write_table(path, table)
     else:
@@ -348,7 +349,7 @@ def test_a_bad_record_is_set_aside_and_its_run_can_have_another_result(
 
     row, evaluations = make_result(bad, fids=(4.0,))
     assert folder.publish(row, evaluations)
-    assert tables.absorb() == [bad.run_id]
+    assert tables.compact() == [bad.run_id]
     assert [r for r in folder.read_table("runs").to_pylist() if r["run_id"] == bad.run_id] == [asdict(row)]
     assert len(tables.problems) == 1
 

@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 
 from sweep.reports.ledger import ledger_frame
-from sweep.results.folder import StudyFolder, Tables, read_evaluations, read_runs
+from sweep.results.folder import StudyFolder, read_evaluations, read_runs
 from sweep.results.parquet import write_table
 from sweep.results.plan_file import plan_table
+from sweep.results.tables import Tables
 from tests.chaos.compare import differences, ledger_errors
 from tests.chaos.killer import Blow, Killer, random_blows
 from tests.chaos.progress import left_behind, milestones, most_barren, names

@@ -16,15 +16,16 @@ import pytest
 
 from sweep import __main__ as command
 from sweep.errors import ResultsError, without_credentials
+from sweep.events import Ended, Task, WorkerContext
 from sweep.reports import status
 from sweep.results import study_file
-from sweep.results.compaction import delete_served
-from sweep.results.folder import StudyFolder, Tables, read_runs
+from sweep.results.compaction import clean_up
+from sweep.results.folder import TABLES, StudyFolder, read_runs
+from sweep.results.layout import RECORD_FILE
 from sweep.results.parquet import parse, write_table
-from sweep.results.schema import EVALUATIONS, RECORD, RUNS
+from sweep.results.schema import RECORD
+from sweep.results.tables import Tables
 from sweep.running import worker
-from sweep.running.attempt import WorkerContext
-from sweep.search.plan import Pack
 from sweep.settings.settings import FailurePolicy
 from sweep.tracking import __main__ as tracking_command
 from sweep.tracking.mirror import Mirror
@@ -147,7 +148,7 @@ def test_a_run_id_that_is_none_reaches_no_path(folder: StudyFolder, run_id: str)
     with pytest.raises(ResultsError, match="is of the form wae-mmd-00012-s2"):
         folder.work(run_id)
     with pytest.raises(ResultsError):
-        delete_served(folder, Tables(folder), [run_id], None)
+        clean_up(folder, Tables(folder), [run_id], None)
     assert outside.exists()
 
 
@@ -159,12 +160,12 @@ def test_a_crafted_record_is_set_aside_and_touches_nothing_outside(
     row, evaluations = make_result(make_run("vae"))
     folder.publish(row, evaluations)
     path = folder.records / f"{row.run_id}.parquet"
-    crafted = parse(path.read_bytes(), RECORD, path, "").to_pylist()[0] | {"run_id": "../../x"}
+    crafted = parse(path.read_bytes(), RECORD_FILE, path, "").to_pylist()[0] | {"run_id": "../../x"}
     write_table(path, pa.Table.from_pylist([crafted], schema=RECORD))
     tables = Tables(folder)
     assert "'../../x'" in tables.problems[0]
     assert tables.run_ids() == set()
-    delete_served(folder, tables, tables.run_ids(), None)
+    clean_up(folder, tables, tables.run_ids(), None)
     assert [path.name for path in outside.iterdir()] == ["attempt-001"]
     assert {path.name for path in outside.parent.iterdir()} == {"test", "x"}
 
@@ -175,11 +176,11 @@ def test_a_crafted_table_is_refused(
 ) -> None:
     folder.publish(*make_result(make_run("vae")))
     Tables(folder)
-    for name, schema in (("runs", RUNS), ("evaluations", EVALUATIONS)):
+    for name, layout in TABLES.items():
         path = local(folder.root) / name / "vae.parquet"
         good = path.read_bytes()
-        rows = [row | {column: "../../x"} for row in parse(good, schema, path, "").to_pylist()]
-        write_table(path, pa.Table.from_pylist(rows, schema=schema))
+        rows = [row | {column: "../../x"} for row in parse(good, layout, path, "").to_pylist()]
+        write_table(path, pa.Table.from_pylist(rows, schema=layout.schema))
         with pytest.raises(ResultsError, match=r"run_id '.*' is not that of"):
             Tables(folder)
         with pytest.raises(ResultsError, match=r"run_id '.*' is not that of"):
@@ -240,13 +241,13 @@ def test_a_failed_run_s_row_and_files_hold_no_secret(
     def refused(*_: object) -> Iterator[None]:
         raise OSError(f"PUT http://user:secret@host/bucket: denied for {PASSWORD}")
 
-    monkeypatch.setattr(worker, "_attempt", refused)
+    monkeypatch.setattr(worker, "_train", refused)
     folder.work("vae-00000-s0").mkdir(parents=True)
     root = local(folder.root)
     context = WorkerContext(root.parent, root, None, "cpu", "unknown", checkpoint_steps=1000, tries=3)
-    (progress,) = worker.run_pack(Pack((make_run("vae"),)), context)
-    assert progress.row is not None
-    assert progress.row.status_reason == "OSError: PUT http://***@host/bucket: denied for ***"
+    (event,) = worker.run_task(Task((make_run("vae"),)), context)
+    assert isinstance(event, Ended)
+    assert event.row.status_reason == "OSError: PUT http://***@host/bucket: denied for ***"
     tell_tale = [path for path in root.rglob("*") if path.is_file() and has_secret(path)]
     assert tell_tale == []
     assert "***@host" in local(folder.work("vae-00000-s0") / "traceback.txt").read_text()

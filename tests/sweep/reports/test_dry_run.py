@@ -15,7 +15,8 @@ import search_spaces
 from sweep.errors import SettingsError
 from sweep.launch import launch
 from sweep.results import study_file
-from sweep.results.folder import StudyFolder, Tables
+from sweep.results.folder import StudyFolder
+from sweep.results.tables import Tables
 from sweep.search.plan import plan_runs
 from sweep.settings.settings import FailurePolicy, load_settings
 from wae_core.flops import run_flops

@@ -12,16 +12,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from sweep.errors import ResultsError, SettingsError
+from sweep.events import Event, Task, WorkerContext
 from sweep.reports.ledger import ledger_frame
 from sweep.reports.status import main
 from sweep.results import study_file
 from sweep.results.attempt_log import note_dropped_rows, read_attempts
-from sweep.results.compaction import delete_served
-from sweep.results.folder import StudyFolder, Tables
+from sweep.results.compaction import clean_up
+from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import plan_table
-from sweep.running.attempt import Progress, WorkerContext
-from sweep.running.worker import run_pack
-from sweep.search.plan import Pack, plan_runs
+from sweep.results.tables import Tables
+from sweep.running.worker import run_task
+from sweep.search.plan import plan_runs
 from sweep.settings.settings import FailurePolicy, Study
 from tests.places import local
 from wae_core.flops import run_flops, step_flops
@@ -33,7 +34,7 @@ TINY = {"width": 4, "steps": 6, "evaluation_steps": (2, 4, 6), "fid_samples": 10
 POLICY = FailurePolicy(tries=3, worker_deaths=5)
 
 
-def attempt(folder: StudyFolder, run: Run) -> Iterator[Progress]:
+def attempt(folder: StudyFolder, run: Run) -> Iterator[Event]:
     """A worker that begins with the run."""
     context = WorkerContext(
         folder.root.parent,
@@ -44,16 +45,16 @@ def attempt(folder: StudyFolder, run: Run) -> Iterator[Progress]:
         checkpoint_steps=1000,
         tries=3,
     )
-    return run_pack(Pack((run,)), context)
+    return run_task(Task((run,)), context)
 
 
 def train(folder: StudyFolder, run: Run, evaluations: int | None = None) -> None:
     """Train the run to its row, or until so many evaluations are reported; then the worker is gone."""
-    progress = attempt(folder, run)
-    for _ in progress if evaluations is None else range(evaluations):
+    events = attempt(folder, run)
+    for _ in events if evaluations is None else range(evaluations):
         if evaluations is not None:
-            next(progress)
-    progress.close()  # type: ignore[attr-defined]
+            next(events)
+    events.close()  # type: ignore[attr-defined]
 
 
 def entry(folder: StudyFolder, algorithm: str) -> dict[str, Any]:
@@ -132,7 +133,7 @@ def test_work_after_a_lost_checkpoint_is_waste_and_stays_on_record(folder: Study
     assert row["wasted_seconds"] > 0
     assert_equals_the_rows(folder)
     for _ in range(2):  # twice is as once
-        delete_served(folder, Tables(folder), [tiny.run_id], None)
+        clean_up(folder, Tables(folder), [tiny.run_id], None)
         assert not list(folder.work(tiny.run_id).glob("attempt-*"))
         assert entry(folder, "vae") == row
 
@@ -158,7 +159,7 @@ def test_a_failed_run_that_is_tried_again_wastes_what_it_did(
     train(folder, tiny, evaluations=2)
     folder.publish(*make_result(tiny, "failed", fids=(9.0, 8.0), steps_done=4))
     tables = Tables(folder)
-    delete_served(folder, tables, tables.run_ids(), None)
+    clean_up(folder, tables, tables.run_ids(), None)
     assert entry(folder, "vae")["wasted_steps"] == 0  # the failed row counts it
     tables.drop_failed()
     note_dropped_rows(folder, [tiny.run_id])
@@ -177,7 +178,7 @@ def test_an_attempt_that_died_at_its_very_start_is_passed_over(folder: StudyFold
 
 def test_attempts_that_are_damaged_are_refused_by_their_hash(folder: StudyFolder, tiny: Run) -> None:
     train(folder, tiny)
-    delete_served(folder, Tables(folder), [tiny.run_id], None)
+    clean_up(folder, Tables(folder), [tiny.run_id], None)
     data = folder.attempts_file.read_bytes()
     place = data.index(b"attempt-001") + len("attempt-00")
     local(folder.attempts_file).write_bytes(data[:place] + b"7" + data[place + 1 :])

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from sweep.errors import LockLost
-from sweep.results.compaction import TableKeeper, delete_served
-from sweep.results.folder import StudyFolder, Tables
+from sweep.results.compaction import TableKeeper, clean_up
+from sweep.results.folder import StudyFolder
+from sweep.results.tables import Tables
 from tests.places import local
 from wae_core.run import Run
 
@@ -43,7 +44,7 @@ def with_weights(folder: StudyFolder) -> dict[str, list[str]]:
 
 def test_the_weights_of_the_best_of_each_algorithm_are_kept(folder: StudyFolder, ended: list[Run]) -> None:
     tables = Tables(folder)
-    delete_served(folder, tables, tables.run_ids(), keep_best=2)
+    clean_up(folder, tables, tables.run_ids(), keep_best=2)
     kept = ["work/vae-00000-s1", "work/vae-00000-s2", "work/wae-mmd-00000-s0", "work/wae-mmd-00000-s1"]
     assert with_weights(folder) == {
         "rows": [f"{path}/best.safetensors" for path in kept],
@@ -55,7 +56,7 @@ def test_the_weights_of_the_best_of_each_algorithm_are_kept(folder: StudyFolder,
 
 def test_without_a_quota_all_weights_stay(folder: StudyFolder, ended: list[Run]) -> None:
     tables = Tables(folder)
-    delete_served(folder, tables, tables.run_ids(), keep_best=None)
+    clean_up(folder, tables, tables.run_ids(), keep_best=None)
     assert len(with_weights(folder)["rows"]) == len(ended)
 
 
@@ -65,16 +66,16 @@ def test_a_launch_after_a_crash_between_files_and_rows_finds_them_again(
     tables = Tables(folder)
     with monkeypatch.context() as patch:
         patch.setattr(Tables, "forget_checkpoints", lambda *_: None)
-        delete_served(folder, tables, [], keep_best=1)
+        clean_up(folder, tables, [], keep_best=1)
     assert len(with_weights(folder)["rows"]) == len(ended)
     tables = Tables(folder)
-    delete_served(folder, tables, [], keep_best=1)
+    clean_up(folder, tables, [], keep_best=1)
     assert with_weights(folder)["rows"] == [
         f"work/{name}/best.safetensors" for name in ("vae-00000-s1", "wae-mmd-00000-s0")
     ]
 
 
-def test_who_has_lost_the_lock_absorbs_nothing(folder: StudyFolder, ended: list[Run]) -> None:
+def test_who_has_lost_the_lock_compacts_nothing(folder: StudyFolder, ended: list[Run]) -> None:
     def lost() -> None:
         raise LockLost("taken over")
 

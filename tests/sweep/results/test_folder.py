@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sweep.results.folder import StudyFolder, Tables, read_evaluations, read_runs
+from sweep.results.folder import StudyFolder, read_evaluations, read_runs
 from sweep.results.schema import EVALUATIONS, RUNS
+from sweep.results.tables import Tables
 from tests import crashes
 from tests.places import local
 from wae_core.run import ALGORITHMS, Run
@@ -145,7 +146,7 @@ def test_a_publisher_that_fails_leaves_no_record(
     assert folder.publish(*result)
 
 
-# --- absorb
+# --- compact
 
 
 def test_the_tables_are_there_typed_and_empty_before_the_first_run(folder: StudyFolder) -> None:
@@ -167,13 +168,13 @@ def test_records_become_rows_once(
     for run in runs:
         folder.publish(*make_result(run))
     ids = {run.run_id for run in runs}
-    assert sorted(tables.absorb()) == sorted(ids)
+    assert sorted(tables.compact()) == sorted(ids)
     assert tables.run_ids() == ids
     assert list(local(folder.records).iterdir()) == []
     after = files(folder)
-    assert tables.absorb() == []
+    assert tables.compact() == []
     assert Tables(folder).run_ids() == ids
-    assert files(folder) == after, "absorbing again, and opening again, write nothing"
+    assert files(folder) == after, "compacting again, and opening again, write nothing"
     assert rows_of(folder) == Counter(ids)
     assert evaluations_of(folder) == Counter((run_id, step) for run_id in ids for step in (10, 20))
     for algorithm in ALGORITHMS:
@@ -197,7 +198,7 @@ def test_dropped_failed_runs_are_missing_and_can_have_another_result(
     assert tables.drop_failed() == 0
 
     folder.publish(*make_result(runs[1], "completed", fids=(1.0,)))
-    assert tables.absorb() == [runs[1].run_id]
+    assert tables.compact() == [runs[1].run_id]
     assert rows_of(folder)[runs[1].run_id] == 1
     assert [step for run_id, step in evaluations_of(folder) if run_id == runs[1].run_id] != []
 
@@ -215,14 +216,14 @@ def test_the_table_wins_over_a_later_record(
     tables = Tables(folder)
     before = [folder.read_table(name).to_pylist() for name in ("runs", "evaluations")]
     assert folder.publish(*make_result(run, "completed", (1.0, 2.0))), "there is no record any more"
-    assert [folder.read_table(name).to_pylist() for name in ("runs", "evaluations")] == before, "unabsorbed"
-    assert tables.absorb() == []
-    assert [folder.read_table(name).to_pylist() for name in ("runs", "evaluations")] == before, "absorbed"
+    assert [folder.read_table(name).to_pylist() for name in ("runs", "evaluations")] == before, "not compacted yet"
+    assert tables.compact() == []
+    assert [folder.read_table(name).to_pylist() for name in ("runs", "evaluations")] == before, "compacted"
     assert list(local(folder.records).iterdir()) == []
 
 
 @pytest.mark.slow
-def test_a_crash_at_any_point_of_absorb_loses_and_doubles_nothing(
+def test_a_crash_at_any_point_of_compact_loses_and_doubles_nothing(
     folder: StudyFolder, make_run: Callable[..., Run], make_result: Callable[..., Any], tmp_path: Path
 ) -> None:
     already = make_run("vae", seed=2)
@@ -239,7 +240,7 @@ def test_a_crash_at_any_point_of_absorb_loses_and_doubles_nothing(
     def crashed_at(moment: int | None) -> tuple[StudyFolder, list[str] | None]:
         crashed = StudyFolder(tmp_path / f"crash-{moment}", "test")
         shutil.copytree(local(folder.root), local(crashed.root))
-        return crashed, crashes.run(lambda: Tables(crashed).absorb(), local(crashed.root), moment)
+        return crashed, crashes.run(lambda: Tables(crashed).compact(), local(crashed.root), moment)
 
     _, moments = crashed_at(None)
     assert moments is not None
@@ -265,7 +266,7 @@ def test_a_crash_at_any_point_of_absorb_loses_and_doubles_nothing(
 
 
 @pytest.mark.slow
-def test_readers_see_each_run_once_while_records_come_and_are_absorbed(
+def test_readers_see_each_run_once_while_records_come_and_are_compacted(
     folder: StudyFolder, make_run: Callable[..., Run], make_result: Callable[..., Any]
 ) -> None:
     tables, stop = Tables(folder), threading.Event()
@@ -308,7 +309,7 @@ def test_readers_see_each_run_once_while_records_come_and_are_absorbed(
         assert list(frame.columns) == RUNS.names
         looks["pandas"] += 1
 
-    threads = [guarded(step) for step in (publish, tables.absorb, read, read_with_pandas)]
+    threads = [guarded(step) for step in (publish, tables.compact, read, read_with_pandas)]
     for thread in threads:
         thread.start()
     deadline = time.monotonic() + 60  # a machine under load takes its time
@@ -321,7 +322,7 @@ def test_readers_see_each_run_once_while_records_come_and_are_absorbed(
     assert not errors, errors[0]
     assert len(published) >= 15
     assert min(looks["ours"], looks["pandas"]) >= 8
-    tables.absorb()
+    tables.compact()
     assert rows_of(folder) == Counter(published)
 
 
@@ -342,7 +343,7 @@ def test_pandas_reads_the_tables_as_they_lie(
     assert empty.dtypes["best_fid"] == "float64"
     for algorithm in ("vae", "wae-mmd"):
         folder.publish(*make_result(make_run(algorithm)))
-    tables.absorb()
+    tables.compact()
     # A table that is being replaced, and one left by a crash.
     local(folder.root / "runs" / ".vae.parquet.123.tmp").write_bytes(b"PAR1 half of a ta")
     runs = pd.read_parquet(results / "test" / "runs")

@@ -11,9 +11,9 @@ from optuna.trial import create_trial
 import search_spaces
 from search_spaces import SearchSpace
 from search_spaces.distributions import Distribution
-from search_spaces.domains import Value
 from sweep.search.optuna_space import as_proposal, configure
 from tests.search_spaces.test_space_properties import declarations
+from wae_core.domains import Value
 from wae_core.run import ALGORITHMS
 
 
@@ -37,9 +37,9 @@ def test_proposals_are_inside_the_space(name: str, algorithm: str) -> None:
         values = configure(space, algorithm, lambda p, trial=trial: p.value(p.suggest(trial)))  # type: ignore[misc]
         assert values.keys() == space.sample(algorithm, 0, 0).keys()
 
-        def check(name: str, law: Distribution, values: dict[str, Value] = values) -> Value:
+        def check(name: str, drawn: Distribution, values: dict[str, Value] = values) -> Value:
             value = values[name]
-            assert value in law.support if isinstance(value, str) else law.within(value, value) is not None
+            assert value in drawn.support if isinstance(value, str) else drawn.within(value, value) is not None
             return value
 
         space.configure(algorithm, check)

@@ -20,11 +20,14 @@ from typing import Any
 import psutil
 import pytest
 
-from sweep.results.folder import StudyFolder, Tables
+from sweep.events import Ended, Evaluated
+from sweep.results.folder import StudyFolder
 from sweep.results.schema import EvaluationRow, RunRow
+from sweep.results.tables import Tables
 from sweep.tracking import mirror
 from sweep.tracking.mirror import Mirror, default_uri, rebuild
 from tests.places import local
+from wae_core.evaluation.selection import Evaluation
 from wae_core.run import Run
 
 MakeRun = Callable[..., Run]
@@ -125,6 +128,7 @@ def test_the_mirror_writes_to_a_server_over_http(
     folder: StudyFolder,
     make_run: MakeRun,
     make_result: MakeResult,
+    make_evaluation: Callable[[int, float], Evaluation],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(mirror, "FLUSH_SECONDS", 0.1)
@@ -134,8 +138,8 @@ def test_the_mirror_writes_to_a_server_over_http(
     problems: list[str] = []
     writer = Mirror(server, folder, "test", problems.append)
     writer.start()
-    writer.evaluation(live, make_result(live, fids=(6.0,))[1][0])
-    writer.ended(ended, row)
+    writer.note(Evaluated(live, make_evaluation(10, 6.0)))
+    writer.note(Ended(ended, row))
 
     asked = Server(server)
     until = time.monotonic() + SECONDS
@@ -158,7 +162,7 @@ def test_the_mirror_writes_to_a_server_over_http(
 
     result = make_result(live, fids=(6.0, 5.0))
     publish_with_picture(folder, live, result)
-    writer.ended(live, result[0])
+    writer.note(Ended(live, result[0]))
     assert writer.close(SECONDS) is None
     assert problems == []
     runs = asked.runs("test/wae-mmd")

@@ -22,7 +22,8 @@ from wae_core.evaluation.selection import Evaluation
 from wae_core.evaluation.sharpness import sharpness
 from wae_core.networks import AutoEncoder, build_autoencoder
 from wae_core.run import Run
-from wae_core.training.loop import Checkpoint, train
+from wae_core.snapshot import Snapshot
+from wae_core.training.loop import train
 from wae_core.training.state import TrainingState
 
 CPU = torch.device("cpu")
@@ -64,8 +65,8 @@ class Encoded(nn.Module):
         return mean, None if self.log_variance is None else self.log_variance.expand(len(x), -1)
 
 
-def checkpoint(model: Any, step: int = 2) -> Checkpoint:
-    return Checkpoint(step, model, loss=1.5, penalty=-0.25, diverged_at=None)
+def checkpoint(model: Any, step: int = 2) -> Snapshot:
+    return Snapshot(step, model, loss=1.5, penalty=-0.25, diverged_at=None)
 
 
 def shown(images: Tensor) -> AutoEncoder:

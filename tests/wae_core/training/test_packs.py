@@ -15,7 +15,8 @@ from tests.wae_core.variants import every_variant
 from wae_core.data.images import ImageData
 from wae_core.randomness import StepDraws, Streams
 from wae_core.run import ALGORITHMS, Run
-from wae_core.training.loop import Checkpoint, train_pack
+from wae_core.snapshot import Snapshot
+from wae_core.training.loop import train_pack
 from wae_core.training.state import TrainingState
 
 CPU = torch.device("cpu")
@@ -38,7 +39,7 @@ def pack_of(run: Run, size: int) -> list[Run]:
     return [member(number) for number in range(size)]
 
 
-def train_through(runs: list[Run], data: ImageData) -> tuple[list[list[Checkpoint]], list[TrainingState]]:
+def train_through(runs: list[Run], data: ImageData) -> tuple[list[list[Snapshot]], list[TrainingState]]:
     states = [TrainingState(run, data, CPU) for run in runs]
     return list(train_pack(runs, data, CPU, states)), states
 
