@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from wae_core.storage import objects
 from wae_core.storage.files import (
     TEMPORARIES,
     Location,
