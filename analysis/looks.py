@@ -1,32 +1,19 @@
-"""How the figures look: each algorithm's colour, marker and dash; the page's fonts and lines; the FID axis."""
+"""How the figures look: each algorithm's marks and curves, the page's fonts and lines, the FID axis."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-from matplotlib.typing import LineStyleType
 
+from wae_core.algorithms.algorithm import Look
+from wae_core.algorithms.registry import ALGORITHMS
 
-class Look(NamedTuple):
-    """How one algorithm is drawn."""
-
-    color: str
-    marker: str = "o"
-    dash: LineStyleType = "-"
-
-
-# One line an algorithm, in the order of the figures. The three colours are of Okabe and Ito's colour-blind safe
-# palette and differ in lightness too; with a marker and a dash pattern each, a grey copy can be read.
-LOOKS = {
-    "wae-mmd": Look("#0072B2", "o", "-"),
-    "wae-gan": Look("#E69F00", "^", (0, (5, 1))),
-    "vae": Look("#222222", "s", (0, (1, 0.8))),
-}
+LOOKS = {name: algorithm.look for name, algorithm in ALGORITHMS.items()}  # in the order of the figures
 KEY = Look("#666666")  # for legends that hold for every algorithm
 WIDTH = 6.8  # inches, the text width of a page
 STYLE: dict[Any, Any] = {

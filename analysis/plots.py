@@ -16,20 +16,9 @@ from matplotlib.ticker import EngFormatter
 from analysis.load import best_runs
 from analysis.looks import KEY, LOOKS, STYLE, WIDTH, crosses, dots, draw_runs, run_keys, scale_fid, spread
 from sweep.results.schema import COMPLETED, DIVERGED, FAILED
+from wae_core.hyperparameters import DECLARED
 
-# One line a hyperparameter: its axis label.
-HYPERPARAMETERS = {
-    "learning_rate": "learning rate",
-    "latent_dim": "latent dimension $d_z$",
-    "batch_size": "batch size (images)",
-    "architecture": "architecture",
-    "encoder": "encoder",
-    "wae_lambda": "penalty weight $λ$",
-    "kernel_scale": "kernel scale $C$",
-    "adversary_learning_rate": "adversary's learning rate",
-    "decoder_variance": "decoder variance $σ_G^2$",
-}
-LOG_SCALED = ("learning_rate", "adversary_learning_rate")
+HYPERPARAMETERS = {name: declared.label for name, declared in DECLARED.items()}  # the label of each one's axis
 
 
 @rc_context(STYLE)
@@ -217,5 +206,5 @@ def _draw_hyperparameter(panel: Axes, runs: pd.DataFrame, name: str) -> None:
     if choices is not None:
         panel.set_xticks(range(len(choices)), [str(choice) for choice in choices])
         panel.set_xlim(-0.6, len(choices) - 0.4)
-    elif name in LOG_SCALED:
+    elif DECLARED[name].log_axis:
         panel.set_xscale("log")

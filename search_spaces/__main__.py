@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from search_spaces.distributions import Choice, Fixed
-from search_spaces.hyperparameters import ALGORITHMS, Hyperparameter
+from search_spaces.hyperparameters import Hyperparameter
 from search_spaces.lint import remarks
 from search_spaces.sentences import SpaceError, listed
 from search_spaces.space import SearchSpace, load
@@ -57,7 +57,7 @@ def _table(space: SearchSpace) -> Table:
     for column in ("hyperparameter", "who", "distribution", "values", "source"):
         table.add_column(column, overflow="fold")
     for line in space.hyperparameters:
-        who = "all" if line.algorithms == ALGORITHMS else listed(line.algorithms)
+        who = "all" if line.algorithms == space.algorithms else listed(line.algorithms)
         table.add_row(line.name, who, line.distribution.name, _values(line), line.source)
     return table
 

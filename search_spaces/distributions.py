@@ -7,8 +7,9 @@ from dataclasses import MISSING, dataclass, fields
 from fractions import Fraction
 from typing import Any, ClassVar, Self
 
-from search_spaces.domains import Domain, PositiveNumber, Text, Value, WholeNumber, read_value, read_values
 from search_spaces.sentences import SpaceError
+from search_spaces.values import read_value, read_values
+from wae_core.domains import Domain, PositiveNumber, Text, Value, WholeNumber
 
 LARGEST_ON_GRID = 2**53  # the whole numbers up to here are exact as floats
 

@@ -1,40 +1,21 @@
-"""The hyperparameters that there are, and the lines that declare them: each line's form is checked here."""
+"""The lines of a search space, one or more a hyperparameter: each line's form is checked here."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from search_spaces.distributions import ALL_PARAMETERS, PARAMETERS, Distribution, read_distribution
-from search_spaces.domains import Domain, PositiveNumber, Text, Value, WholeNumber, read_values
 from search_spaces.sentences import SpaceError, closest, listed, show
+from search_spaces.values import read_values
+from wae_core.algorithms.registry import ALGORITHMS, owners
+from wae_core.domains import Value
+from wae_core.hyperparameters import DECLARED, IN_TABLES, deciding
 
-ALGORITHMS = ("wae-mmd", "wae-gan", "vae")
-_WAE = ("wae-mmd", "wae-gan")
-KNOWN: dict[str, tuple[Domain, tuple[str, ...]]] = {  # the values it may have, the algorithms that have it
-    "latent_dim": (WholeNumber(1), ALGORITHMS),
-    "batch_size": (WholeNumber(2), ALGORITHMS),  # the unbiased MMD² divides by n − 1
-    "learning_rate": (PositiveNumber(), ALGORITHMS),
-    "adversary_learning_rate": (PositiveNumber(), ("wae-gan",)),
-    "kernel_scale": (PositiveNumber(), ("wae-mmd",)),
-    "wae_lambda": (PositiveNumber(), _WAE),
-    "decoder_variance": (PositiveNumber(), ("vae",)),
-    "architecture": (Text(), ALGORITHMS),
-    "encoder": (Text(("deterministic", "stochastic")), _WAE),  # the VAE's is always stochastic
-}
-COSTS = ("latent_dim", "batch_size", "architecture")  # what decides the cost of a run
-# A line may hang on those before it alone. What the algorithms draw alike comes first, so it never hangs on what only
-# some of them have: configurations of one index stay comparable on equal computation.
-DRAWN_IN_ORDER = (
-    *COSTS,
-    "learning_rate",
-    "encoder",
-    "adversary_learning_rate",
-    "kernel_scale",
-    "wae_lambda",
-    "decoder_variance",
-)
+KNOWN = {name: (DECLARED[name].domain, owners(name)) for name in IN_TABLES}  # its domain, the algorithms that have it
+COSTS = deciding("cost")
 BOUNDS = ("at_least", "at_most")
 
 
@@ -87,33 +68,59 @@ class Hyperparameter:
         return {key: value for key, value in line.items() if value is not None}
 
 
-def read_lines(name: str, lines: object, place: str) -> list[Hyperparameter]:
-    """One line for all algorithms that have the hyperparameter, or a list of lines that share out the cases.
+def offered(data: Mapping[Any, object]) -> tuple[str, ...]:
+    """The algorithms that the lines of a space are for; `all` in a line means these.
+
+    They are those that some line names, and, where a line says `all`, those that have but what all share. An
+    algorithm that no line names is left out of the space. Where the lines are for none, they lack those for all.
+    """
+    words: set[str] = set()
+    for lines in data.values():
+        for line in lines if isinstance(lines, list) else [lines]:
+            said = line.get("algorithms") if isinstance(line, dict) else None
+            words.update(word for word in (said if isinstance(said, list) else [said]) if isinstance(word, str))
+    found = (
+        name
+        for name, algorithm in ALGORITHMS.items()
+        if name in words or ("all" in words and not algorithm.hyperparameters)
+    )
+    return tuple(found) or tuple(ALGORITHMS)
+
+
+def having(name: str, algorithms: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the algorithms that have the hyperparameter."""
+    return tuple(algorithm for algorithm in KNOWN[name][1] if algorithm in algorithms)
+
+
+def read_lines(name: str, lines: object, place: str, algorithms: tuple[str, ...]) -> list[Hyperparameter]:
+    """One line for all of the algorithms that have the hyperparameter, or a list of lines that share out the cases.
+
+    Args:
+        algorithms: those that the space offers.
 
     Raises:
         SpaceError: a line is not valid, or no line is for one of the algorithms; the sentences start with `place`.
     """
     if not isinstance(lines, list):
-        return [_read_line(name, lines, place, whole=True)]
+        return [_read_line(name, lines, place, algorithms, whole=True)]
     if name in COSTS:
         raise SpaceError(
             f"{place} is a list, and must be one line: it decides what a run costs, which is equal for all algorithms"
         )
-    owners = KNOWN[name][1]
-    read = [_read_line(name, line, place, whole=False) for line in lines]
+    read = [_read_line(name, line, place, algorithms, whole=False) for line in lines]
     covered = [algorithm for h in read for algorithm in h.algorithms]
     if any(h.when for h in read):  # how often is a matter of the conditions: checked with them
         covered = list(dict.fromkeys(covered))
-    if sorted(covered) != sorted(owners):
+    needed = having(name, algorithms) or KNOWN[name][1]
+    if sorted(covered) != sorted(needed):
         raise SpaceError(
             f"{place}: the lines are for {listed(covered) or 'no algorithm'}, "
-            f"and must name each of {listed(owners)} once"
+            f"and must name each of {listed(needed)} once"
         )
     return read
 
 
-def _read_line(name: str, line: object, place: str, whole: bool) -> Hyperparameter:
-    domain, owners = KNOWN[name]
+def _read_line(name: str, line: object, place: str, algorithms: tuple[str, ...], *, whole: bool) -> Hyperparameter:
     if not isinstance(line, dict):
         raise SpaceError(
             f"{place} is {show(line)}, and must be a mapping such as "
@@ -137,14 +144,14 @@ def _read_line(name: str, line: object, place: str, whole: bool) -> Hyperparamet
     missing = [key for key in needed if key not in line]
     if missing:
         raise SpaceError(f"{place} lacks {listed(missing)}, and the line must have {listed(needed)}")
-    distribution = read_distribution(line, domain, place)
-    algorithms = _read_algorithms(line["algorithms"], owners, f"{place}: algorithms", whole)
+    distribution = read_distribution(line, KNOWN[name][0], place)
+    own = _read_algorithms(line["algorithms"], name, algorithms, f"{place}: algorithms", whole)
     source = line["source"]
     if not isinstance(source, str) or not source.strip():
         raise SpaceError(f"{place}: source is {show(source)}, and must be text that says where the interval is from")
     return Hyperparameter(
         name,
-        algorithms,
+        own,
         distribution,
         source,
         when=_read_condition(line["when"], f"{place}: when") if "when" in line else None,
@@ -152,24 +159,29 @@ def _read_line(name: str, line: object, place: str, whole: bool) -> Hyperparamet
     )
 
 
-def _read_algorithms(algorithms: object, owners: tuple[str, ...], place: str, whole: bool) -> tuple[str, ...]:
-    """Refuse all but the owners, and, on a line that is the `whole` of its hyperparameter, all but exactly these."""
-    allowed = "all" if owners == ALGORITHMS else f"[{listed(owners)}]"
-    given = list(ALGORITHMS) if algorithms == "all" else algorithms
+def _read_algorithms(
+    said: object, name: str, algorithms: tuple[str, ...], place: str, whole: bool
+) -> tuple[str, ...]:
+    """Refuse all but those of the algorithms that have the hyperparameter.
+
+    On a line that is the `whole` of its hyperparameter, refuse all but exactly these.
+    """
+    needed = having(name, algorithms) or KNOWN[name][1]
+    allowed = "all" if needed == algorithms else f"[{listed(needed)}]"
+    given = list(algorithms) if said == "all" else said
     if not isinstance(given, list):
-        raise SpaceError(f"{place} is {show(algorithms)}, and must be {allowed}")
+        raise SpaceError(f"{place} is {show(said)}, and must be {allowed}")
     for algorithm in given:
         if algorithm not in ALGORITHMS:
             hint = closest(algorithm, ALGORITHMS)
             raise SpaceError(f"{place} has {show(algorithm)}, and must be {allowed}{hint}")
-        if algorithm not in owners:
+        if algorithm not in needed:
             raise SpaceError(
-                f"{place} is {show(algorithms)}, but {algorithm} does not have this hyperparameter: "
-                f"it must be {allowed}"
+                f"{place} is {show(said)}, but {algorithm} does not have this hyperparameter: it must be {allowed}"
             )
-    if whole and sorted(given) != sorted(owners):
-        raise SpaceError(f"{place} is {show(algorithms)}, and must be {allowed}, each algorithm once")
-    return tuple(algorithm for algorithm in owners if algorithm in given)
+    if whole and sorted(given) != sorted(needed):
+        raise SpaceError(f"{place} is {show(said)}, and must be {allowed}, each algorithm once")
+    return tuple(algorithm for algorithm in needed if algorithm in given)
 
 
 def _read_condition(when: object, place: str) -> Condition:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from search_spaces.distributions import Choice, Fixed, Uniform
-from search_spaces.hyperparameters import ALGORITHMS, Hyperparameter
+from search_spaces.hyperparameters import Hyperparameter
 from search_spaces.relations import lines_of
 from search_spaces.sentences import listed
 from search_spaces.space import SearchSpace
@@ -20,7 +20,7 @@ def remarks(space: SearchSpace, images: int | None = None) -> list[str]:
     """One sentence a remark; `images` is the number of training images of the data set, where it is known."""
     lines = space.hyperparameters
     found = [f"{_name(line)}: {remark}" for line in lines for remark in _of_line(line)]
-    return [*found, *_of_bounds(lines), *_of_space(lines, images)]
+    return [*found, *_of_bounds(lines), *_of_space(space, images)]
 
 
 def _of_line(line: Hyperparameter) -> Iterator[str]:
@@ -49,8 +49,9 @@ def _of_bounds(lines: tuple[Hyperparameter, ...]) -> Iterator[str]:
                 yield f"{_name(line)}: {key} {name} never binds: every value satisfies it"
 
 
-def _of_space(lines: tuple[Hyperparameter, ...], images: int | None) -> Iterator[str]:
-    laws = {tuple(line.distribution for line in lines_of(lines, "learning_rate", a)) for a in ALGORITHMS}
+def _of_space(space: SearchSpace, images: int | None) -> Iterator[str]:
+    lines = space.hyperparameters
+    laws = {tuple(line.distribution for line in lines_of(lines, "learning_rate", a)) for a in space.algorithms}
     if len(laws) > 1:
         yield (
             "learning_rate: its lines differ between the algorithms, so their configurations of one index are not "

@@ -15,14 +15,15 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from search_spaces.distributions import Choice, Fixed, LogUniform
-from search_spaces.hyperparameters import ALGORITHMS, BOUNDS, KNOWN
+from search_spaces.hyperparameters import BOUNDS, KNOWN, having
 from search_spaces.sentences import listed
 from search_spaces.space import SearchSpace
+from wae_core.algorithms.registry import ALGORITHMS
 
 DRAWS = 1000
-# Of Okabe and Ito's colour-blind safe palette; SHARED is what several algorithms draw alike.
-COLORS = {"wae-mmd": "#0072B2", "wae-gan": "#E69F00", "vae": "#222222"}
-SHARED = "#8C9BA5"
+COLORS = {name: algorithm.look.color for name, algorithm in ALGORITHMS.items()}
+SHARED = "#8C9BA5"  # what several algorithms draw alike
+COLUMNS = 3
 SMALL: dict[str, Any] = {"fontsize": 7, "fontweight": "normal", "color": "#666666"}
 MOST_LABELS = 8  # of the values of a choice or a grid
 BINS = 25
@@ -63,15 +64,21 @@ def draws_figure(space: SearchSpace, study_seed: int) -> Figure:
 
     Algorithms that draw a hyperparameter alike share its marks; one that hangs on another is drawn over that one.
     """
-    draws = {a: [space.sample(a, index, study_seed) for index in range(DRAWS)] for a in ALGORITHMS}
-    figure = Figure(figsize=(9, 6.6), dpi=150, layout="constrained")
+    draws = {a: [space.sample(a, index, study_seed) for index in range(DRAWS)] for a in space.algorithms}
+    names = list(dict.fromkeys(line.name for line in space.hyperparameters))
+    rows = math.ceil(len(names) / COLUMNS)
+    figure = Figure(figsize=(9, 2.2 * rows), dpi=150, layout="constrained")
     figure.suptitle(
         f"search space {space.name}: {DRAWS:,} configurations, study seed {study_seed}",
         x=0.01,
         ha="left",
         fontsize=11,
     )
-    for axes, (name, (_, owners)) in zip(figure.subplots(3, 3).flat, KNOWN.items(), strict=True):
+    panels = list(figure.subplots(rows, COLUMNS, squeeze=False).flat)
+    for spare in panels[len(names) :]:
+        spare.remove()
+    for axes, name in zip(panels, names, strict=False):
+        owners = having(name, space.algorithms)
         lines = [line for line in space.hyperparameters if line.name == name]
         named = [line.hangs_on[key] for key in (*BOUNDS, "when") for line in lines if key in line.hangs_on]
         over = next((other for other in named if set(owners) <= set(KNOWN[other][1])), None)
@@ -98,10 +105,10 @@ def draws_figure(space: SearchSpace, study_seed: int) -> Figure:
             if axis.get_scale() == "log":
                 _label_log(axis)
         axes.set_title(name)
-        axes.set_title("" if len(owners) == len(ALGORITHMS) else listed(owners), loc="right", **SMALL)
+        axes.set_title("" if owners == space.algorithms else listed(owners), loc="right", **SMALL)
     handles = [Patch(color=SHARED, label="drawn alike by all that have it")]
-    handles += [Patch(color=color, label=algorithm) for algorithm, color in COLORS.items()]
-    figure.legend(handles=handles, loc="outside lower left", ncols=4, frameon=False, fontsize=8)
+    handles += [Patch(color=COLORS[algorithm], label=algorithm) for algorithm in space.algorithms]
+    figure.legend(handles=handles, loc="outside lower left", ncols=len(handles), frameon=False, fontsize=8)
     return figure
 
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from search_spaces.distributions import Choice, Fixed
-from search_spaces.domains import Text, Value
-from search_spaces.hyperparameters import BOUNDS, DRAWN_IN_ORDER, KNOWN, Hyperparameter
+from search_spaces.hyperparameters import BOUNDS, KNOWN, Hyperparameter
 from search_spaces.sentences import listed, show
+from wae_core.domains import Text, Value
+from wae_core.hyperparameters import IN_DRAWS
 
 
 def mistakes(lines: Sequence[Hyperparameter], place: str) -> list[str]:
@@ -43,7 +44,7 @@ def _unusable(line: Hyperparameter, lines: Sequence[Hyperparameter]) -> Iterator
         domain, owners = KNOWN[name]
         strangers = [algorithm for algorithm in line.algorithms if algorithm not in owners]
         own = [other for algorithm in line.algorithms for other in lines_of(lines, name, algorithm)]
-        before = DRAWN_IN_ORDER[: DRAWN_IN_ORDER.index(line.name)]
+        before = IN_DRAWS[: IN_DRAWS.index(line.name)]
         if name not in before:
             yield (
                 f"{key} names {name}, and may name only what is drawn before {line.name}, which is "

@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from search_spaces.distributions import Distribution
-from search_spaces.domains import Value
-from search_spaces.hyperparameters import ALGORITHMS, DRAWN_IN_ORDER, KNOWN, Hyperparameter, read_lines
+from search_spaces.hyperparameters import KNOWN, Hyperparameter, having, offered, read_lines
 from search_spaces.plain_yaml import read_yaml
 from search_spaces.relations import limits, mistakes
 from search_spaces.sentences import SpaceError, closest, listed, show
+from wae_core.domains import Value
+from wae_core.hyperparameters import IN_DRAWS
+from wae_core.names import NAME
+from wae_core.run import ALGORITHMS
 
 _FOLDER = Path(__file__).parent
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """The hyperparameters of all algorithms, always in the same order, whatever the file's."""
+    """The hyperparameters of the algorithms that it offers, always in the same order, whatever the file's."""
 
     name: str
     hyperparameters: tuple[Hyperparameter, ...]
+
+    @cached_property
+    def algorithms(self) -> tuple[str, ...]:
+        """The algorithms that it offers: those that its lines are for."""
+        named = {algorithm for line in self.hyperparameters for algorithm in line.algorithms}
+        return tuple(algorithm for algorithm in ALGORITHMS if algorithm in named)
 
     def sample(self, algorithm: str, index: int, study_seed: int) -> dict[str, Value]:
         """Configuration `index` of `algorithm`: a value for each hyperparameter that the algorithm has.
@@ -34,11 +42,11 @@ class SearchSpace:
         not know the algorithm: those that algorithms share are equal for all of them at the same index.
 
         Raises:
-            SpaceError: unknown algorithm, index or study_seed not an int, or index below 0.
+            SpaceError: an algorithm that the space does not offer, index or study_seed not an int, or index below 0.
         """
-        if algorithm not in ALGORITHMS:
-            hint = closest(algorithm, ALGORITHMS)
-            raise SpaceError(f"algorithm is {show(algorithm)}, and must be one of {listed(ALGORITHMS)}{hint}")
+        if algorithm not in self.algorithms:
+            hint = closest(algorithm, self.algorithms)
+            raise SpaceError(f"algorithm is {show(algorithm)}, and must be one of {listed(self.algorithms)}{hint}")
         if not isinstance(index, int) or isinstance(index, bool) or index < 0:
             raise SpaceError(f"index is {show(index)}, and must be a whole number, at least 0")
         if not isinstance(study_seed, int) or isinstance(study_seed, bool):
@@ -53,7 +61,7 @@ class SearchSpace:
         """
         values: dict[str, Value] = {}
         own = [line for line in self.hyperparameters if algorithm in line.algorithms]
-        for line in sorted(own, key=lambda line: DRAWN_IN_ORDER.index(line.name)):
+        for line in sorted(own, key=lambda line: IN_DRAWS.index(line.name)):
             if line.when and values[line.when.name] not in line.when.values:
                 continue
             law = line.distribution.within(*limits(line, values)) if line.bounds else line.distribution
@@ -106,7 +114,7 @@ def _uniform_number(study_seed: int, name: str, index: int) -> float:
 
 def _read_space(name: object, data: object, place: str) -> SearchSpace:
     """Read everything before refusing anything, so that all mistakes are seen at once."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not NAME.fullmatch(name):
         raise SpaceError(
             f"{place}: the name {show(name)} becomes part of a folder's name, and must have only "
             "a-z, 0-9, _ and -, the first a letter or a digit"
@@ -118,13 +126,15 @@ def _read_space(name: object, data: object, place: str) -> SearchSpace:
         for key in data
         if key not in KNOWN
     ]
-    missing = [key for key in KNOWN if key not in data]
+    algorithms = offered(data)
+    needed = [key for key in KNOWN if having(key, algorithms)]
+    missing = [key for key in needed if key not in data]
     if missing:
-        sentences.append(f"{place} lacks {listed(missing)}, and each of {listed(KNOWN)} must have its line")
+        sentences.append(f"{place} lacks {listed(missing)}, and each of {listed(needed)} must have its line")
     lines: list[Hyperparameter] = []
     for key in KNOWN:
         try:
-            lines += read_lines(key, data[key], f"{place}: {key}") if key in data else []
+            lines += read_lines(key, data[key], f"{place}: {key}", algorithms) if key in data else []
         except SpaceError as error:
             sentences += error.sentences
     sentences = sentences or mistakes(lines, place)

@@ -12,9 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sweep.events import Ended, Task, WorkerContext
 from sweep.results.folder import StudyFolder, Tables
-from sweep.running.attempt import WorkerContext
-from sweep.search.plan import Pack
 from tests.benchmarks import orchestration, search
 from tests.benchmarks.measuring import Row, interleave, ratios
 from wae_core.run import Run
@@ -58,7 +57,7 @@ def test_no_op_run_leaves_a_whole_record(tmp_path: Path, make_run: Callable[...,
         checkpoint_steps=1000,
         tries=3,
     )
-    reported = [progress.row for progress in orchestration._publish(Pack(runs), context)]
+    reported = [event.row for event in orchestration._publish(Task(runs), context) if isinstance(event, Ended)]
     assert [row.run_id for row in reported if row] == [run.run_id for run in runs]
     assert Tables(folder).run_ids() == {run.run_id for run in runs}
     assert len(folder.read_table("evaluations")) == 2

@@ -11,17 +11,16 @@ torch._dynamo: more than a second at the start of every launch.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from wae_core.evaluation.digit_classifier import DigitFeatures
-from wae_core.evaluation.efficientnet import load_efficientnet
+from wae_core.algorithms.mmd import mmd_flops
+from wae_core.algorithms.registry import ALGORITHMS
 from wae_core.evaluation.evaluator import MMD_SAMPLES
-from wae_core.evaluation.inception import InceptionV3
+from wae_core.evaluation.features import feature_network
 from wae_core.networks import ARCHITECTURES, LatentDiscriminator
 from wae_core.run import Run
 
@@ -80,16 +79,13 @@ def show_flops(flops: float) -> str:
 def step_flops(run: Run, image_shape: Shape) -> int:
     """FLOPs of one training step, forward and backward through every network on one batch."""
     n, d = run.hyperparameters.batch_size, run.hyperparameters.latent_dim
+    algorithm = ALGORITHMS[run.algorithm]
     networks = n * (_encoder(run, image_shape).learning_from_data + 3 * _decoder(run, image_shape))
-    if run.algorithm == "wae-mmd":
-        # Backward (algorithms/mmd.py), two of the three matrices of distances hold the encoder's codes: one of them
-        # twice, and where they are the second argument there is a product with a vector as well.
-        return networks + _mmd(n, d) + 3 * 2 * n**2 * d + 2 * 2 * n**2
-    if run.algorithm == "wae-gan":
+    if algorithm.has_adversary:
         discriminator = _discriminator(d, run.protocol.width)
         # It learns from the prior's and from the encoder's codes; frozen, it then hands a gradient to the encoder.
-        return networks + n * (2 * discriminator.learning_from_data + 2 * discriminator.forward)
-    return networks
+        networks += n * (2 * discriminator.learning_from_data + 2 * discriminator.forward)
+    return networks + algorithm.penalty_flops(n, d)
 
 
 def pretraining_flops(run: Run, image_shape: Shape) -> int:
@@ -106,7 +102,7 @@ def evaluation_flops(run: Run, image_shape: Shape) -> int:
     protocol, encoder, decoder = run.protocol, _encoder(run, image_shape).forward, _decoder(run, image_shape)
     samples = protocol.fid_samples * (decoder + _features(protocol.fid_features, image_shape))
     reconstructions = 2 * protocol.evaluation_images * (encoder + decoder)
-    mismatch = MMD_SAMPLES * encoder + _mmd(MMD_SAMPLES, run.hyperparameters.latent_dim)
+    mismatch = MMD_SAMPLES * encoder + mmd_flops(MMD_SAMPLES, run.hyperparameters.latent_dim)
     return samples + reconstructions + mismatch
 
 
@@ -129,11 +125,6 @@ def _decoder(run: Run, image_shape: Shape) -> int:
     hyperparameters = run.hyperparameters
     _, _, decoder = _pair(hyperparameters.architecture, image_shape, run.protocol.width)
     return decoder.forward + (hyperparameters.latent_dim - 1) * decoder.first_layer
-
-
-def _mmd(n: int, d: int) -> int:
-    """MMD² of two sets of codes [n, d], forward: three matrices of squared distances."""
-    return 3 * 2 * n**2 * d
 
 
 @cache
@@ -162,18 +153,10 @@ def _discriminator(latent_dim: int, width: int) -> _Network:
 @cache
 def _features(name: str, image_shape: Shape) -> int:
     """The feature network of the Fréchet distance, forward; its weights do not matter."""
-    if name not in FEATURE_NETWORKS:
-        raise ValueError(f"unknown feature network {name!r}: it is one of {', '.join(FEATURE_NETWORKS)}")
+    build = feature_network(name).build
     with torch.random.fork_rng(devices=[]):
-        network = FEATURE_NETWORKS[name]().eval()
+        network = build().eval()
     return _count(network, torch.zeros(1, *image_shape, dtype=torch.uint8))[0].forward
-
-
-FEATURE_NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    "digits": DigitFeatures,
-    "inception": InceptionV3,
-    "efficientnet": load_efficientnet,
-}
 
 
 @torch.no_grad()

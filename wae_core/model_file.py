@@ -9,7 +9,7 @@ from torch import Tensor
 
 from wae_core.data.images import ImageData
 from wae_core.networks import AutoEncoder, build_autoencoder
-from wae_core.run import Hyperparameters, Protocol, Run
+from wae_core.run import Run
 from wae_core.storage.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from wae_core.storage.files import Location
 
@@ -38,25 +38,17 @@ def load_model(path: Location) -> tuple[AutoEncoder, Run, int]:
 
 
 def _model(weights: dict[str, Tensor], content: dict[str, Any]) -> tuple[AutoEncoder, Run, int]:
-    fields = content["run"]
-    protocol = {name: _tuples(value) for name, value in fields["protocol"].items()}
-    hyperparameters = Hyperparameters(**fields["hyperparameters"])
-    run = Run(**(fields | {"hyperparameters": hyperparameters, "protocol": Protocol(**protocol)}))
+    run = Run.from_plain(content["run"])
     channels, height, width = content["image_shape"]
     low, high = content["pixel_range"]
     model = build_autoencoder(
-        hyperparameters.architecture,
+        run.hyperparameters.architecture,
         (channels, height, width),
         (low, high),
-        latent_dim=hyperparameters.latent_dim,
+        latent_dim=run.hyperparameters.latent_dim,
         width=run.protocol.width,
         stochastic=run.is_stochastic,
         batch_norm=run.algorithm not in run.protocol.without_batch_norm,
     )
     model.load_state_dict(weights)
     return model.eval(), run, content["step"]
-
-
-def _tuples(value: Any) -> Any:
-    """JSON has lists where a protocol has tuples."""
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

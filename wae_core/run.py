@@ -1,50 +1,21 @@
-"""What one model is: its hyperparameters, the protocol that its study fixes, and the run that names it."""
+"""What one model is: an algorithm's configuration, under the protocol of its study, and the run that names it."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
-ALGORITHMS = ("wae-mmd", "wae-gan", "vae")
+from wae_core.algorithms import registry
+from wae_core.hyperparameters import Hyperparameters, deciding
+from wae_core.protocol import Protocol
+
+__all__ = ["ALGORITHMS", "RUN_ID", "Hyperparameters", "Protocol", "Run"]
+
+ALGORITHMS = tuple(registry.ALGORITHMS)
 RUN_ID = re.compile(rf"({'|'.join(ALGORITHMS)})-[0-9]{{5,}}-s[0-9]+")  # whole: it becomes part of paths
-
-
-@dataclass(frozen=True)
-class Hyperparameters:
-    """One configuration, as drawn from a search space; None where a hyperparameter does not apply."""
-
-    latent_dim: int
-    batch_size: int
-    learning_rate: float
-    architecture: str
-    encoder: str | None = None  # deterministic | stochastic; the VAE's is always stochastic
-    adversary_learning_rate: float | None = None  # WAE-GAN
-    kernel_scale: float | None = None  # C of the WAE-MMD's kernel
-    wae_lambda: float | None = None  # λ of WAE-GAN and WAE-MMD
-    decoder_variance: float | None = None  # σ_G² of the VAE
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """What a study fixes for every run, so that algorithms and configurations can be compared."""
-
-    dataset: str
-    width: int  # channels of the first convolution; every other layer scales with it
-    steps: int  # mini-batch steps
-    evaluation_steps: tuple[int, ...]  # ascending; the last one is `steps`
-    fid_features: str  # feature network of the Fréchet distance
-    fid_samples: int  # generated images per FID
-    evaluation_images: int  # held-out (and as many training) images per reconstruction error
-    prior_variance: float  # σ_z² of the WAEs
-    cost_scale: float  # c(x, y) = cost_scale · ||x − y||²
-    input_noise: float  # standard deviation of the pixel noise in front of a deterministic encoder
-    pretraining_steps: int  # at most so many, on a deterministic encoder
-    pretraining_images: int  # batch size of the pre-training
-    vae_likelihood: str = "gaussian"  # of the VAE's decoder: gaussian | bernoulli
-    without_batch_norm: tuple[str, ...] = ()  # algorithms
-    log_prior: bool = False  # add log p_Z(z) to the logit of WAE-GAN's discriminator
-    learning_rate_drops: tuple[tuple[int, float], ...] = ()  # (after which epoch, divisor), for all optimisers
-    precision: str = "float32"  # of the training step: a key of wae_core.device.PRECISIONS
+_SHAPES = deciding("cost", "shapes")
 
 
 @dataclass(frozen=True)
@@ -59,6 +30,19 @@ class Run:
     hyperparameters: Hyperparameters
     protocol: Protocol
 
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> Self:
+        """Build the run that `dataclasses.asdict` took apart, also by way of JSON or YAML, which know no tuples.
+
+        Raises:
+            LookupError, TypeError: a value is missing, or is none of a run.
+        """
+        parts = {
+            "hyperparameters": Hyperparameters(**values["hyperparameters"]),
+            "protocol": Protocol.from_plain(values["protocol"]),
+        }
+        return cls(**{**values, **parts})
+
     @property
     def config_id(self) -> str:
         return f"{self.algorithm}-{self.config_index:05d}"
@@ -69,10 +53,17 @@ class Run:
 
     @property
     def prior_variance(self) -> float:
-        """σ_z²; the VAE's prior is the standard Gaussian on every data set (paper, Appendix C)."""
-        return 1.0 if self.algorithm == "vae" else self.protocol.prior_variance
+        """σ_z², which an algorithm may fix whatever the protocol says."""
+        own = registry.ALGORITHMS[self.algorithm].prior_variance
+        return self.protocol.prior_variance if own is None else own
 
     @property
     def is_stochastic(self) -> bool:
-        """Whether Q(z|x) is a Gaussian: always for the VAE, by `encoder` for the WAEs."""
-        return self.algorithm == "vae" or self.hyperparameters.encoder != "deterministic"
+        """Whether Q(z|x) is a Gaussian: of some algorithms always, of the others by `encoder`."""
+        algorithm = registry.ALGORITHMS[self.algorithm]
+        return algorithm.is_always_stochastic or self.hyperparameters.encoder != "deterministic"
+
+    @property
+    def shapes(self) -> tuple[str | int | None, ...]:
+        """What runs must have in common to be trained in one pack: the algorithm and what decides tensor shapes."""
+        return self.algorithm, *(getattr(self.hyperparameters, name) for name in _SHAPES)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from statistics import median
 
+from sweep.errors import SettingsError
+from sweep.events import Ended, Event
 from sweep.results.schema import COMPLETED, RunRow
-from sweep.settings.settings import Cluster, Study
+from sweep.settings.settings import Cluster, Settings, Study
+from wae_core.data.images import image_shape
 from wae_core.flops import Shape, run_flops
 from wae_core.run import Hyperparameters, Run
 
@@ -49,6 +53,16 @@ class CostModel:
         for likeness in _likenesses(kind(run)):
             insort(self._measured[likeness], seconds_per_flop)
 
+    def learn_all(self, rows: Iterable[RunRow]) -> None:
+        """Take in ended runs of the study."""
+        for row in rows:
+            self.learn(row)
+
+    def note(self, event: Event) -> None:
+        """Learn from a run that has ended."""
+        if isinstance(event, Ended):
+            self.learn(event.row)
+
     def flops(self, run: Run) -> int:
         """FLOPs of the whole run.
 
@@ -67,6 +81,22 @@ class CostModel:
     def seconds(self, run: Run) -> float:
         """Predicted device-seconds of the whole run."""
         return self.flops(run) * self.seconds_per_flop(kind(run))
+
+
+def cost_model(settings: Settings, runs: Sequence[Run]) -> CostModel:
+    """Return the cost of the runs, at the cluster's assumed rate.
+
+    Raises:
+        SettingsError: the networks of a run cannot be built, or the shape of the images is not known.
+    """
+    study = settings.study
+    try:
+        cost = CostModel(study, image_shape(study.protocol.dataset, settings.data), settings.cluster)
+        for run in runs:
+            cost.flops(run)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+    return cost
 
 
 def kind(run: Run) -> Kind:

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 
+from sweep.errors import SettingsError
 from sweep.reports.cost import CostModel
+from sweep.results import study_file
+from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import plan_table
+from sweep.results.schema import RunRow
 from sweep.settings.settings import Settings
 from wae_core.flops import show_flops
 from wae_core.run import Run
 
 HOURS_A_YEAR = 8766
+
+
+def print_dry_run(settings: Settings, drawn: Sequence[Run], cost: CostModel, console: Console) -> None:
+    """Print the plan of a budget; where configurations are proposed later, random draws stand for what they cost."""
+    _learn_from_folder(cost, settings)
+    print_plan(settings, drawn, cost, console)
+    if settings.study.optuna is not None:
+        console.print("Optuna will propose others; these are random draws, for what they would cost")
+    if settings.study.asha is not None:
+        console.print("what asha saves on them goes into more configurations, for the same steps in all")
 
 
 def print_plan(settings: Settings, runs: Sequence[Run], cost: CostModel, console: Console) -> None:
@@ -34,6 +49,15 @@ def print_plan(settings: Settings, runs: Sequence[Run], cost: CostModel, console
     console.print()
     console.print(_table(rows))
     console.print(_about_the_hours(settings, cost, sum(row[-1] for row in rows)))
+
+
+def _learn_from_folder(cost: CostModel, settings: Settings) -> None:
+    """Take in the ended runs of the results folder, if it is this very study's; nothing is written."""
+    folder = StudyFolder(settings.results.absolute(), settings.study.name)
+    if folder.study_file.exists():
+        with contextlib.suppress(SettingsError):  # another version's
+            study_file.widening(folder, settings.study)
+            cost.learn_all(RunRow(**row) for row in folder.read_table("runs").to_pylist())
 
 
 def _table(rows: Sequence[tuple[str, int, int, int, int, float]]) -> Table:

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from sweep.events import Ended, Evaluated, Event, Paused, Problem, Started
 from sweep.reports.cost import CostModel, Kind, kind
 from sweep.results.schema import COMPLETED, STATUSES, RunRow
-from sweep.running.attempt import Progress
 from wae_core.run import Run
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -50,6 +50,19 @@ class ProgressDisplay:
         self._began = self._last_line = time.monotonic()
         self._live = Live(console=console, get_renderable=self._table, refresh_per_second=2)
 
+    @classmethod
+    def of(
+        cls,
+        planned: Sequence[Run],
+        drawn: Sequence[Run],
+        ended: Sequence[RunRow],
+        cost: CostModel,
+        console: Console,
+    ) -> ProgressDisplay:
+        """Return that of a launch; `drawn` stand for what is not planned yet, and other rows are left out."""
+        runs = {run.run_id: run for run in [*drawn, *planned]}
+        return cls(console, list(runs.values()), [row for row in ended if row.run_id in runs], cost)
+
     def __enter__(self) -> ProgressDisplay:
         self._began = self._last_line = time.monotonic()
         if self._console.is_terminal:
@@ -74,34 +87,41 @@ class ProgressDisplay:
                 self._missing += 1
             self._to_train[run.run_id] = run
 
-    def update(self, progress: Progress) -> None:
-        """Take in one report of a worker."""
-        run = progress.run
-        if progress.problem is not None and time.monotonic() - self._last_problem > SECONDS_BETWEEN_PROBLEMS:
-            self._last_problem = time.monotonic()
-            self._console.print(progress.problem, style="yellow")
-        if progress.evaluation is not None:
-            self._running[run.run_id] = (run, progress.evaluation.step / run.protocol.steps)
-            self._paused.discard(run.run_id)
-            self._note_fid(run.algorithm, progress.evaluation.fid)
-        if progress.rung_fid is not None:
-            self._paused.add(run.run_id)
-        if progress.row is not None:
-            # Done before it stops running: the display's own thread divides by what is done.
-            flops = self._cost.flops(run)
-            if progress.row.status == COMPLETED:  # what a run was stopped short of is left to others
-                flops = round(flops * progress.row.share_done)
-            self._flops_done[kind(run)] += flops
-            self._flops_left[kind(run)] -= flops
-            self._running.pop(run.run_id, None)
-            self._paused.discard(run.run_id)
-            self._note_fid(run.algorithm, progress.row.best_fid)
-            self._statuses[run.algorithm, progress.row.status] += 1
-            self._ended_here += 1
+    def note(self, event: Event) -> None:
+        """Take in what became of a run."""
+        run = event.run
+        match event:
+            case Problem() if time.monotonic() - self._last_problem > SECONDS_BETWEEN_PROBLEMS:
+                self._last_problem = time.monotonic()
+                self._console.print(event.sentence, style="yellow")
+            case Started():
+                self._running.setdefault(run.run_id, (run, 0.0))
+                self._paused.discard(run.run_id)
+            case Evaluated():
+                self._running[run.run_id] = (run, event.evaluation.step / run.protocol.steps)
+                self._paused.discard(run.run_id)
+                self._note_fid(run.algorithm, event.evaluation.fid)
+            case Paused():
+                self._paused.add(run.run_id)
+            case Ended():
+                self._note_end(run, event.row)
         is_last = self._ended_here == self._missing
         if not self._console.is_terminal and (is_last or time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES):
             self._last_line = time.monotonic()
             self._console.print(self._line())
+
+    def _note_end(self, run: Run, row: RunRow) -> None:
+        # Done before it stops running: the display's own thread divides by what is done.
+        flops = self._cost.flops(run)
+        if row.status == COMPLETED:  # what a run was stopped short of is left to others
+            flops = round(flops * row.share_done)
+        self._flops_done[kind(run)] += flops
+        self._flops_left[kind(run)] -= flops
+        self._running.pop(run.run_id, None)
+        self._paused.discard(run.run_id)
+        self._note_fid(run.algorithm, row.best_fid)
+        self._statuses[run.algorithm, row.status] += 1
+        self._ended_here += 1
 
     def _note_fid(self, algorithm: str, fid: float | None) -> None:
         if fid is not None and math.isfinite(fid):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweep.results.folder import StudyFolder
 from sweep.results.parquet import read_table, write_table
+from sweep.results.schema import arrow_schema
 from sweep.settings.settings import Study
 from wae_core.run import Hyperparameters, Run
 
@@ -21,15 +21,7 @@ PLAN = pa.schema(
         ("config_id", pa.string()),
         ("seed", pa.int64()),
         ("steps_planned", pa.int64()),
-        ("latent_dim", pa.int64()),
-        ("batch_size", pa.int64()),
-        ("learning_rate", pa.float64()),
-        ("architecture", pa.string()),
-        ("encoder", pa.string()),
-        ("adversary_learning_rate", pa.float64()),
-        ("kernel_scale", pa.float64()),
-        ("wae_lambda", pa.float64()),
-        ("decoder_variance", pa.float64()),
+        *arrow_schema(Hyperparameters),
     ]
 )
 
@@ -92,7 +84,7 @@ def planned_runs(folder: StudyFolder, study: Study) -> list[Run]:
             algorithm=row["algorithm"],
             config_index=row["config_index"],
             seed=row["seed"],
-            hyperparameters=Hyperparameters(**{field.name: row[field.name] for field in fields(Hyperparameters)}),
+            hyperparameters=Hyperparameters.pick(row),
             protocol=study.protocol,
         )
         for row in read_plan(folder).to_pylist()

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from wae_core.evaluation.selection import Evaluation
+from wae_core.hyperparameters import IN_TABLES, Hyperparameters
 from wae_core.run import Run
 
 SCHEMA_VERSION = 2
@@ -21,8 +22,8 @@ STATUSES = (COMPLETED, DIVERGED, FAILED)
 
 
 @dataclass(frozen=True)
-class RunRow:
-    """One ended run. A None is a null: a hyperparameter that does not apply, a figure that there is not."""
+class _Ended:
+    """Which run it is, and how it ended: the first columns of its row."""
 
     schema_version: int
     study: str
@@ -33,15 +34,12 @@ class RunRow:
     run_id: str
     status: str
     status_reason: str | None
-    latent_dim: int
-    batch_size: int
-    learning_rate: float
-    adversary_learning_rate: float | None
-    kernel_scale: float | None
-    wae_lambda: float | None
-    decoder_variance: float | None
-    architecture: str
-    encoder: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRow(Hyperparameters, _Ended):
+    """One ended run. A None is a null: a hyperparameter that does not apply, a figure that there is not."""
+
     steps_planned: int
     steps_done: int
     best_step: int | None
@@ -108,14 +106,15 @@ def _arrow_type(annotation: Any) -> pa.DataType:
     }[annotation]
 
 
-def _arrow_schema(row: type, order: tuple[str, ...] = ()) -> pa.Schema:
+def arrow_schema(row: type, order: Sequence[str] = ()) -> pa.Schema:
+    """Make the schema of a dataclass's fields; the columns of `order` come first."""
     hints = typing.get_type_hints(row)
     names = [*order, *(field.name for field in fields(row) if field.name not in order)]
     return pa.schema([(name, _arrow_type(hints[name])) for name in names])
 
 
-RUNS = _arrow_schema(RunRow)
-EVALUATIONS = _arrow_schema(EvaluationRow, order=("run_id", "algorithm", "config_index", "seed"))
+RUNS = arrow_schema(RunRow, order=(*(field.name for field in fields(_Ended)), *IN_TABLES))
+EVALUATIONS = arrow_schema(EvaluationRow, order=("run_id", "algorithm", "config_index", "seed"))
 # Columns that may be null.
 OPTIONAL = frozenset(
     name for name, hint in typing.get_type_hints(RunRow).items() if isinstance(hint, types.UnionType)

@@ -1,4 +1,4 @@
-"""A pack in one worker: train its runs together, try again after an exception, and give each run its row."""
+"""A task in one worker: train its runs together, try again after an exception, and give each run its row."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
 from sweep.errors import without_credentials
+from sweep.events import Ended, Event, Problem, Task, WorkerContext
 from sweep.results.folder import StudyFolder
 from sweep.results.run_folder import RunFolder
-from sweep.running.attempt import Attempt, Progress, WorkerContext, evaluator_of, publish_failure
-from sweep.search.plan import Pack
-from wae_core.device import select_device
+from sweep.running.attempt import Attempt, begin_attempt, equipment_of
+from sweep.running.publishing import publish_failure
 from wae_core.run import Run
 from wae_core.storage.files import takes_nothing, try_to_write
 from wae_core.training.loop import train_pack
@@ -26,59 +27,78 @@ SECONDS_TO_WAIT = 5.0  # until the storage is tried again that took nothing
 PROBE_BYTES = 2**24  # room for some checkpoints
 
 
-def run_pack(pack: Pack, context: WorkerContext) -> Iterator[Progress]:
-    """Bring every run of the pack to its row.
+@dataclass(frozen=True)
+class _Work:
+    """Runs of the task that are to be trained together, and how often they may still be tried.
+
+    reason: why the last try ended; the runs fail with it where no try is left.
+    """
+
+    runs: tuple[Run, ...]
+    tries_left: int
+    reason: str = ""
+
+
+def run_task(task: Task, context: WorkerContext) -> Iterator[Event]:
+    """Bring every run of the task to its row, or to where it pauses.
 
     Where the device's memory does not hold the pack, its halves are trained one after the other. A full disk, or an
     object store that cannot be reached, is waited for. Any other exception separates the runs, so that the one behind
     it fails alone.
     """
-    waiting: deque[tuple[Sequence[Run], int, str]] = deque([(pack.runs, context.tries, "")])
+    waiting = deque([_Work(task.runs, context.tries)])
     while waiting:
-        runs, tries, reason = waiting.popleft()
-        left = list(runs)
+        work = waiting.popleft()
+        left = list(work.runs)
         try:
-            for progress in _attempt(runs, pack, context) if tries else _fail(runs, context, reason):
-                if progress.is_last:
-                    left.remove(progress.run)
-                yield progress
+            for event in _try(work, task, context):
+                if event.is_last:
+                    left.remove(event.run)
+                yield event
         except Exception as error:
             if takes_nothing(error):
-                waiting.appendleft((left, tries, reason))
+                waiting.appendleft(replace(work, runs=tuple(left)))
                 yield from _wait_for_storage(left[0], context, error)
                 continue
-            if not tries:
+            if not work.tries_left:
                 raise
-            for run in left:
-                with contextlib.suppress(OSError):  # it may be what failed
-                    RunFolder(StudyFolder(context.results, run.study).work(run.run_id)).write(
-                        "traceback.txt", without_credentials(traceback.format_exc()).encode()
-                    )
+            _keep_traceback(left, context)
             if isinstance(error, torch.OutOfMemoryError) and len(left) > 1:
                 half = -(-len(left) // 2)
-                waiting += [(left[:half], tries, ""), (left[half:], tries, "")]
+                waiting += [replace(work, runs=tuple(part)) for part in (left[:half], left[half:])]
             else:
                 reason = " ".join(without_credentials(f"{type(error).__name__}: {error}").split())[:500]
-                waiting += [([run], tries - 1, reason) for run in left]
+                waiting += [_Work((run,), work.tries_left - 1, reason) for run in left]
 
 
 def pack_rates(run: Run, sizes: Sequence[int], context: WorkerContext) -> dict[int, float]:
     """Models per hour by pack size, on this worker's device."""
     torch.set_num_threads(1)
-    data, _ = evaluator_of(run.protocol.dataset, run.protocol.fid_features, context)
-    return models_per_hour(run, data, select_device(context.device), sizes)
+    equipment = equipment_of(run.protocol.dataset, run.protocol.fid_features, context)
+    return models_per_hour(run, equipment.data, equipment.device, sizes)
 
 
-def _fail(runs: Sequence[Run], context: WorkerContext, reason: str) -> Iterator[Progress]:
+def _try(work: _Work, task: Task, context: WorkerContext) -> Iterator[Event]:
+    if work.tries_left:
+        yield from _train(work.runs, task, context)
+        return
+    for run in work.runs:
+        yield Ended(run, publish_failure(run, len(work.runs), context, work.reason))
+
+
+def _keep_traceback(runs: Sequence[Run], context: WorkerContext) -> None:
     for run in runs:
-        yield Progress(run, row=publish_failure(run, len(runs), context, reason))
+        with contextlib.suppress(OSError):  # it may be what failed
+            RunFolder(StudyFolder(context.results, run.study).work(run.run_id)).write(
+                "traceback.txt", without_credentials(traceback.format_exc()).encode()
+            )
 
 
-def _wait_for_storage(run: Run, context: WorkerContext, error: Exception) -> Iterator[Progress]:
+def _wait_for_storage(run: Run, context: WorkerContext, error: Exception) -> Iterator[Event]:
     """Report the error, and end when the study's folder takes a file again."""
     folder = StudyFolder(context.results, run.study).root
     said = (isinstance(error, OSError) and error.strerror) or error
-    yield Progress(run, problem=f"{folder} takes no more files ({said}); workers wait until it does, nothing is lost")
+    yield Problem(run, f"{folder} takes no more files ({said}); workers wait until it does, nothing is lost")
     while True:
         time.sleep(SECONDS_TO_WAIT)
         with contextlib.suppress(OSError):
@@ -86,9 +106,9 @@ def _wait_for_storage(run: Run, context: WorkerContext, error: Exception) -> Ite
             return
 
 
-def _attempt(runs: Sequence[Run], pack: Pack, context: WorkerContext) -> Iterator[Progress]:
-    """Train the runs as far as the pack says; those that are at the same step together."""
-    attempts = [Attempt(run, pack, len(runs), context) for run in runs]
+def _train(runs: Sequence[Run], task: Task, context: WorkerContext) -> Iterator[Event]:
+    """Train the runs as far as the task says; those that are at the same step together."""
+    attempts = [begin_attempt(run, task, len(runs), context) for run in runs]
     attempts.sort(key=lambda attempt: attempt.state.step)
     for _, group in itertools.groupby(attempts, key=lambda attempt: attempt.state.step):
         live = list(group)
@@ -99,12 +119,12 @@ def _attempt(runs: Sequence[Run], pack: Pack, context: WorkerContext) -> Iterato
             live = [attempt for attempt in live if not attempt.is_done]
 
 
-def _train_until_one_is_done(attempts: Sequence[Attempt], context: WorkerContext) -> Iterator[Progress]:
+def _train_until_one_is_done(attempts: Sequence[Attempt], context: WorkerContext) -> Iterator[Event]:
     """Train and score until a member has diverged or all have come to where they end or pause."""
     runs, states = [attempt.run for attempt in attempts], [attempt.state for attempt in attempts]
     cpu_began = time.process_time()
-    device = select_device(context.device)
-    for checkpoints in train_pack(runs, attempts[0].data, device, states, context.checkpoint_steps):
+    equipment = attempts[0].equipment
+    for checkpoints in train_pack(runs, equipment.data, equipment.device, states, context.checkpoint_steps):
         share = (time.process_time() - cpu_began) / len(attempts)
         for attempt, checkpoint in zip(attempts, checkpoints, strict=True):
             yield from attempt.take(checkpoint, share)

@@ -11,8 +11,8 @@ from optuna.trial import Trial
 
 from search_spaces import SearchSpace
 from search_spaces.distributions import Choice, Distribution, Fixed, LogUniform, Uniform
-from search_spaces.domains import Value
 from search_spaces.hyperparameters import Hyperparameter
+from wae_core.domains import Value
 
 Law = Choice | Uniform | LogUniform
 BISECTIONS = 60

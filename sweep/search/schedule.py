@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from sweep.events import Ended, Event, Paused, Task
 from sweep.results.folder import StudyFolder
 from sweep.results.run_folder import RunFolder
 from sweep.results.schema import COMPLETED, DIVERGED, FAILED, RunRow
-from sweep.running.attempt import Progress
 from sweep.search.asha import goes_on, rungs
+from sweep.search.interface import Pack, Proposer
 from sweep.settings.settings import Study
 from wae_core.run import Run
-
-Propose = Callable[[str, int], list[Run]]  # of an algorithm and an index, the runs of a new configuration
 
 
 @dataclass(frozen=True)
@@ -31,31 +30,48 @@ class Standing:
     fids: dict[int, float] = field(default_factory=dict)
     status: str | None = None
 
-    def has_score(self, rung: int) -> bool:
+    def has_come(self, rung: int) -> bool:
         """Whether it has come to the rung, or ended before."""
         return self.step >= rung or self.status in (DIVERGED, FAILED)
 
-    def score(self, rung: int) -> float | None:
-        """The best FID up to the rung: infinite of a run that had diverged by then, None of one that had failed."""
-        if self.step < rung or (self.step == rung and self.status in (DIVERGED, FAILED)):
-            return None if self.status == FAILED else math.inf
+    def has_failed(self, rung: int) -> bool:
+        """Whether it failed before the rung or at it, so that it says nothing of its configuration there."""
+        return self.status == FAILED and self.step <= rung
+
+    def score(self, rung: int) -> float:
+        """Return the best FID up to the rung: infinite of a run that had diverged by then."""
+        if self.status == DIVERGED and self.step <= rung:
+            return math.inf
         return min((fid for step, fid in self.fids.items() if step <= rung and math.isfinite(fid)), default=math.inf)
 
 
-@dataclass(frozen=True)
-class Task:
-    """Runs of one configuration, and how far they are to be trained.
+@dataclass
+class _AtRung:
+    """Which seeds of a configuration have come to its rung: with which score, or failed."""
 
-    Attributes:
-        until: the step at which they pause for a decision, or end.
-        stopped_because: the reason for which they end there, short of their last step.
-        is_new: whether the configuration is to be planned first.
-    """
+    scores: dict[int, float] = field(default_factory=dict)
+    failed: set[int] = field(default_factory=set)
 
-    runs: list[Run]
-    until: int
-    stopped_because: str | None = None
-    is_new: bool = False
+    @classmethod
+    def of(cls, standings: Mapping[Run, Standing], rung: int) -> _AtRung:
+        there = cls()
+        for run, standing in standings.items():
+            if standing.has_failed(rung):
+                there.failed.add(run.seed)
+            elif standing.has_come(rung):
+                there.scores[run.seed] = standing.score(rung)
+        return there
+
+    def has(self, seed: int) -> bool:
+        return seed in self.scores or seed in self.failed
+
+    def has_all(self, runs: Sequence[Run]) -> bool:
+        return all(self.has(run.seed) for run in runs)
+
+    @property
+    def mean(self) -> float:
+        """Over the seeds that have not failed; infinite where all have."""
+        return math.fsum(self.scores.values()) / len(self.scores) if self.scores else math.inf
 
 
 @dataclass
@@ -63,13 +79,12 @@ class _Configuration:
     """One that has begun.
 
     until: the rung to which its runs are on their way, or their last step.
-    scores: of the seeds that have come so far, by seed; None of one that failed.
     left: run_ids without a row.
     """
 
     runs: list[Run]
     until: int
-    scores: dict[int, float | None]
+    at_rung: _AtRung
     left: set[str]
     is_stopped: bool = False
 
@@ -84,8 +99,7 @@ class Schedule:
     It is decided, per configuration, when the last of its seeds has reached the rung, on the mean over the seeds of
     the best FID so far. Nothing of it is stored: rows and checkpoints say what has been decided.
 
-    Attributes:
-        runs: those of the budget that are planned.
+    It implements `Search`.
     """
 
     def __init__(
@@ -93,27 +107,32 @@ class Schedule:
         study: Study,
         algorithms: Sequence[str],
         budget: int,
-        propose: Propose,
+        proposer: Proposer,
         planned: Iterable[Run],
         standing: Callable[[Run], Standing],
+        pack: Pack,
+        plan: Callable[[list[Run]], None],
     ) -> None:
         """Find out how far everything planned has come.
 
         Args:
-            propose: what makes a new configuration; it is called when a worker is free.
+            proposer: asked for a new configuration when a worker is free.
             planned: the runs of plan.parquet, in its order.
+            plan: makes a new configuration durable, before the first of its runs is handed out.
         """
-        self._study, self._propose = study, propose
+        self._study, self._proposer, self._pack, self._plan = study, proposer, pack, plan
         self._rungs = [] if study.asha is None else rungs(study.protocol.evaluation_steps, study.asha)
         self._share = study.seeds * study.protocol.steps
         self._budget = budget // study.seeds * self._share  # of each algorithm, in steps
         self._spent = dict.fromkeys(algorithms, 0)
         self._count = dict.fromkeys(algorithms, 0)  # of planned configurations
         self._means: defaultdict[tuple[str, int], list[float]] = defaultdict(list)  # of all at a rung, by algorithm
-        self._tasks: deque[Task] = deque()
+        self._tasks: deque[Task] = deque()  # the runs of a configuration each
+        self._packs: deque[Task] = deque()  # what the first of them was split into
         self._configurations: dict[str, _Configuration] = {}
         self._beyond: dict[str, deque[list[Run]]] = {name: deque() for name in algorithms}  # a smaller budget
         self.runs: list[Run] = []
+        self.depends_on_order: str | None = "what asha stops" if study.optuna is None else "what Optuna proposes"
         self._standing = standing
         grouped: defaultdict[str, list[Run]] = defaultdict(list)
         for run in planned:
@@ -132,44 +151,52 @@ class Schedule:
 
     @property
     def has_more(self) -> bool:
-        """Whether there is something to train beside what is being trained."""
-        return bool(self._tasks) or any(map(self._can_begin, self._spent))
+        return bool(self._packs or self._tasks) or any(map(self._can_begin, self._spent))
 
     def next(self) -> Task | None:
-        """What is to be trained next; None where nothing is, at least until something has ended.
+        if not self._packs:
+            task = self._next_task()
+            if task is None:
+                return None
+            for pack in self._pack(task.runs):
+                self._packs.append(replace(pack, until=task.until, stopped_because=task.stopped_because))
+        return self._packs.popleft()
 
-        A new configuration is to be planned durably before the first of its runs starts.
-        """
-        is_new = False
+    def note(self, event: Event) -> None:
+        """Take in a run that pauses at its rung, or has ended; the last seed of a configuration decides it."""
+        if isinstance(event, Ended):
+            self._proposer.note(event.row)
+        if not event.is_last:
+            return
+        run, configuration = event.run, self._configurations[event.run.config_id]
+        there = configuration.at_rung
+        if isinstance(event, Paused):
+            there.scores[run.seed] = event.best_fid
+        elif isinstance(event, Ended):
+            configuration.left.discard(run.run_id)
+            there.scores.pop(run.seed, None)
+            if event.row.status == FAILED:
+                there.failed.add(run.seed)
+            else:
+                there.scores[run.seed] = math.inf
+        if configuration.until in self._rungs and not configuration.is_stopped and there.has_all(configuration.runs):
+            self._means[run.algorithm, configuration.until].append(there.mean)
+            self._decide(configuration)
+
+    def _next_task(self) -> Task | None:
         while not self._tasks:
             open_to = [algorithm for algorithm in self._spent if self._can_begin(algorithm)]
             if not open_to:
                 return None
             algorithm = min(open_to, key=self._spent.__getitem__)
-            is_new = not self._beyond[algorithm]
-            if is_new:
-                runs = self._propose(algorithm, self._count[algorithm])
-                self._count[algorithm] += 1
-            else:
+            if self._beyond[algorithm]:
                 runs = self._beyond[algorithm].popleft()
+            else:
+                runs = self._proposer.propose(algorithm, self._count[algorithm])
+                self._count[algorithm] += 1
+                self._plan(runs)
             self._go_on(self._begin(runs))
-        return replace(self._tasks.popleft(), is_new=is_new)
-
-    def note(self, progress: Progress) -> None:
-        """Take in a run that pauses at its rung, or has ended; the last seed of a configuration decides it."""
-        run, row = progress.run, progress.row
-        if row is None and progress.rung_fid is None:
-            return
-        configuration = self._configurations[run.config_id]
-        configuration.scores[run.seed] = progress.rung_fid
-        if row is not None:
-            configuration.left.discard(run.run_id)
-            configuration.scores[run.seed] = None if row.status == FAILED else math.inf
-        if configuration.until in self._rungs and not configuration.is_stopped:
-            mean = _mean(configuration.scores, configuration.runs)
-            if mean is not None:
-                self._means[run.algorithm, configuration.until].append(mean)
-                self._decide(configuration, mean)
+        return self._tasks.popleft()
 
     def _can_begin(self, algorithm: str) -> bool:
         return self._spent[algorithm] + self._share <= self._budget
@@ -182,11 +209,11 @@ class Schedule:
         stops = [s.step for s in standings.values() if s.status == COMPLETED and s.step < steps]
         until = stops[0] if stops else next((rung for rung in self._rungs if rung >= farthest), steps)
         for rung in self._rungs:
-            mean = _mean(_scores(standings, rung), runs)
-            if rung <= until and mean is not None:
-                self._means[runs[0].algorithm, rung].append(mean)
+            there = _AtRung.of(standings, rung)
+            if rung <= until and there.has_all(runs):
+                self._means[runs[0].algorithm, rung].append(there.mean)
         left = {run.run_id for run, standing in standings.items() if standing.status is None}
-        there = _scores(standings, until) if until in self._rungs else {}
+        there = _AtRung.of(standings, until) if until in self._rungs else _AtRung()
         configuration = _Configuration(runs, until, there, left)
         self._configurations[runs[0].config_id] = configuration
         self.runs += runs
@@ -199,23 +226,24 @@ class Schedule:
         """Have what has begun trained further, as far as it is decided or can be."""
         if configuration.is_stopped:
             return
-        mean = _mean(configuration.scores, configuration.runs)
-        if mean is not None:
-            self._decide(configuration, mean)
+        there = configuration.at_rung
+        if there.has_all(configuration.runs):
+            self._decide(configuration)
         else:
-            runs = [run for run in _left(configuration) if run.seed not in configuration.scores]
+            runs = tuple(run for run in _left(configuration) if not there.has(run.seed))
             self._tasks.append(Task(runs, configuration.until))
 
-    def _decide(self, configuration: _Configuration, mean: float) -> None:
+    def _decide(self, configuration: _Configuration) -> None:
         """Let a configuration go on whose seeds have all come to its rung, or stop it there."""
         assert self._study.asha is not None
-        if not goes_on(mean, self._means[configuration.runs[0].algorithm, configuration.until], self._study.asha):
+        mean, means = configuration.at_rung.mean, self._means[configuration.runs[0].algorithm, configuration.until]
+        if not goes_on(mean, means, self._study.asha):
             self._stop(configuration)
             return
         configuration.until = next(
             (rung for rung in self._rungs if rung > configuration.until), self._study.protocol.steps
         )
-        configuration.scores = {seed: None for seed, score in configuration.scores.items() if score is None}
+        configuration.at_rung.scores.clear()  # who has failed has failed there as well
         self._tasks.append(Task(_left(configuration), configuration.until))
 
     def _stop(self, configuration: _Configuration) -> None:
@@ -245,18 +273,5 @@ def standings(folder: StudyFolder, rows: Iterable[RunRow]) -> Callable[[Run], St
     return standing
 
 
-def _left(configuration: _Configuration) -> list[Run]:
-    return [run for run in configuration.runs if run.run_id in configuration.left]
-
-
-def _scores(standings: dict[Run, Standing], rung: int) -> dict[int, float | None]:
-    """Of the seeds that have come to the rung, or never will."""
-    return {run.seed: standing.score(rung) for run, standing in standings.items() if standing.has_score(rung)}
-
-
-def _mean(scores: dict[int, float | None], runs: Sequence[Run]) -> float | None:
-    """Over the seeds that have not failed, infinite where all have; None before all seeds have come."""
-    if len(scores) < len(runs):
-        return None
-    values = [score for score in scores.values() if score is not None]
-    return math.fsum(values) / len(values) if values else math.inf
+def _left(configuration: _Configuration) -> tuple[Run, ...]:
+    return tuple(run for run in configuration.runs if run.run_id in configuration.left)

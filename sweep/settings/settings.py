@@ -17,7 +17,7 @@ from search_spaces import SearchSpace
 from sweep.errors import SettingsError
 from sweep.settings import checks
 from sweep.settings.words import CONF, check_keys, split_paths
-from wae_core.device import PRECISIONS
+from wae_core.names import DEVICES, PRECISIONS
 from wae_core.run import ALGORITHMS, Protocol
 from wae_core.storage.files import Location, ObjectPath, location
 
@@ -25,7 +25,7 @@ LARGEST_BUDGET = 1_000_000
 RETRIES = ("none", "failed")
 SEARCHES = ("random", "optuna")
 SCHEDULERS = ("none", "asha")
-DEVICES = ("cpu", "cuda", "xla")
+EXECUTORS = ("ray", "inprocess")
 FAILURES = ("tries", "worker_deaths")
 RESOURCES = ("cpus_per_worker", "gpus_per_worker", "tpus_per_worker")
 
@@ -50,11 +50,17 @@ class Study:
     optuna: Optuna | None = None  # None: configurations are drawn at random
     asha: float | None = None  # its reduction factor η; None: every run gets all its steps
 
+    @property
+    def is_planned_ahead(self) -> bool:
+        """Whether the budget alone says which runs are trained, whatever comes out."""
+        return self.optuna is None and self.asha is None
+
 
 @dataclass(frozen=True)
 class Cluster:
     """Where it runs; may change from launch to launch."""
 
+    executor: str  # ray, or inprocess: this very process
     device: str
     workers: int | None
     cpus_per_worker: int
@@ -127,11 +133,13 @@ def load_settings(words: Sequence[str]) -> Settings:
         raise SettingsError(
             f"results is {str(results)!r}, where Optuna's journal cannot be: give optuna.storage=a local path"
         )
+    study = _study(
+        config["study"], config["space"], seeds, optuna, _asha(config["asha"]) if scheduler == "asha" else None
+    )
+    checks.one_of("alg", algorithm, (*study.space.algorithms, "all"))  # of which the space may offer fewer
     return Settings(
-        study=_study(
-            config["study"], config["space"], seeds, optuna, _asha(config["asha"]) if scheduler == "asha" else None
-        ),
-        algorithms=ALGORITHMS if algorithm == "all" else (algorithm,),
+        study=study,
+        algorithms=study.space.algorithms if algorithm == "all" else (algorithm,),
         budget=budget,
         results=results,
         tracking=_tracking(config["tracking"], results),
@@ -262,6 +270,7 @@ def _cluster(values: Mapping[str, Any]) -> Cluster:
             f"{', '.join(f'cluster.{key}' for key in RESOURCES)} are all 0, but a worker needs something"
         )
     return Cluster(
+        executor=checks.one_of("cluster.executor", values["executor"], EXECUTORS),
         device=checks.one_of("cluster.device", values["device"], DEVICES),
         workers=None if workers is None else checks.integer("cluster.workers", workers, minimum=1),
         **resources,

@@ -7,12 +7,15 @@ import textwrap
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
-from contextlib import closing
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from rich.console import Console
+
 from sweep.errors import without_credentials
+from sweep.events import Ended, Evaluated, Event
 from sweep.results.folder import StudyFolder
 from sweep.results.schema import RunRow
 from wae_core.evaluation.selection import Evaluation
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from sweep.tracking.mlflow_study import MlflowStudy
 
 FLUSH_SECONDS = 5.0
+SECONDS_TO_WAIT = 60.0  # until MLflow is open, and at the end until it has caught up
 LONGEST_PAUSE_SECONDS = 40.0  # between two attempts, as long as MLflow fails
 
 
@@ -61,19 +65,22 @@ class Mirror:
         """Start the thread; it imports MLflow and creates the database, which takes seconds."""
         self._thread.start()
 
-    def wait_ready(self, timeout: float) -> bool:
+    def wait_ready(self, timeout: float = SECONDS_TO_WAIT) -> bool:
         """Wait, at most `timeout` seconds, for the first attempt to open MLflow; returns whether it is open."""
         return self._tried.wait(timeout) and self._mlflow is not None
 
-    def evaluation(self, run: Run, evaluation: Evaluation) -> None:
-        """Have an evaluation of a running run written."""
-        with self._lock:
-            if run.run_id not in self._ended:  # the orphan of a worker that was thought dead may go on
-                self._live.setdefault(run.run_id, (run, []))[1].append(evaluation)
+    def note(self, event: Event) -> None:
+        """Have an evaluation of a running run written, or an ended run as its published record says.
 
-    def ended(self, run: Run | None, row: RunRow) -> None:
-        """Have a run ended as its published record says, which may be the record of another attempt than `row`."""
-        self._mark_ended([row.run_id])
+        That may be the record of another attempt than the event's.
+        """
+        if isinstance(event, Evaluated):
+            run = event.run
+            with self._lock:
+                if run.run_id not in self._ended:  # the orphan of a worker that was thought dead may go on
+                    self._live.setdefault(run.run_id, (run, []))[1].append(event.evaluation)
+        elif isinstance(event, Ended):
+            self._mark_ended([event.run.run_id])
 
     def catch_up(self) -> None:
         """Have the study's tables compared with MLflow, and what is missing there written."""
@@ -165,6 +172,25 @@ class Mirror:
                 del evaluations[:count]
                 if not evaluations:
                     del self._live[run.run_id]
+
+
+@contextmanager
+def mirroring(tracking_uri: str | None, folder: StudyFolder, console: Console) -> Iterator[Mirror]:
+    """Mirror the study to MLflow meanwhile; at the end, say what could not be written.
+
+    Args:
+        tracking_uri: None for the database of the results folder.
+    """
+    problems: list[str] = []
+    mirror = Mirror(tracking_uri or default_uri(folder.root.parent), folder, folder.root.name, problems.append)
+    mirror.start()
+    mirror.catch_up()
+    try:
+        yield mirror
+    finally:
+        behind = mirror.close(SECONDS_TO_WAIT)
+    for problem in [*problems, *([behind] if behind else [])]:
+        console.print(problem, style="yellow")
 
 
 def default_uri(results: Location) -> str:

@@ -33,10 +33,11 @@ from sweep.results.folder import StudyFolder
 from sweep.results.schema import FAILED, RunRow
 from sweep.tracking.mlflow_sqlite import Database
 from wae_core.evaluation.selection import Evaluation
-from wae_core.run import Hyperparameters, Run
+from wae_core.hyperparameters import DECLARED
+from wae_core.run import Run
 from wae_core.storage.files import local_copy
 
-HYPERPARAMETERS = [column.name for column in fields(Hyperparameters)]
+HYPERPARAMETERS = list(DECLARED)
 FIGURES = [column.name for column in fields(Evaluation) if column.name != "step"]
 BEST_FIGURES = ["best_fid", "confirmed_fid", "fid_infinity", "best_sharpness", "best_reconstruction_error"]
 # What MLflow's pages show of an experiment's runs, best run first; by themselves they show no figure.

@@ -26,14 +26,16 @@ import psutil
 from rich.console import Console
 
 import sweep.running.tune
+from sweep.events import Ended, Event, Lost, Task, WorkerContext
 from sweep.reports.cost import CostModel
 from sweep.reports.progress_display import ProgressDisplay
 from sweep.results.compaction import TableKeeper
 from sweep.results.folder import StudyFolder, Tables
 from sweep.results.schema import COMPLETED, SCHEMA_VERSION, EvaluationRow, RunRow
-from sweep.running.attempt import Progress, WorkerContext
+from sweep.running.executor import Executor
 from sweep.running.tune import tune  # which is imported after Ray's settings are made
-from sweep.search.plan import Pack, pack_runs, plan_runs
+from sweep.search.fixed_plan import FixedPlan
+from sweep.search.plan import plan_runs
 from sweep.settings.settings import load_settings
 from sweep.tracking.mirror import Mirror, default_uri
 from tests.benchmarks.measuring import Options, Row, ratios
@@ -45,12 +47,12 @@ SHORT_BLOCK = 500
 LONGEST_WAIT = 3600.0  # for the mirror, seconds
 
 
-class NoOp(sweep.running.tune.PackTrainable):
-    """The worker without training: each run's only report is its end."""
+class NoOp(sweep.running.tune.TaskTrainable):
+    """The worker without training: each run's only event is its end."""
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         super().reset_config(new_config)
-        self._progress = _publish(new_config["pack"].value, new_config["context"].value)
+        self._events = _publish(new_config["task"].value, new_config["context"].value)
         return True
 
 
@@ -75,7 +77,7 @@ class Block:
 
 
 def measure(options: Options, say: Callable[[str], None]) -> list[Row]:
-    sweep.running.tune.PackTrainable = NoOp  # type: ignore[misc]
+    sweep.running.tune.TaskTrainable = NoOp  # type: ignore[misc]
     short = min(SHORT_BLOCK, options.runs)
     with tempfile.TemporaryDirectory() as scratch:
         counter = iter(range(10**6))
@@ -89,10 +91,10 @@ def measure(options: Options, say: Callable[[str], None]) -> list[Row]:
             return found
 
         settings = load_settings([])
-        with sweep.running.tune.ray_session(settings.cluster) as workers:
+        with sweep.running.tune.session(settings.cluster) as executor:
 
             def ours(folder: Path, runs: int) -> Block:
-                return _ours(folder, runs, workers)
+                return _ours(folder, runs, executor)
 
             for kind in (ours, _plain):  # starts the workers, imports MLflow
                 block(kind, min(50, short))
@@ -135,7 +137,7 @@ def measure(options: Options, say: Callable[[str], None]) -> list[Row]:
     return rows
 
 
-def _ours(results: Path, count: int, workers: int) -> Block:
+def _ours(results: Path, count: int, executor: Executor) -> Block:
     """The sweep's path from packs to tables and mirror, with what `sweep.launch` puts around it."""
     settings = load_settings(["alg=wae-mmd", f"budget={count}", "study.seeds=1", f"results={results}"])
     runs = plan_runs(settings.study, "wae-mmd", count)
@@ -156,23 +158,20 @@ def _ours(results: Path, count: int, workers: int) -> Block:
     mirror.start()
     assert mirror.wait_ready(LONGEST_WAIT), problems
     cost = CostModel(settings.study, image_shape(settings.study.protocol.dataset), settings.cluster)
-    packs = pack_runs(runs, cost.seconds, {run.hyperparameters.architecture: 1 for run in runs})
+    search = FixedPlan(runs, set(), lambda runs: [Task((run,)) for run in runs])
     display = ProgressDisplay(Console(file=io.StringIO()), runs, [], cost)
     memory: list[int] = []
 
-    def on_progress(progress: Progress) -> None:
-        assert progress.row is not None
-        cost.learn(progress.row)
-        display.update(progress)
-        mirror.ended(progress.run, progress.row)
-        memory.append(psutil.Process().memory_info().rss)
-
-    def on_lost(run: Run) -> None:
-        raise AssertionError(f"the worker of {run.run_id} died")
+    def on_event(event: Event) -> None:
+        for observer in (search, cost, display, mirror):
+            observer.note(event)
+        if isinstance(event, Ended):
+            memory.append(psutil.Process().memory_info().rss)
+        assert not isinstance(event, Lost), f"the worker of {event.run.run_id} died"
 
     meter = _Meter()
-    with TableKeeper(folder, tables, None, lambda: None), display:
-        sweep.running.tune.train_packs(packs, context, settings.cluster, workers, 5, on_progress, on_lost)
+    with TableKeeper(folder, tables, None, lambda: None, problems.append), display:
+        executor.train(search, context, 5, on_event)
     swept = meter.wall()
     behind = mirror.close(LONGEST_WAIT)
     mirrored = meter.wall()
@@ -183,15 +182,15 @@ def _ours(results: Path, count: int, workers: int) -> Block:
     return Block(swept / count, mirrored / count, meter.cpu() / count, growth)
 
 
-def _publish(pack: Pack, context: WorkerContext) -> Iterator[Progress]:
-    """A real record for each run of the pack, of one evaluation, and its row as the report."""
-    for run in pack.runs:
+def _publish(task: Task, context: WorkerContext) -> Iterator[Event]:
+    """A real record for each run of the task, of one evaluation, and its row as the event."""
+    for run in task.runs:
         evaluation = EvaluationRow(**_filled(EvaluationRow) | _coordinates(run, EvaluationRow))
         own = {"study": run.study, "run_id": run.run_id, "config_id": run.config_id, "status": COMPLETED}
         own |= {"schema_version": SCHEMA_VERSION}
         row = RunRow(**_filled(RunRow) | _coordinates(run, RunRow) | asdict(run.hyperparameters) | own)
         assert StudyFolder(context.results, run.study).publish(row, [evaluation])
-        yield Progress(run, row=row)
+        yield Ended(run, row)
 
 
 def _coordinates(run: Run, row: type) -> dict[str, Any]:

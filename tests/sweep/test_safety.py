@@ -16,6 +16,7 @@ import pytest
 
 from sweep import __main__ as command
 from sweep.errors import ResultsError, without_credentials
+from sweep.events import Ended, Task, WorkerContext
 from sweep.reports import status
 from sweep.results import study_file
 from sweep.results.compaction import delete_served
@@ -23,8 +24,6 @@ from sweep.results.folder import StudyFolder, Tables, read_runs
 from sweep.results.parquet import parse, write_table
 from sweep.results.schema import EVALUATIONS, RECORD, RUNS
 from sweep.running import worker
-from sweep.running.attempt import WorkerContext
-from sweep.search.plan import Pack
 from sweep.settings.settings import FailurePolicy
 from sweep.tracking import __main__ as tracking_command
 from sweep.tracking.mirror import Mirror
@@ -239,12 +238,12 @@ def test_a_failed_run_s_row_and_files_hold_no_secret(
     def refused(*_: object) -> Iterator[None]:
         raise OSError(f"PUT http://user:secret@host/bucket: denied for {PASSWORD}")
 
-    monkeypatch.setattr(worker, "_attempt", refused)
+    monkeypatch.setattr(worker, "_train", refused)
     folder.work("vae-00000-s0").mkdir(parents=True)
     context = WorkerContext(folder.root.parent, folder.root, None, "cpu", "unknown", checkpoint_steps=1000, tries=3)
-    (progress,) = worker.run_pack(Pack((make_run("vae"),)), context)
-    assert progress.row is not None
-    assert progress.row.status_reason == "OSError: PUT http://***@host/bucket: denied for ***"
+    (event,) = worker.run_task(Task((make_run("vae"),)), context)
+    assert isinstance(event, Ended)
+    assert event.row.status_reason == "OSError: PUT http://***@host/bucket: denied for ***"
     tell_tale = [path for path in folder.root.rglob("*") if path.is_file() and has_secret(path)]
     assert tell_tale == []
     assert "***@host" in (folder.work("vae-00000-s0") / "traceback.txt").read_text()

@@ -13,10 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from wae_core.data.images import ImageData
 from wae_core.evaluation.digit_classifier import DigitFeatures
 from wae_core.evaluation.evaluator import Evaluator
-from wae_core.evaluation.features import FEATURES, FeatureNetwork
+from wae_core.evaluation.features import FeatureNetwork
 from wae_core.evaluation.inception import InceptionV3
 from wae_core.flops import (
-    FEATURE_NETWORKS,
     confirmation_flops,
     evaluation_flops,
     pretraining_flops,
@@ -151,10 +150,6 @@ def test_counting_leaves_the_global_generator_alone(make_run: MakeRun) -> None:
     torch.manual_seed(3)
     run_flops(make_run("wae-gan", width=3), GREY)  # a width of no other test: nothing is remembered
     assert torch.rand(1) == expected
-
-
-def test_every_feature_network_has_its_count() -> None:
-    assert FEATURE_NETWORKS.keys() == FEATURES.keys()
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""What each algorithm minimises, and the MMD. It imports the interface of networks, and run."""
+"""The algorithms, a file each, their losses, and the MMD. They import hyperparameters and protocol."""

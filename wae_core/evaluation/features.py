@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def load_features(name: str, device: torch.device, weights: Path | None = None) 
     else:
         module = digit_classifier.load_digit_classifier().features
     nn.utils.convert_conv2d_weight_memory_format(module, memory_format(device))
-    return FeatureNetwork(full_name, FEATURES[name][1], module.to(device))
+    return FeatureNetwork(full_name, FEATURES[name].dim, module.to(device))
 
 
 def features_name(name: str) -> str:
@@ -65,15 +66,45 @@ def features_name(name: str) -> str:
     Raises:
         ValueError: the name is unknown.
     """
+    known = feature_network(name)
+    return f"{known.network}-{known.dim}@{known.weights_sha256[:12]}"
+
+
+def feature_network(name: str) -> KnownNetwork:
+    """Return what is known of the feature network called `name`, without its weights.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
     if name not in FEATURES:
         raise ValueError(f"unknown feature network {name!r}: it is one of {', '.join(FEATURES)}")
-    network, dim, sha256 = FEATURES[name]
-    return f"{network}-{dim}@{sha256[:12]}"
+    return FEATURES[name]
 
 
-# What a study may ask for: the network, d, and the sha256 of its weights.
+@dataclass(frozen=True)
+class KnownNetwork:
+    """A network that a study may ask for; `build` makes one whose weights do not matter, to count its work."""
+
+    network: str
+    dim: int
+    weights_sha256: str
+    build: Callable[[], nn.Module]
+
+
 FEATURES = {
-    "digits": ("digit_classifier", digit_classifier.FEATURE_DIM, digit_classifier.WEIGHTS_SHA256),
-    "inception": ("inception-2015-12-05", inception.FEATURE_DIM, inception.WEIGHTS_SHA256),
-    "efficientnet": ("efficientnet-lite0", efficientnet.FEATURE_DIM, efficientnet.WEIGHTS_SHA256),
+    "digits": KnownNetwork(
+        "digit_classifier",
+        digit_classifier.FEATURE_DIM,
+        digit_classifier.WEIGHTS_SHA256,
+        digit_classifier.DigitFeatures,
+    ),
+    "inception": KnownNetwork(
+        "inception-2015-12-05", inception.FEATURE_DIM, inception.WEIGHTS_SHA256, inception.InceptionV3
+    ),
+    "efficientnet": KnownNetwork(
+        "efficientnet-lite0",
+        efficientnet.FEATURE_DIM,
+        efficientnet.WEIGHTS_SHA256,
+        efficientnet.load_efficientnet,
+    ),
 }

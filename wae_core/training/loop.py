@@ -6,19 +6,21 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from wae_core.algorithms import objectives
-from wae_core.algorithms.mmd import mmd_squared
+from wae_core.algorithms.algorithm import Batch, Networks
+from wae_core.algorithms.registry import ALGORITHMS
 from wae_core.data.images import ImageData, to_float
-from wae_core.device import autocast, dtype, end_step, memory_format, synchronize, tensor_cores
+from wae_core.device import dtype, end_step, memory_format, synchronize, tensor_cores
 from wae_core.networks import AutoEncoder
 from wae_core.randomness import StepDraws, Streams
 from wae_core.run import Run
 from wae_core.training.adam import Adam
-from wae_core.training.members import Batch, Fused, Networks, Solo
+from wae_core.training.members import Fused, Solo
 from wae_core.training.state import TrainingState
 
 PRETRAINING_ENOUGH = 0.1  # the mismatch at which the authors' pre-training stops
@@ -124,73 +126,41 @@ def _step(run: Run, members: Solo | Fused, batch: Batch) -> Tensor:
     """One update of every member on its batch; returns loss and penalty, [K, 2], detached and on the device.
 
     `run` is any of the members: what is read of it, they share. batch: x [K, n, C, H, W] and, where they are
-    needed, the input noise of x's shape, z_prior and the encoder's noise [K, n, d].
+    needed, the input noise of x's shape, the encoder's noise [K, n, d] and the algorithm's own draws.
     """
-    device, protocol = batch["x"].device, run.protocol
+    algorithm, protocol = ALGORITHMS[run.algorithm], run.protocol
 
     def encode(networks: Networks, batch: Batch) -> Batch:
         noisy = batch["x"] + protocol.input_noise * batch["input"] if "input" in batch else batch["x"]
-        with autocast(device, protocol.precision):
-            mean, log_variance = networks.encoder(noisy)
-        mean = mean.to(noisy.dtype)
+        mean, log_variance = networks.encoder(noisy)
         if log_variance is None:
             return {"z_encoded": mean}
-        log_variance = log_variance.to(noisy.dtype)
         z_encoded = objectives.reparameterise(mean, log_variance, batch["encoder"])
         return {"z_encoded": z_encoded, "mean": mean, "log_variance": log_variance}
 
-    def discriminate(networks: Networks, z: Tensor) -> Tensor:
-        with autocast(device, protocol.precision):
-            logits = networks.discriminator(z)
-        logits = logits.to(z.dtype)
-        return logits + objectives.log_prior(z, run.prior_variance) if protocol.log_prior else logits
-
-    def discriminator_loss(networks: Networks, batch: Batch) -> Tensor:
-        logits_prior, logits_encoded = (discriminate(networks, batch[name]) for name in ("z_prior", "z_encoded"))
-        return objectives.discriminator_loss(logits_prior, logits_encoded, networks.scalars["wae_lambda"])
-
-    def autoencoder_losses(networks: Networks, batch: Batch) -> Tensor:
-        x, z, scalars = batch["x"], batch["z_encoded"], networks.scalars
-        with autocast(device, protocol.precision):
-            logits = networks.decoder(z)
-        logits = logits.to(x.dtype)
-        if run.algorithm == "vae":
-            penalty = objectives.gaussian_kl(batch["mean"], batch["log_variance"], run.prior_variance)
-            if protocol.vae_likelihood == "bernoulli":
-                loss = penalty + objectives.bernoulli_negative_log_likelihood(x, logits)
-            else:
-                y, variance = networks.output(logits), scalars["decoder_variance"]
-                loss = penalty + objectives.gaussian_negative_log_likelihood(x, y, variance)
-        else:
-            if run.algorithm == "wae-mmd":
-                penalty = mmd_squared(batch["z_prior"], z, kernel="imq_sum", scale=scalars["kernel_scale"])
-            else:
-                penalty = objectives.adversarial_penalty(discriminate(networks, z))
-            loss = objectives.reconstruction_cost(x, networks.output(logits), protocol.cost_scale)
-            loss = loss + scalars["wae_lambda"] * penalty
-        return torch.stack([loss, penalty])
+    def losses(networks: Networks, batch: Batch) -> Tensor:
+        logits = networks.decoder(batch["z_encoded"])
+        return torch.stack(algorithm.losses(protocol, networks, batch | {"logits": logits}))
 
     if "z_prior" in batch:
         batch = batch | {"z_prior": batch["z_prior"] * run.prior_variance**0.5}
     encoded = members.each(encode, batch)
-    if run.algorithm == "wae-gan":
-        detached = {"z_prior": batch["z_prior"], "z_encoded": encoded["z_encoded"].detach()}
-        members.optimisers[1].descend(members.each(discriminator_loss, detached).sum())
-    losses: Tensor = members.each(autoencoder_losses, batch | encoded)
-    members.optimisers[0].descend(losses[:, 0].sum())
-    return losses.detach()
+    if algorithm.adversary_loss is not None:
+        codes = {"z_prior": batch["z_prior"], "z_encoded": encoded["z_encoded"].detach()}
+        adversary_losses = members.each(partial(algorithm.adversary_loss, protocol), codes)
+        members.optimisers[1].descend(adversary_losses.sum())
+    both: Tensor = members.each(losses, batch | encoded)
+    members.optimisers[0].descend(both[:, 0].sum())
+    return both.detach()
 
 
 def _draw_shapes(run: Run, data: ImageData) -> dict[str, tuple[int, ...]]:
     """The random numbers that one step of `run` needs, by purpose."""
-    n, d = run.hyperparameters.batch_size, run.hyperparameters.latent_dim
-    shapes: dict[str, tuple[int, ...]] = {}
-    if run.algorithm != "vae":
-        shapes["z_prior"] = (n, d)
+    shapes = ALGORITHMS[run.algorithm].draws(run.hyperparameters)
     if run.is_stochastic:
-        shapes["encoder"] = (n, d)
-    elif run.protocol.input_noise > 0:
-        shapes["input"] = (n, *data.image_shape)
+        return shapes | {"encoder": (run.hyperparameters.batch_size, run.hyperparameters.latent_dim)}
+    if run.protocol.input_noise > 0:
+        return shapes | {"input": (run.hyperparameters.batch_size, *data.image_shape)}
     return shapes
 
 

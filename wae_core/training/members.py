@@ -3,41 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
+from wae_core.algorithms.algorithm import Batch, Networks
+from wae_core.device import autocast
+from wae_core.hyperparameters import deciding
 from wae_core.run import Run
 from wae_core.training.adam import Adam
 from wae_core.training.state import TrainingState
 
-Batch = dict[str, Tensor]  # what a step is given, by name; each tensor [K, ...] with the members in front
-SCALARS = ("kernel_scale", "wae_lambda", "decoder_variance")  # hyperparameters in which members may differ
-
-
-@dataclass(frozen=True)
-class Networks:
-    """One member's networks as functions, and its scalar hyperparameters (0-d)."""
-
-    encoder: Callable[[Tensor], tuple[Tensor, Tensor | None]]
-    decoder: Callable[[Tensor], Tensor]
-    output: Callable[[Tensor], Tensor]  # of the decoder's logits: images
-    discriminator: Callable[[Tensor], Tensor]
-    scalars: dict[str, Tensor]
+Encoder = Callable[[Tensor], tuple[Tensor, Tensor | None]]
 
 
 class Solo:
-    """A pack of one: the state's own networks and optimisers."""
+    """A pack of one: the state's own networks and optimisers. Its batches have the members, that is one, in front."""
 
     def __init__(self, run: Run, state: TrainingState) -> None:
         self.optimisers = state.optimisers
         model = state.autoencoder
         scalars = {name: value[0] for name, value in _scalars([run], state.first_bad_step.device).items()}
         self._networks = Networks(
-            model.encoder, model.decoder, model.output, state.discriminator or _no_discriminator, scalars
+            encoder=_codes_in(run, model.encoder),
+            decoder=_in(run, model.decoder),
+            output=model.output,
+            discriminator=_in(run, state.discriminator or _no_discriminator),
+            scalars=scalars,
         )
 
     def each(self, function: Callable[[Networks, Batch], Any], batch: Batch) -> Any:
@@ -57,7 +51,7 @@ class Fused:
     """
 
     def __init__(self, runs: Sequence[Run], states: Sequence[TrainingState]) -> None:
-        self._states, self._template = states, states[0]
+        self._run, self._states, self._template = runs[0], states, states[0]
         members = [state.named() for state in states]
         self._stacked = {
             name: torch.stack([member[name].detach() for member in members]).requires_grad_(tensor.requires_grad)
@@ -95,11 +89,14 @@ class Fused:
     def _bind(self, weights: dict[str, dict[str, Tensor]], scalars: dict[str, Tensor]) -> Networks:
         model, discriminator = self._template.autoencoder, self._template.discriminator
 
+        def with_weights(network: nn.Module | None, name: str) -> Callable[[Tensor], Any]:
+            return lambda x: functional_call(network, weights[name], (x,))  # type: ignore[arg-type]
+
         return Networks(
-            encoder=lambda x: functional_call(model.encoder, weights["autoencoder.encoder"], (x,)),
-            decoder=lambda z: functional_call(model.decoder, weights["autoencoder.decoder"], (z,)),
+            encoder=_codes_in(self._run, with_weights(model.encoder, "autoencoder.encoder")),
+            decoder=_in(self._run, with_weights(model.decoder, "autoencoder.decoder")),
             output=model.output,
-            discriminator=lambda z: functional_call(discriminator, weights["discriminator"], (z,)),  # type: ignore[arg-type]
+            discriminator=_in(self._run, with_weights(discriminator, "discriminator")),
             scalars=scalars,
         )
 
@@ -114,9 +111,32 @@ class Fused:
 
 
 def _scalars(runs: Sequence[Run], device: torch.device) -> dict[str, Tensor]:
-    values = {name: [getattr(run.hyperparameters, name) for run in runs] for name in SCALARS}
+    """The hyperparameters in the losses, [K] each; those that the runs do not have are left out."""
+    values = {name: [getattr(run.hyperparameters, name) for run in runs] for name in deciding("loss")}
     return {name: torch.tensor(column, device=device) for name, column in values.items() if None not in column}
 
 
+def _in(run: Run, network: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The network in the run's precision; what it gives has the type of what it is given."""
+
+    def call(x: Tensor) -> Tensor:
+        with autocast(x.device, run.protocol.precision):
+            output = network(x)
+        return output.to(x.dtype)
+
+    return call
+
+
+def _codes_in(run: Run, encoder: Encoder) -> Encoder:
+    """`_in` for an encoder, which gives a mean and, if stochastic, a log variance."""
+
+    def call(x: Tensor) -> tuple[Tensor, Tensor | None]:
+        with autocast(x.device, run.protocol.precision):
+            mean, log_variance = encoder(x)
+        return mean.to(x.dtype), None if log_variance is None else log_variance.to(x.dtype)
+
+    return call
+
+
 def _no_discriminator(_: Tensor) -> Tensor:
-    raise AssertionError("only WAE-GAN has a discriminator")
+    raise AssertionError("the algorithm has no adversary")

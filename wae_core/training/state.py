@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from wae_core.algorithms.registry import ALGORITHMS
 from wae_core.data.images import ImageData
 from wae_core.device import dtype, memory_format
 from wae_core.networks import AutoEncoder, LatentDiscriminator, build_autoencoder
@@ -21,8 +22,8 @@ class TrainingState:
     Attributes:
         step: mini-batch steps done.
         train_seconds: wall time of these steps, those of earlier attempts included.
-        autoencoder, discriminator: the networks; the discriminator is None except for WAE-GAN.
-        optimisers: Adam for the auto-encoder and, for WAE-GAN, a second one for the discriminator.
+        autoencoder, discriminator: the networks; the discriminator is None where the algorithm has no adversary.
+        optimisers: Adam for the auto-encoder and, where there is one, a second one for the discriminator.
         first_bad_step: 0-d int64 on the device, the first step whose loss was not finite, or −1. It stays on the
             device so that a step never waits for it.
         loss_sums: [2] on the device, of loss and penalty over the steps since the last evaluation.
@@ -48,7 +49,7 @@ class TrainingState:
             ).to(device, dtype(protocol.precision), memory_format=memory_format(device))  # type: ignore[call-overload]
             self.discriminator = (
                 LatentDiscriminator(hyperparameters.latent_dim, protocol.width).to(device, dtype(protocol.precision))
-                if run.algorithm == "wae-gan"
+                if ALGORITHMS[run.algorithm].has_adversary
                 else None
             )
         rates = (hyperparameters.learning_rate, hyperparameters.adversary_learning_rate)

@@ -16,7 +16,9 @@ from wae_core.flops import run_flops
 from wae_core.run import ALGORITHMS, Run
 
 GREY = (1, 28, 28)
-CORE = Cluster("cpu", None, cpus_per_worker=1, gpus_per_worker=0, tpus_per_worker=0, pack_size=1, teraflops=0.02)
+CORE = Cluster(
+    "ray", "cpu", None, cpus_per_worker=1, gpus_per_worker=0, tpus_per_worker=0, pack_size=1, teraflops=0.02
+)
 
 
 @pytest.fixture

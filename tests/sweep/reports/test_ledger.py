@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sweep.errors import ResultsError
+from sweep.events import Event, Task, WorkerContext
 from sweep.reports.ledger import ledger_frame
 from sweep.reports.status import main
 from sweep.results import study_file
@@ -19,9 +20,8 @@ from sweep.results.attempt_log import note_dropped_rows, read_attempts
 from sweep.results.compaction import delete_served
 from sweep.results.folder import StudyFolder, Tables
 from sweep.results.plan_file import plan_table
-from sweep.running.attempt import Progress, WorkerContext
-from sweep.running.worker import run_pack
-from sweep.search.plan import Pack, plan_runs
+from sweep.running.worker import run_task
+from sweep.search.plan import plan_runs
 from sweep.settings.settings import FailurePolicy, Study
 from wae_core.flops import run_flops, step_flops
 from wae_core.run import Run
@@ -32,7 +32,7 @@ TINY = {"width": 4, "steps": 6, "evaluation_steps": (2, 4, 6), "fid_samples": 10
 POLICY = FailurePolicy(tries=3, worker_deaths=5)
 
 
-def attempt(folder: StudyFolder, run: Run) -> Iterator[Progress]:
+def attempt(folder: StudyFolder, run: Run) -> Iterator[Event]:
     """A worker that begins with the run."""
     context = WorkerContext(
         folder.root.parent,
@@ -43,16 +43,16 @@ def attempt(folder: StudyFolder, run: Run) -> Iterator[Progress]:
         checkpoint_steps=1000,
         tries=3,
     )
-    return run_pack(Pack((run,)), context)
+    return run_task(Task((run,)), context)
 
 
 def train(folder: StudyFolder, run: Run, evaluations: int | None = None) -> None:
     """Train the run to its row, or until so many evaluations are reported; then the worker is gone."""
-    progress = attempt(folder, run)
-    for _ in progress if evaluations is None else range(evaluations):
+    events = attempt(folder, run)
+    for _ in events if evaluations is None else range(evaluations):
         if evaluations is not None:
-            next(progress)
-    progress.close()  # type: ignore[attr-defined]
+            next(events)
+    events.close()  # type: ignore[attr-defined]
 
 
 def entry(folder: StudyFolder, algorithm: str) -> dict[str, Any]:

@@ -11,17 +11,19 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from sweep.events import Ended, Evaluated, Paused
 from sweep.reports import progress_display
 from sweep.reports.cost import CostModel
 from sweep.reports.progress_display import ProgressDisplay
-from sweep.running.attempt import Progress
 from sweep.search.plan import plan_runs
 from sweep.settings.settings import Cluster, Study
 from wae_core.evaluation.selection import Evaluation
 from wae_core.run import Run
 
 NAN = float("nan")
-CORE = Cluster("cpu", None, cpus_per_worker=1, gpus_per_worker=0, tpus_per_worker=0, pack_size=1, teraflops=0.02)
+CORE = Cluster(
+    "ray", "cpu", None, cpus_per_worker=1, gpus_per_worker=0, tpus_per_worker=0, pack_size=1, teraflops=0.02
+)
 
 
 @pytest.fixture
@@ -70,11 +72,11 @@ def test_lines_have_counts_rate_time_left_and_the_best_fids(
     earlier, _ = make_result(runs[0], fids=(70.0,))
     with ProgressDisplay(plain(output), runs, [earlier], cost) as display:
         clock[0] += 60
-        display.update(Progress(runs[1], row=make_result(runs[1], fids=(50.0,))[0]))
+        display.note(Ended(runs[1], make_result(runs[1], fids=(50.0,))[0]))
         clock[0] += 60
-        display.update(Progress(runs[3], row=make_result(runs[3], "diverged", fids=())[0]))
+        display.note(Ended(runs[3], make_result(runs[3], "diverged", fids=())[0]))
         clock[0] += 60
-        display.update(Progress(runs[4], evaluation=make_evaluation(2, 33.333)))
+        display.note(Evaluated(runs[4], make_evaluation(2, 33.333)))
     lines = output.getvalue().splitlines()
     assert len(lines) == 3
     # 5 models were missing; 1, 2 and 2½ of them are done after 1, 2 and 3 minutes.
@@ -97,9 +99,9 @@ def test_a_run_counts_as_running_until_it_has_its_row(
     with ProgressDisplay(plain(output), runs, [], cost) as display:
         for step in (2, 4):
             clock[0] += 60
-            display.update(Progress(runs[0], evaluation=make_evaluation(step, 40.0)))
+            display.note(Evaluated(runs[0], make_evaluation(step, 40.0)))
         clock[0] += 60
-        display.update(Progress(runs[0], row=make_result(runs[0])[0]))
+        display.note(Ended(runs[0], make_result(runs[0])[0]))
     assert [line.split("; ")[1:3] for line in output.getvalue().splitlines()] == [
         ["1 running", "30 models/hour, 0:11:00 left"],
         ["1 running", "30 models/hour, 0:10:00 left"],
@@ -127,12 +129,12 @@ def test_the_time_left_weighs_runs_by_what_they_take_and_learns_what_that_is(
     cost = ByBatch(study, (1, 28, 28), CORE)
     with ProgressDisplay(plain(output), [long, short, *others], [], cost) as display:
         clock[0] += 60
-        display.update(Progress(long, row=make_result(long)[0]))  # 300 of 800
+        display.note(Ended(long, make_result(long)[0]))  # 300 of 800
         clock[0] += 60
         row, _ = make_result(short, train_seconds=300.0, eval_seconds=0.0)
         cost.learn(make_result(long, train_seconds=100.0, eval_seconds=0.0)[0])
         cost.learn(row)  # in small batches everything takes nine times as long, in those between both five times
-        display.update(Progress(short, row=row))
+        display.note(Ended(short, row))
     lines = output.getvalue().splitlines()
     assert lines[0].split("; ")[2] == "60 models/hour, 0:01:40 left"
     # 100 and 300 seconds' worth in two minutes; left are twice 300 and, by the median of both, 200 × 5/3.
@@ -151,9 +153,9 @@ def test_best_fids_are_the_lowest_of_rows_and_evaluations(
     with ProgressDisplay(plain(output), runs, earlier, cost) as display:
         for fid in (40.0, 30.0, 35.0):
             clock[0] += 60
-            display.update(Progress(runs[1], evaluation=make_evaluation(2, fid)))
+            display.note(Evaluated(runs[1], make_evaluation(2, fid)))
         clock[0] += 60
-        display.update(Progress(runs[4], row=make_result(runs[4], fids=(45.0,))[0]))
+        display.note(Ended(runs[4], make_result(runs[4], fids=(45.0,))[0]))
     assert [line.rpartition(": ")[2] for line in output.getvalue().splitlines()] == [
         "vae 50.0, wae-mmd 38.0",
         "vae 50.0, wae-mmd 30.0",
@@ -174,7 +176,7 @@ def test_a_fid_that_is_no_number_is_never_the_best(
     with ProgressDisplay(plain(output), runs, [], cost) as display:
         for fid in fids:
             clock[0] += 60
-            display.update(Progress(runs[0], evaluation=make_evaluation(2, fid)))
+            display.note(Evaluated(runs[0], make_evaluation(2, fid)))
     last = output.getvalue().splitlines()[-1]
     assert "nan" not in last
     assert last.endswith("best FID: wae-mmd 40.0" if 40.0 in fids else "best FID: –")
@@ -186,7 +188,7 @@ def test_lines_are_rare_but_the_last_model_has_one(
     with ProgressDisplay(plain(output), runs, [], cost) as display:
         for run in runs:
             clock[0] += 1
-            display.update(Progress(run, row=make_result(run)[0]))
+            display.note(Ended(run, make_result(run)[0]))
     (line,) = output.getvalue().splitlines()
     assert line.startswith("6 completed of 6; 0 running; 3,600 models/hour, 0:00:00 left; ")
 
@@ -201,7 +203,7 @@ def test_lines_are_at_least_ten_seconds_apart(
     with ProgressDisplay(plain(output), runs, [], cost) as display:
         for _ in range(10):
             clock[0] += 4
-            display.update(Progress(runs[0], evaluation=make_evaluation(2, 40.0)))
+            display.note(Evaluated(runs[0], make_evaluation(2, 40.0)))
     assert len(output.getvalue().splitlines()) == 3  # after 12, 24 and 36 seconds
 
 
@@ -226,10 +228,10 @@ def test_a_terminal_shows_a_table_with_a_row_for_each_algorithm(
     console = Console(file=output, width=160, force_terminal=True, no_color=True)
     with ProgressDisplay(console, runs, [make_result(runs[0], fids=(70.0,))[0]], cost) as display:
         clock[0] += 3600
-        display.update(Progress(runs[1], evaluation=make_evaluation(1, 60.0)))
-        display.update(Progress(runs[3], row=make_result(runs[3], "failed", ())[0]))
-        display.update(Progress(runs[4], row=make_result(runs[4], "diverged", ())[0]))
-        display.update(Progress(runs[5], row=make_result(runs[5], fids=(20.0,))[0]))
+        display.note(Evaluated(runs[1], make_evaluation(1, 60.0)))
+        display.note(Ended(runs[3], make_result(runs[3], "failed", ())[0]))
+        display.note(Ended(runs[4], make_result(runs[4], "diverged", ())[0]))
+        display.note(Ended(runs[5], make_result(runs[5], fids=(20.0,))[0]))
     shown = output.getvalue()
     cells = [
         [cell.strip() for cell in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", line).split("│")[1:-1]]
@@ -256,7 +258,7 @@ def test_what_a_search_proposes_takes_the_place_of_what_was_expected(
     with ProgressDisplay(plain(output), expected, [], cost) as display:
         display.plan([with_latent_dim(expected[2], 16)])
         clock[0] += 60
-        display.update(Progress(expected[0], row=make_result(expected[0])[0]))
+        display.note(Ended(expected[0], make_result(expected[0])[0]))
     assert "0:05:00 left" in output.getvalue()  # 4 took a minute, 4 + 16 are left
 
 
@@ -270,13 +272,13 @@ def test_what_is_stopped_early_leaves_its_work_to_others_and_what_pauses_does_no
 ) -> None:
     with ProgressDisplay(plain(output), runs[:4], [], cost) as display:
         clock[0] += 60
-        display.update(Progress(runs[0], row=make_result(runs[0], steps_done=2)[0]))  # of 4
+        display.note(Ended(runs[0], make_result(runs[0], steps_done=2)[0]))  # of 4
         display.plan([runs[4]])
         clock[0] += 60
-        display.update(Progress(runs[1], evaluation=make_evaluation(2, 50.0)))
-        display.update(Progress(runs[1], rung_fid=50.0))
+        display.note(Evaluated(runs[1], make_evaluation(2, 50.0)))
+        display.note(Paused(runs[1], 50.0))
         clock[0] += 60
-        display.update(Progress(runs[2], row=make_result(runs[2], "diverged")[0]))
+        display.note(Ended(runs[2], make_result(runs[2], "diverged")[0]))
     first, *_, last = output.getvalue().splitlines()
     assert "1 completed of 4; 0 running" in first
     assert "0:07:00 left" in first  # half a run took a minute, three and a half are left

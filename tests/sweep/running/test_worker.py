@@ -15,11 +15,12 @@ import pytest
 import torch
 from PIL import Image
 
+from sweep.events import Ended, Evaluated, Event, Paused, Problem, Task, WorkerContext
 from sweep.results.folder import StudyFolder
 from sweep.results.schema import RunRow
-from sweep.running.attempt import Progress, WorkerContext, evaluator_of, publish_failure
-from sweep.running.worker import run_pack
-from sweep.search.plan import Pack
+from sweep.running.attempt import equipment_of
+from sweep.running.publishing import publish_failure
+from sweep.running.worker import run_task
 from wae_core.evaluation.evaluator import Evaluator
 from wae_core.evaluation.selection import Evaluation
 from wae_core.model_file import load_model
@@ -55,22 +56,21 @@ class Place:
         self.folder = StudyFolder(results, "test")
         self.folder.records.mkdir(parents=True, exist_ok=True)
 
-    def train(self, *runs: Run) -> list[Progress]:
-        return list(run_pack(Pack(runs), self.context))
+    def train(self, *runs: Run) -> list[Event]:
+        return list(run_task(Task(runs), self.context))
 
     def pause(self, run: Run, until: int) -> float:
         """Train to a rung; returns the best FID that is reported there."""
-        *_, last = run_pack(Pack((run,), until=until), self.context)
-        assert last.row is None
-        assert last.rung_fid is not None
-        return last.rung_fid
+        *_, last = run_task(Task((run,), until=until), self.context)
+        assert isinstance(last, Paused)
+        return last.best_fid
 
     def train_until(self, checkpoints: int, run: Run) -> None:
         """Train up to so many checkpoints; then the worker is gone."""
-        progress = run_pack(Pack((run,)), self.context)
+        events = run_task(Task((run,)), self.context)
         for _ in range(checkpoints):
-            assert next(progress).row is None
-        progress.close()  # type: ignore[attr-defined]
+            assert not next(events).is_last
+        events.close()  # type: ignore[attr-defined]
 
     def row(self, run: Run) -> dict[str, Any]:
         (row,) = [row for row in self.folder.read_table("runs").to_pylist() if row["run_id"] == run.run_id]
@@ -96,6 +96,11 @@ class Place:
         return sorted(path.stem for path in self.work(run).glob("attempt-*/*.safetensors"))
 
 
+def evaluated(events: Sequence[Event]) -> list[int]:
+    """The steps of the evaluations."""
+    return [event.evaluation.step for event in events if isinstance(event, Evaluated)]
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     return Place(tmp_path / "results")
@@ -104,7 +109,7 @@ def place(tmp_path: Path) -> Place:
 @pytest.fixture(scope="module", params=ALGORITHMS)
 def undisturbed(
     request: pytest.FixtureRequest, make_run: Callable[..., Run], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Run, Place, list[Progress]]:
+) -> tuple[Run, Place, list[Event]]:
     """A run of each algorithm, trained without a disturbance."""
     run, place = make_run(request.param, **TINY), Place(tmp_path_factory.mktemp("undisturbed"))
     return run, place, place.train(run)
@@ -123,18 +128,18 @@ def vae(
 # --- an undisturbed run
 
 
-def test_a_run_reports_each_evaluation_and_then_its_row(undisturbed: tuple[Run, Place, list[Progress]]) -> None:
-    run, place, progress = undisturbed
-    assert [p.evaluation.step if p.evaluation else None for p in progress] == [2, 4, 6, None]
-    assert {p.run for p in progress} == {run}
-    assert [p.row is not None for p in progress] == [False, False, False, True]
+def test_a_run_reports_each_evaluation_and_then_its_row(undisturbed: tuple[Run, Place, list[Event]]) -> None:
+    run, place, events = undisturbed
+    assert evaluated(events) == [2, 4, 6]
+    assert {p.run for p in events} == {run}
+    assert [type(event) for event in events] == [Evaluated, Evaluated, Evaluated, Ended]
     published = place.row(run)
-    assert progress[-1].row == RunRow(**published)
+    assert events[-1] == Ended(run, RunRow(**published))
     keys = {"run_id": run.run_id, "algorithm": run.algorithm, "config_index": 0, "seed": 0}
-    assert place.evaluations(run) == [keys | asdict(p.evaluation) for p in progress if p.evaluation]
+    assert place.evaluations(run) == [keys | asdict(p.evaluation) for p in events if isinstance(p, Evaluated)]
 
 
-def test_the_row_agrees_with_the_evaluations(undisturbed: tuple[Run, Place, list[Progress]]) -> None:
+def test_the_row_agrees_with_the_evaluations(undisturbed: tuple[Run, Place, list[Event]]) -> None:
     run, place, _ = undisturbed
     row, evaluations = place.row(run), place.evaluations(run)
     best = evaluations[int(np.argmin([evaluation["fid"] for evaluation in evaluations]))]
@@ -160,13 +165,13 @@ def test_the_row_agrees_with_the_evaluations(undisturbed: tuple[Run, Place, list
 
 
 def test_the_kept_checkpoint_is_the_best_one_and_its_samples_can_be_seen(
-    undisturbed: tuple[Run, Place, list[Progress]],
+    undisturbed: tuple[Run, Place, list[Event]],
 ) -> None:
     run, place, _ = undisturbed
     row = place.row(run)
     model, stored_run, step = load_model(place.folder.root / row["checkpoint_path"])
     assert (stored_run, step) == (run, row["best_step"])
-    _, evaluator = evaluator_of("digits", run.protocol.fid_features, place.context)
+    evaluator = equipment_of("digits", run.protocol.fid_features, place.context).evaluator
     again = evaluator.evaluate(run, Checkpoint(step, model, 0.0, 0.0, None), 0.0)
     assert again.fid == pytest.approx(row["best_fid"], rel=1e-6)  # the memory layout may differ from the training's
     confirmation = evaluator.confirm(run, model, step)
@@ -200,14 +205,14 @@ def test_a_checkpoint_that_is_better_than_the_last_one_is_kept(
 
 @pytest.mark.parametrize("evaluations", [1, 3])
 def test_a_resumed_run_ends_as_the_undisturbed_one(
-    undisturbed: tuple[Run, Place, list[Progress]], place: Place, evaluations: int
+    undisturbed: tuple[Run, Place, list[Event]], place: Place, evaluations: int
 ) -> None:
     run, quiet, _ = undisturbed
     place.train_until(evaluations, run)
     (saved,) = place.work(run).iterdir()
     before = {path: path.read_bytes() for path in saved.iterdir()}
-    progress = place.train(run)
-    assert [p.evaluation.step for p in progress if p.evaluation] == [2, 4, 6][evaluations:], "it went on"
+    events = place.train(run)
+    assert evaluated(events) == [2, 4, 6][evaluations:], "it went on"
     assert place.outcome(run) == quiet.outcome(run)
     assert place.row(run)["attempts"] == 2
     assert before.items() <= {path: path.read_bytes() for path in saved.iterdir()}.items(), "a folder of its own"
@@ -251,8 +256,8 @@ def test_after_a_damaged_checkpoint_the_one_before_is_used(
     run, undisturbed = vae
     place.train_until(3, run)
     damage(place.work(run) / "attempt-001" / f"step-000000006{suffix}")
-    progress = place.train(run)
-    assert [p.evaluation.step for p in progress if p.evaluation] == [6]
+    events = place.train(run)
+    assert evaluated(events) == [6]
     assert place.outcome(run) == undisturbed
 
 
@@ -261,7 +266,7 @@ def test_where_the_best_checkpoint_is_damaged_the_run_resumes_before_it(vae: tup
     place.train_until(3, run)
     best = undisturbed[0]["best_step"]
     (place.work(run) / "attempt-001" / f"step-{best:09d}.json").write_text("{}")
-    assert [p.evaluation.step for p in place.train(run) if p.evaluation] == [s for s in (2, 4, 6) if s >= best]
+    assert evaluated(place.train(run)) == [s for s in (2, 4, 6) if s >= best]
     assert place.outcome(run) == undisturbed
 
 
@@ -270,7 +275,7 @@ def test_without_any_valid_checkpoint_a_run_begins_anew(vae: tuple[Run, Any], pl
     place.train_until(2, run)
     for path in (place.work(run) / "attempt-001").glob("*.json"):
         path.write_text("{}")
-    assert [p.evaluation.step for p in place.train(run) if p.evaluation] == [2, 4, 6]
+    assert evaluated(place.train(run)) == [2, 4, 6]
     assert place.outcome(run) == undisturbed
 
 
@@ -279,14 +284,14 @@ def test_without_any_valid_checkpoint_a_run_begins_anew(vae: tuple[Run, Any], pl
 
 @pytest.mark.parametrize("checkpoints", [1, 3, 4, 5])
 def test_a_run_that_was_killed_between_evaluations_goes_on_from_there(
-    undisturbed: tuple[Run, Place, list[Progress]], tmp_path: Path, checkpoints: int
+    undisturbed: tuple[Run, Place, list[Event]], tmp_path: Path, checkpoints: int
 ) -> None:
     run, quiet, _ = undisturbed
     place = Place(tmp_path, checkpoint_steps=1)
     place.train_until(checkpoints, run)
     assert place.checkpoints(run)[-1] == f"step-{checkpoints:09d}"
-    progress = place.train(run)
-    assert len(progress) == 6 - checkpoints + 1
+    events = place.train(run)
+    assert len(events) == 6 - checkpoints + 1
     assert place.outcome(run) == quiet.outcome(run)
     assert place.row(run)["attempts"] == 2
 
@@ -306,7 +311,7 @@ def test_a_run_that_is_stopped_at_its_rung_keeps_the_best_up_to_there(vae: tuple
     place.pause(run, until=4)
     newest = place.work(run) / "attempt-001" / "step-000000004.safetensors"
     newest.write_bytes(b"damaged")  # then the steps to the rung are trained again
-    list(run_pack(Pack((run,), until=4, stopped_because="stopped by asha at step 4 of 6"), place.context))
+    list(run_task(Task((run,), until=4, stopped_because="stopped by asha at step 4 of 6"), place.context))
     row = place.row(run)
     assert (row["status"], row["status_reason"]) == ("completed", "stopped by asha at step 4 of 6")
     assert (row["steps_done"], row["steps_planned"]) == (4, 6)
@@ -320,10 +325,10 @@ def test_a_member_that_diverges_before_the_rung_ends_and_the_others_pause(
     place: Place, make_run: Callable[..., Run]
 ) -> None:
     good, bad = make_run("vae", **TINY), make_run("vae", seed=1, learning_rate=1e9, **TINY)
-    progress = list(run_pack(Pack((good, bad), until=4), place.context))
-    assert [p.row.status for p in progress if p.row and p.run == bad] == ["diverged"]
-    assert [p.rung_fid is not None for p in progress if p.run == good][-1]
-    assert len([p for p in progress if p.is_last]) == 2
+    events = list(run_task(Task((good, bad), until=4), place.context))
+    assert [p.row.status for p in events if isinstance(p, Ended) and p.run == bad] == ["diverged"]
+    assert isinstance([p for p in events if p.run == good][-1], Paused)
+    assert len([p for p in events if p.is_last]) == 2
 
 
 def test_of_an_attempts_checkpoints_the_last_two_stay_and_the_best(vae: tuple[Run, Any], tmp_path: Path) -> None:
@@ -338,7 +343,7 @@ def test_a_run_in_an_object_store_is_the_same(vae: tuple[Run, Any]) -> None:
     run, undisturbed = vae
     place = Place(ObjectPath("memory://", "worker"))
     place.train_until(2, run)
-    assert [p.evaluation.step for p in place.train(run) if p.evaluation] == [6]
+    assert evaluated(place.train(run)) == [6]
     assert place.outcome(run) == undisturbed
     best = place.folder.root / place.row(run)["checkpoint_path"]
     assert load_model(best)[2] == place.row(run)["best_step"]
@@ -363,8 +368,9 @@ def test_a_full_disk_is_reported_and_waited_for(
     naps = 0
     monkeypatch.setattr("os.fsync", fsync)
     monkeypatch.setattr("sweep.running.worker.time.sleep", sleep)
-    progress = place.train(run)
-    assert "No space left on device" in str(progress[0].problem)
+    events = place.train(run)
+    assert isinstance(events[0], Problem)
+    assert "No space left on device" in events[0].sentence
     assert naps == 3
     assert place.outcome(run) == undisturbed
     assert list(place.folder.root.glob(".*")) == [], "no probe stays"
@@ -378,9 +384,9 @@ def test_a_loss_that_is_not_finite_ends_the_run_as_diverged_and_says_where(
     place: Place, make_run: Callable[..., Run], algorithm: str
 ) -> None:
     run = make_run(algorithm, learning_rate=1e25, **TINY)
-    (progress,) = place.train(run)
+    (events,) = place.train(run)
     row = place.row(run)
-    assert progress.row == RunRow(**row)
+    assert events == Ended(run, RunRow(**row))
     assert row["status"] == "diverged"
     assert row["attempts"] == 1
     step = int(row["status_reason"].rpartition("step ")[2])
@@ -429,8 +435,8 @@ def test_an_exception_once_costs_an_attempt_and_nothing_else(
         return evaluation
 
     disturbed(monkeypatch, fail_once)
-    progress = place.train(run)
-    assert [p.evaluation.step for p in progress if p.evaluation] == [2, 4, 6], "step 2 is not done twice"
+    events = place.train(run)
+    assert evaluated(events) == [2, 4, 6], "step 2 is not done twice"
     assert place.outcome(run) == undisturbed
     assert place.row(run)["attempts"] == 2
 
@@ -447,10 +453,10 @@ def test_three_exceptions_are_a_failed_row_and_the_rest_of_the_pack_goes_on(
         return evaluation
 
     disturbed(monkeypatch, fail)
-    progress = place.train(bad, good)
-    assert [(p.run.seed, p.row is not None) for p in progress] == [(0, False)] * 3 + [(0, True)] + [(1, True)]
+    events = place.train(bad, good)
+    assert [(p.run.seed, isinstance(p, Ended)) for p in events] == [(0, False)] * 3 + [(0, True)] + [(1, True)]
     row = place.row(bad)
-    assert progress[-1].row == RunRow(**row)
+    assert events[-1] == Ended(bad, RunRow(**row))
     assert (row["status"], row["attempts"], row["steps_done"], row["pack_size"]) == ("failed", 3, 0, 1)
     assert row["status_reason"] == "RuntimeError: the disk is gone"
     assert [row[name] for name in ("best_step", "best_fid", "confirmed_fid", "fid_infinity", "checkpoint_path")] == [
@@ -544,8 +550,8 @@ def pack_of(run: Run, size: int) -> list[Run]:
 def test_a_pack_gives_each_of_its_runs_a_row(vae: tuple[Run, Any], place: Place) -> None:
     run, (alone, _) = vae
     runs = pack_of(run, 3)
-    progress = place.train(*runs)
-    assert [(p.run.seed, p.evaluation and p.evaluation.step) for p in progress if p.evaluation] == [
+    events = place.train(*runs)
+    assert [(p.run.seed, p.evaluation.step) for p in events if isinstance(p, Evaluated)] == [
         (seed, step) for step in (2, 4, 6) for seed in range(3)
     ]
     rows = [place.row(member) for member in runs]
@@ -561,8 +567,8 @@ def test_a_member_that_diverges_ends_and_the_others_go_on(
 ) -> None:
     runs = pack_of(vae[0], 3)
     disturbed(monkeypatch, lambda run, e: replace(e, fid=math.nan) if (run.seed, e.step) == (1, 4) else e)
-    progress = place.train(*runs)
-    assert [p.run.seed for p in progress if p.row] == [1, 0, 2]
+    events = place.train(*runs)
+    assert [p.run.seed for p in events if isinstance(p, Ended)] == [1, 0, 2]
     rows = [place.row(member) for member in runs]
     assert [row["status"] for row in rows] == ["completed", "diverged", "completed"]
     assert [row["steps_done"] for row in rows] == [6, 4, 6]
@@ -590,8 +596,8 @@ def test_runs_that_were_left_at_different_steps_go_on_each_from_its_own(vae: tup
     place.train_until(2, runs[0])
     place.train_until(1, runs[1])
     place.train_until(1, runs[2])
-    progress = place.train(*runs)
-    assert [(p.run.seed, p.evaluation.step) for p in progress if p.evaluation] == [
+    events = place.train(*runs)
+    assert [(p.run.seed, p.evaluation.step) for p in events if isinstance(p, Evaluated)] == [
         *((seed, step) for step in (4, 6) for seed in (1, 2)),
         (0, 6),
     ]

@@ -18,10 +18,10 @@ from optuna.trial import TrialState
 
 from search_spaces import SearchSpace
 from sweep.errors import SettingsError
+from sweep.events import Ended, Task
 from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import extend_plan, planned_runs
 from sweep.results.schema import RunRow
-from sweep.running.attempt import Progress
 from sweep.search.optuna_search import OptunaSearch, score
 from sweep.search.schedule import Schedule, standings
 from sweep.settings.settings import Optuna, Study
@@ -52,7 +52,7 @@ class Launch:
     def propose(self) -> list[Run]:
         """What is to be trained next: what was planned before, then new configurations."""
         task = self.schedule.next()
-        return task.runs if task else []
+        return list(task.runs) if task else []
 
 
 class Sweep:
@@ -68,14 +68,23 @@ class Sweep:
         search = OptunaSearch(self.study, algorithms, self.storage, planned, rows)
         budget = configurations * self.study.seeds
         standing = standings(self.folder, rows)
-        return Launch(search, Schedule(self.study, algorithms, budget, search.propose, planned, standing))
+        schedule = Schedule(
+            self.study,
+            algorithms,
+            budget,
+            search,
+            planned,
+            standing,
+            pack=lambda runs: [Task(tuple(runs))],
+            plan=lambda runs: None,  # who is killed before it is durable has not planned
+        )
+        return Launch(search, schedule)
 
     def end(self, launch: Launch, run: Run, status: str = "completed", **overrides: Any) -> None:
         done = {"steps_done": run.protocol.steps} | overrides
         row, evaluations = self.make_result(run, status, fids=(fid(run),), **done)
         self.folder.publish(row, evaluations)
-        launch.search.note(row)
-        launch.schedule.note(Progress(run, row=row))
+        launch.schedule.note(Ended(run, row))
 
     def go(self, configurations: int, algorithms: Sequence[str] = ("wae-mmd",)) -> list[Run]:
         """Launch, finish what is planned, propose and finish the rest; returns all runs of the budget."""

@@ -11,9 +11,9 @@ from optuna.trial import create_trial
 import search_spaces
 from search_spaces import SearchSpace
 from search_spaces.distributions import Distribution
-from search_spaces.domains import Value
 from sweep.search.optuna_space import as_proposal, configure
 from tests.search_spaces.test_space_properties import declarations
+from wae_core.domains import Value
 from wae_core.run import ALGORITHMS
 
 

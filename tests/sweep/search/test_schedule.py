@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.counterfactual import asha, finished
-from sweep.running.attempt import Progress
+from sweep.events import Ended, Paused, Task
 from sweep.search.asha import goes_on, rungs
-from sweep.search.plan import draw_configuration
-from sweep.search.schedule import Schedule, Standing, Task
+from sweep.search.plan import RandomProposals, draw_configuration
+from sweep.search.schedule import Schedule, Standing
 from sweep.settings.settings import Study
 from wae_core.run import Run
 
@@ -26,6 +25,11 @@ STEPS = 9
 RUNGS = [1, 3]
 SEEDS = 3
 SHARE = SEEDS * STEPS
+
+
+def together(runs: Sequence[Run]) -> list[Task]:
+    """All in one pack."""
+    return [Task(tuple(runs))]
 
 
 class World:
@@ -51,15 +55,14 @@ class World:
 
     def open(self, configurations: int) -> Schedule:
         """A launch."""
-        propose = partial(draw_configuration, self.study)
         budget = configurations * SEEDS
         standing = lambda run: self.standings.get(run.run_id, Standing())  # noqa: E731
-        return Schedule(self.study, self.algorithms, budget, propose, list(self.planned), standing)
+        planned, proposer = list(self.planned), RandomProposals(self.study)
+        return Schedule(self.study, self.algorithms, budget, proposer, planned, standing, together, plan=self.plan)
 
-    def plan(self, task: Task) -> None:
-        if task.is_new:
-            assert not {run.run_id for run in task.runs} & {run.run_id for run in self.planned}
-            self.planned += task.runs
+    def plan(self, runs: list[Run]) -> None:
+        assert not {run.run_id for run in runs} & {run.run_id for run in self.planned}
+        self.planned += runs
 
     def train(self, schedule: Schedule, run: Run, task: Task) -> None:
         """Bring the run as far as the task says, and report it."""
@@ -70,16 +73,15 @@ class World:
         fids = self.fids(run, until)
         if status == "completed" and until < STEPS and task.stopped_because is None:
             self.standings[run.run_id] = Standing(until, fids)
-            schedule.note(Progress(run, rung_fid=min(fids.values())))
+            schedule.note(Paused(run, min(fids.values())))
             return
         self.standings[run.run_id] = Standing(until, fids, status)
-        schedule.note(Progress(run, row=self.make_result(run, status, steps_done=until)[0]))
+        schedule.note(Ended(run, self.make_result(run, status, steps_done=until)[0]))
 
     def go(self, configurations: int) -> None:
         """One worker, to the end of the budget."""
         schedule = self.open(configurations)
         while task := schedule.next():
-            self.plan(task)
             for run in task.runs:
                 self.train(schedule, run, task)
 
@@ -183,7 +185,7 @@ def test_a_configuration_is_judged_by_the_mean_of_its_seeds(world: World) -> Non
     for task, scores in zip(tasks, [(5.0, 5.0, 5.0), (1.0, 1.0, 14.0)], strict=True):
         assert task is not None
         for run, score in zip(task.runs, scores, strict=True):
-            schedule.note(Progress(run, rung_fid=score))
+            schedule.note(Paused(run, score))
     first, second = schedule.next(), schedule.next()
     assert first is not None
     assert second is not None
@@ -197,9 +199,9 @@ def test_nothing_is_decided_before_the_last_seed(world: World) -> None:
     task = schedule.next()
     assert task is not None
     for run in task.runs[:2]:
-        schedule.note(Progress(run, rung_fid=1.0))
+        schedule.note(Paused(run, 1.0))
         assert schedule.next() is None
-    schedule.note(Progress(task.runs[2], rung_fid=1.0))
+    schedule.note(Paused(task.runs[2], 1.0))
     assert schedule.next() == Task(task.runs, until=3)
 
 
@@ -245,7 +247,6 @@ def test_a_launch_killed_anywhere_ends_as_one_that_was_not(study: Study, make_re
         reports = 0
         schedule = world.open(6)
         while reports < stop_after and (task := schedule.next()):
-            world.plan(task)
             for run in task.runs[: stop_after - reports]:
                 world.train(schedule, run, task)
                 reports += 1
@@ -280,7 +281,6 @@ def work(world: World, configurations: int, data: st.DataObject, reports: int = 
                 task = schedule.next()
                 if task is None:
                     break
-                world.plan(task)
                 waiting = [(run, task) for run in task.runs]
             running.append(waiting.pop(0))
         if not running:

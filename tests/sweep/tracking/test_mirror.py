@@ -23,6 +23,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 from mlflow.entities import ViewType
 
+from sweep.events import Ended, Evaluated
 from sweep.results.folder import StudyFolder, Tables
 from sweep.results.schema import EvaluationRow, RunRow
 from sweep.tracking import mirror
@@ -140,11 +141,11 @@ def test_ended_run_is_mirrored_whole(results: Results, make_run: MakeRun, make_r
     row, evaluations = make_result(run, fids=(9.0, 7.5, 8.0))
     mirror = results.start_mirror()
     for evaluation in evaluations:
-        mirror.evaluation(run, evaluation)
+        mirror.note(Evaluated(run, evaluation))
     samples = results.folder.work(run.run_id) / "samples.png"
     samples.parent.mkdir(parents=True)
     samples.write_bytes(b"png")
-    mirror.ended(run, results.publish((row, evaluations)))
+    mirror.note(Ended(run, results.publish((row, evaluations))))
     assert mirror.close(60) is None
     assert results.problems == []
 
@@ -187,14 +188,14 @@ def test_evaluation_is_visible_while_its_run_trains(
     row, evaluations = make_result(run)
     mirror = results.start_mirror()
     assert mirror.wait_ready(60)
-    mirror.evaluation(run, evaluations[0])
+    mirror.note(Evaluated(run, evaluations[0]))
     wait_for(lambda: run.run_id in results.mirrored() and results.history(run.run_id, "fid"))
     assert results.status() == {run.run_id: "RUNNING"}
     assert results.mirrored()[run.run_id].data.tags["status"] == "running"
     assert results.history(run.run_id, "fid") == [(10, 9.0)]
-    mirror.ended(run, results.publish((row, evaluations)))
+    mirror.note(Ended(run, results.publish((row, evaluations))))
     wait_for(lambda: results.status() == {run.run_id: "FINISHED"})
-    mirror.evaluation(run, evaluations[1])  # of an orphan
+    mirror.note(Evaluated(run, evaluations[1]))  # of an orphan
     time.sleep(0.5)  # for some flushes
     assert results.status() == {run.run_id: "FINISHED"}
     assert mirror.close(60) is None
@@ -207,9 +208,9 @@ def test_next_launch_continues_in_the_same_mlflow_runs(
     ended, trained = (make_run("vae", study=results.study, seed=seed) for seed in (0, 1))
     row, evaluations = make_result(trained, fids=(9.0, 8.0, 7.0))
     first = results.start_mirror()
-    first.evaluation(ended, make_result(ended)[1][0])
+    first.note(Evaluated(ended, make_result(ended)[1][0]))
     for evaluation in evaluations[:2]:
-        first.evaluation(trained, evaluation)
+        first.note(Evaluated(trained, evaluation))
     assert first.close(60) is None
     assert results.status() == {ended.run_id: "RUNNING", trained.run_id: "RUNNING"}
     before = {run_id: run.info.run_id for run_id, run in results.mirrored().items()}
@@ -218,10 +219,10 @@ def test_next_launch_continues_in_the_same_mlflow_runs(
     second = results.start_mirror()
     second.catch_up()
     for evaluation in evaluations[1:]:  # the one at step 20 was made again
-        second.evaluation(trained, replace(evaluation, train_seconds=evaluation.train_seconds + 0.25))
+        second.note(Evaluated(trained, replace(evaluation, train_seconds=evaluation.train_seconds + 0.25)))
     wait_for(lambda: results.status() == {ended.run_id: "FINISHED", trained.run_id: "RUNNING"})
     wait_for(lambda: len(results.history(trained.run_id, "fid")) > 2)
-    second.ended(trained, results.publish((row, evaluations)))
+    second.note(Ended(trained, results.publish((row, evaluations))))
     assert second.close(60) is None
     assert {run_id: run.info.run_id for run_id, run in results.mirrored(ViewType.ALL).items()} == before
     assert results.history(ended.run_id, "fid") == [(10, 9.0), (20, 7.5)]
@@ -233,8 +234,8 @@ def test_diverged_and_failed_runs_say_so(results: Results, make_run: MakeRun, ma
     diverged, failed = make_run("vae", study=results.study), make_run("wae-gan", study=results.study)
     row, evaluations = make_result(diverged, "diverged", fids=(9.0, math.nan))
     mirror = results.start_mirror()
-    mirror.ended(diverged, results.publish((row, [evaluations[0], replace(evaluations[1], loss=math.inf)])))
-    mirror.ended(None, results.publish(make_result(failed, "failed", fids=())))
+    mirror.note(Ended(diverged, results.publish((row, [evaluations[0], replace(evaluations[1], loss=math.inf)]))))
+    mirror.note(Ended(failed, results.publish(make_result(failed, "failed", fids=()))))
     assert mirror.close(60) is None
     results.assert_equal_to_parquet()
     assert results.status() == {diverged.run_id: "FINISHED", failed.run_id: "FAILED"}
@@ -249,19 +250,20 @@ def test_runs_of_an_earlier_study_of_this_name_give_way(
 ) -> None:
     running, ended, unseen = (make_run("vae", study=results.study, seed=seed) for seed in range(3))
     first = results.start_mirror()
-    first.evaluation(make_run("vae", study=results.study, learning_rate=0.5), make_result(running)[1][0])
+    other = make_run("vae", study=results.study, learning_rate=0.5)
+    first.note(Evaluated(other, make_result(running)[1][0]))
     for run in (ended, unseen):
-        first.ended(run, results.publish(make_result(run, fids=(5.0,))))
+        first.note(Ended(run, results.publish(make_result(run, fids=(5.0,)))))
     assert first.close(60) is None
     shutil.rmtree(results.folder.root)
     results.folder.records.mkdir(parents=True)
 
     second = results.start_mirror()
     for run in (running, ended):
-        second.evaluation(run, make_result(run, fids=(4.0,))[1][0])
+        second.note(Evaluated(run, make_result(run, fids=(4.0,))[1][0]))
     wait_for(lambda: list(results.status().values()).count("RUNNING") == 2)
     for run in (running, ended, unseen):
-        second.ended(run, results.publish(make_result(run, fids=(4.0, 3.0), ended_at=LATER)))
+        second.note(Ended(run, results.publish(make_result(run, fids=(4.0, 3.0), ended_at=LATER))))
     assert second.close(60) is None
     results.assert_equal_to_parquet()
 
@@ -284,8 +286,8 @@ def test_database_deleted_under_the_mirror_is_filled_again(
 ) -> None:
     before, after = (make_run("vae", study=results.study, seed=seed) for seed in (0, 1))
     mirror = results.start_mirror()
-    mirror.evaluation(after, make_result(after)[1][0])
-    mirror.ended(before, results.publish(make_result(before)))
+    mirror.note(Evaluated(after, make_result(after)[1][0]))
+    mirror.note(Ended(before, results.publish(make_result(before))))
     wait_for(lambda: results.status() == {before.run_id: "FINISHED", after.run_id: "RUNNING"})
     database = results.root / "mlflow.db"
     database.unlink()
@@ -298,7 +300,7 @@ def test_database_deleted_under_the_mirror_is_filled_again(
             return False
 
     wait_for(is_filled)
-    mirror.ended(after, results.publish(make_result(after)))
+    mirror.note(Ended(after, results.publish(make_result(after))))
     assert mirror.close(60) is None
     assert results.problems == []
     results.assert_equal_to_parquet()
@@ -353,9 +355,9 @@ def test_server_that_is_down_costs_the_caller_nothing(
     mirror = results.start_mirror(closed_port)
     assert not mirror.wait_ready(60)
     began = time.monotonic()
-    mirror.evaluation(runs[0], make_result(runs[0])[1][0])
+    mirror.note(Evaluated(runs[0], make_result(runs[0])[1][0]))
     for run in runs[1:]:
-        mirror.ended(run, results.publish(make_result(run)))
+        mirror.note(Ended(run, results.publish(make_result(run))))
     assert time.monotonic() - began < 1
     time.sleep(0.5)  # for some more attempts
     assert mirror.close(60) == "MLflow is behind by 3 runs: run make mlflow-rebuild"

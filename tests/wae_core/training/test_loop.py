@@ -18,6 +18,7 @@ from torch.distributions import Normal
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.wae_core.variants import VARIANTS, every_variant
+from wae_core.algorithms.algorithm import Batch
 from wae_core.algorithms.mmd import mmd_squared
 from wae_core.algorithms.objectives import moment_mismatch
 from wae_core.data.images import ImageData, to_float
@@ -26,7 +27,7 @@ from wae_core.run import Run
 from wae_core.storage.checkpoint import load_checkpoint, save_checkpoint
 from wae_core.training.adam import Adam
 from wae_core.training.loop import Checkpoint, _draw_shapes, _pretrain, _step, train
-from wae_core.training.members import Batch, Solo
+from wae_core.training.members import Solo
 from wae_core.training.state import TrainingState
 
 CPU = torch.device("cpu")

@@ -1,60 +1,13 @@
-"""The domains of a hyperparameter's values, and the reading of one value: typed, or refused with what is allowed."""
+"""Reads the values of a hyperparameter's domain: typed, or refused with what is allowed."""
 
 from __future__ import annotations
 
 import math
-import sys
-from dataclasses import dataclass
-from typing import ClassVar
 
 import yaml
 
 from search_spaces.sentences import SpaceError, show
-
-Value = int | float | str
-
-
-@dataclass(frozen=True)
-class WholeNumber:
-    """The integers from `minimum` up; a bool is not one."""
-
-    minimum: int
-
-    @property
-    def allowed(self) -> str:
-        return f"a whole number (no decimal point), at least {self.minimum}"
-
-    def accepts(self, value: object) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and value >= self.minimum
-
-
-@dataclass(frozen=True)
-class PositiveNumber:
-    """The finite real numbers above 0."""
-
-    allowed: ClassVar[str] = "a finite number above 0"
-
-    def accepts(self, value: object) -> bool:
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            return False
-        return 0 < value <= sys.float_info.max  # NaN fails both comparisons
-
-
-@dataclass(frozen=True)
-class Text:
-    """One of `options`; any string where there are none."""
-
-    options: tuple[str, ...] = ()
-
-    @property
-    def allowed(self) -> str:
-        return " or ".join(self.options) or "text"
-
-    def accepts(self, value: object) -> bool:
-        return isinstance(value, str) and (not self.options or value in self.options)
-
-
-Domain = WholeNumber | PositiveNumber | Text
+from wae_core.domains import Domain, PositiveNumber, Text, Value
 
 
 def read_value(value: object, domain: Domain, place: str) -> Value:

@@ -1,0 +1,126 @@
+"""What driver and workers tell each other: tasks go to the workers, events come back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from sweep.results.schema import RunRow
+from wae_core.evaluation.selection import Evaluation
+from wae_core.run import Run
+from wae_core.storage.files import Location
+
+
+@dataclass(frozen=True)
+class Task:
+    """Runs of equal tensor shapes that one worker trains together (a pack), and how far.
+
+    Attributes:
+        until: the step at which they pause; None for their last.
+        stopped_because: why they end there and do not pause, short of their last step.
+    """
+
+    runs: tuple[Run, ...]
+    until: int | None = None
+    stopped_because: str | None = None
+
+    @property
+    def last_step(self) -> int:
+        """The step with which the training of this task ends."""
+        return self.until or self.runs[0].protocol.steps
+
+    @property
+    def pauses(self) -> bool:
+        """Whether the runs are left unfinished, for the scheduler's decision."""
+        return self.last_step < self.runs[0].protocol.steps and self.stopped_because is None
+
+
+@dataclass(frozen=True)
+class WorkerContext:
+    """What a worker must know beside its task.
+
+    Attributes:
+        results: the results folder, which holds the study's.
+        data: the folder of packed data sets.
+        inception: the file of Inception's weights, for studies that score with it.
+        device: cpu, cuda or xla.
+        checkpoint_steps: training steps between two checkpoints, where evaluations are further apart.
+        tries: how often a run is tried that ends in an exception.
+    """
+
+    results: Location
+    data: Path
+    inception: Path | None
+    device: str
+    git_commit: str
+    checkpoint_steps: int
+    tries: int
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that became of a run."""
+
+    run: Run
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the worker has done what it was to do with the run."""
+        return isinstance(self, Paused | Ended)
+
+
+@dataclass(frozen=True)
+class Started(Event):
+    """A worker was given the run."""
+
+
+@dataclass(frozen=True)
+class CheckpointSaved(Event):
+    """A training checkpoint is on the disk, from which the run can go on."""
+
+
+@dataclass(frozen=True)
+class Evaluated(CheckpointSaved):
+    """A checkpoint was scored, and saved."""
+
+    evaluation: Evaluation
+
+
+@dataclass(frozen=True)
+class Paused(Event):
+    """The run has come to its rung and waits for the scheduler's decision.
+
+    Attributes:
+        best_fid: the lowest so far; infinite where none was finite.
+    """
+
+    best_fid: float
+
+
+@dataclass(frozen=True)
+class Ended(Event):
+    """The run has its row."""
+
+    row: RunRow
+
+
+@dataclass(frozen=True)
+class Lost(Event):
+    """The run's worker died `deaths` times without a new checkpoint in between: it is not tried again."""
+
+    deaths: int
+
+
+@dataclass(frozen=True)
+class Problem(Event):
+    """A worker waits, for the reason that `sentence` gives."""
+
+    sentence: str
+
+
+class Observer(Protocol):
+    """Who wants to know what becomes of the runs."""
+
+    def note(self, event: Event) -> None:
+        """Take in an event; it is called in the driver's main thread, in the order in which events come."""

@@ -1,0 +1,42 @@
+"""The executor without Ray: tasks are trained one after the other, in this very process."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+
+from sweep.events import Event, Started, WorkerContext
+from sweep.running.worker import pack_rates, run_task
+from sweep.search.interface import Search
+from wae_core.run import Run
+
+
+class InProcess:
+    """One worker: the driver itself. It implements `Executor`."""
+
+    workers = 1
+
+    def measure(self, run: Run, sizes: Sequence[int], context: WorkerContext) -> dict[int, float]:
+        return pack_rates(run, sizes, context)
+
+    def train(
+        self, search: Search, context: WorkerContext, deaths_allowed: int, on_event: Callable[[Event], None]
+    ) -> None:
+        while task := search.next():
+            for run in task.runs:
+                on_event(Started(run))
+            for event in run_task(task, context):
+                on_event(event)
+
+
+@contextlib.contextmanager
+def session() -> Iterator[InProcess]:
+    """Train with one thread, as workers do, so that results are the same as theirs."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield InProcess()
+    finally:
+        torch.set_num_threads(threads)

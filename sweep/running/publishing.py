@@ -1,0 +1,86 @@
+"""A run's row and evaluations, made of what it has behind it, and published as one record."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+from sweep.events import WorkerContext
+from sweep.results.folder import StudyFolder
+from sweep.results.run_folder import BEST, History, RunFolder
+from sweep.results.schema import FAILED, SCHEMA_VERSION, RunRow, evaluation_rows
+from wae_core.device import describe, select_device
+from wae_core.evaluation.evaluator import Confirmation
+from wae_core.run import Run
+
+
+def publish_failure(run: Run, pack_size: int, context: WorkerContext, reason: str) -> RunRow:
+    """Publish the run as failed, with what its checkpoints say that it had reached."""
+    history, _ = RunFolder(StudyFolder(context.results, run.study).work(run.run_id)).resume()
+    return publish(run, pack_size, context, history, FAILED, reason, None)
+
+
+def publish(
+    run: Run,
+    pack_size: int,
+    context: WorkerContext,
+    history: History,
+    status: str,
+    reason: str | None,
+    confirmation: Confirmation | None,
+) -> RunRow:
+    """Publish a run that has ended; returns its row.
+
+    Args:
+        pack_size: how many runs were trained together.
+        history: what the run has behind it.
+        reason: why it did not complete, or was stopped early.
+        confirmation: of the kept checkpoint; None where there is none.
+    """
+    folder, best = StudyFolder(context.results, run.study), history.best
+    row = RunRow(
+        schema_version=SCHEMA_VERSION,
+        study=run.study,
+        algorithm=run.algorithm,
+        config_index=run.config_index,
+        config_id=run.config_id,
+        seed=run.seed,
+        run_id=run.run_id,
+        status=status,
+        status_reason=reason,
+        **asdict(run.hyperparameters),
+        steps_planned=run.protocol.steps,
+        steps_done=history.step,
+        best_step=best.step if best else None,
+        best_fid=best.fid if best else None,
+        confirmed_fid=confirmation.fid if confirmation else None,
+        fid_infinity=confirmation.fid_infinity if confirmation else None,
+        best_sharpness=best.sharpness if best else None,
+        best_reconstruction_error=best.reconstruction_error if best else None,
+        fid_features=history.fid_features,
+        fid_reference=history.fid_reference,
+        fid_samples=run.protocol.fid_samples,
+        precision=run.protocol.precision,
+        images_seen=history.step * run.hyperparameters.batch_size,
+        train_seconds=history.train_seconds,
+        eval_seconds=history.eval_seconds,
+        cpu_seconds=history.cpu_seconds,
+        device=_device_name(context.device),
+        host=socket.gethostname(),
+        attempts=RunFolder(folder.work(run.run_id)).attempts,
+        pack_size=pack_size,
+        git_commit=context.git_commit,
+        started_at=datetime.fromisoformat(history.started_at),
+        ended_at=datetime.now(UTC),
+        checkpoint_path=f"work/{run.run_id}/{BEST}" if confirmation else None,
+    )
+    folder.publish(row, evaluation_rows(run, history.evaluations))
+    return row
+
+
+def _device_name(name: str) -> str:
+    try:
+        return describe(select_device(name))
+    except ValueError:  # a run may have failed for want of the device
+        return name

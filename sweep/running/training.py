@@ -1,0 +1,85 @@
+"""The training part of a launch: tasks go to an executor, and what becomes of the runs to all who want to know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from rich.console import Console
+
+from sweep.events import Ended, Event, Lost, Observer, WorkerContext
+from sweep.results import study_file
+from sweep.results.folder import StudyFolder
+from sweep.running.executor import open_executor
+from sweep.running.packs import Packer
+from sweep.running.publishing import publish_failure
+from sweep.search.interface import Search
+from sweep.settings.settings import Settings, Study
+from wae_core.run import Run
+
+
+def train(
+    settings: Settings,
+    folder: StudyFolder,
+    search: Search,
+    packer: Packer,
+    drawn: Sequence[Run],
+    observers: Sequence[Observer],
+    console: Console,
+) -> None:
+    """Train what the search hands out, and tell the observers.
+
+    Args:
+        packer: the one that the search asks; the sizes of packs are found before it does.
+        drawn: stand for what is not planned yet.
+    """
+    context = worker_context(settings, folder)
+    with open_executor(settings.cluster) as executor:
+        if search.depends_on_order and executor.workers > 1:
+            console.print(
+                f"with {executor.workers} workers, {search.depends_on_order} depends on which run ends first: it is "
+                "not reproducible (with cluster.workers=1 it is)"
+            )
+        samples = [*drawn, *search.runs]
+        if search.depends_on_order:
+            samples += _one_of_each_architecture(settings.study, drawn)
+        packer.find_sizes(
+            folder, samples, settings.cluster, lambda run, sizes: executor.measure(run, sizes, context), console
+        )
+        executor.train(search, context, settings.failures.worker_deaths, _teller([search, *observers], context))
+
+
+def worker_context(settings: Settings, folder: StudyFolder) -> WorkerContext:
+    """Return what the workers of a launch must know."""
+    inception = settings.inception
+    return WorkerContext(
+        results=folder.root.parent,
+        data=settings.data.absolute(),
+        inception=inception.absolute() if inception else None,
+        device=settings.cluster.device,
+        git_commit=study_file.git_commit(),
+        checkpoint_steps=settings.checkpoint_steps,
+        tries=settings.failures.tries,
+    )
+
+
+def _teller(observers: Sequence[Observer], context: WorkerContext) -> Callable[[Event], None]:
+    """Return what tells all observers of an event; a run that is lost fails."""
+
+    def tell(event: Event) -> None:
+        for observer in observers:
+            observer.note(event)
+        if isinstance(event, Lost):
+            reason = f"its worker process died {event.deaths} times without a new checkpoint"
+            tell(Ended(event.run, publish_failure(event.run, 1, context, reason)))
+
+    return tell
+
+
+def _one_of_each_architecture(study: Study, drawn: Sequence[Run]) -> list[Run]:
+    """A run of every architecture that may be proposed."""
+    (line,) = [line for line in study.space.hyperparameters if line.name == "architecture"]
+    return [
+        replace(drawn[0], hyperparameters=replace(drawn[0].hyperparameters, architecture=str(architecture)))
+        for architecture in line.distribution.support
+    ]

@@ -1,0 +1,62 @@
+"""Which search a launch has: the fixed plan, or a schedule over random or Optuna's proposals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from sweep.results.folder import StudyFolder
+from sweep.results.plan_file import planned_runs
+from sweep.results.schema import RunRow
+from sweep.search.fixed_plan import FixedPlan
+from sweep.search.interface import Pack, Proposer, Search
+from sweep.search.plan import RandomProposals
+from sweep.search.schedule import Schedule, standings
+from sweep.settings.settings import Settings
+from wae_core.run import Run
+
+
+def open_search(
+    settings: Settings,
+    folder: StudyFolder,
+    drawn: Sequence[Run],
+    ended: Sequence[RunRow],
+    pack: Pack,
+    plan: Callable[[list[Run]], None],
+) -> Search:
+    """Return what hands out the work that is missing of the budget.
+
+    Args:
+        drawn: the budget's runs, drawn at random.
+        ended: the rows that there are.
+        plan: makes a new configuration durable; called before the first of its runs is handed out.
+
+    Raises:
+        SettingsError: Optuna's storage cannot be used.
+    """
+    study = settings.study
+    if study.is_planned_ahead:
+        return FixedPlan(drawn, {row.run_id for row in ended}, pack)
+    planned = planned_runs(folder, study)
+    proposer: Proposer = RandomProposals(study)
+    if study.optuna is not None:
+        from sweep.search.optuna_search import OptunaSearch  # a second: only who asks for it pays for that
+
+        storage = settings.optuna_storage or folder.root / "optuna.journal"
+        assert isinstance(storage, Path)  # for results in an object store it is given
+        proposer = OptunaSearch(study, settings.algorithms, storage, planned, ended)
+    standing = standings(folder, ended)
+    return Schedule(study, settings.algorithms, settings.budget, proposer, planned, standing, pack, plan)
+
+
+def check_sampler(settings: Settings) -> None:
+    """Refuse a sampler that there is not, before anything is written.
+
+    Raises:
+        SettingsError: there is no such sampler.
+    """
+    study = settings.study
+    if study.optuna is not None:
+        from sweep.search.optuna_search import make_sampler
+
+        make_sampler(study.optuna.sampler, study.seed, settings.algorithms[0], 0)

@@ -1,0 +1,139 @@
+"""What cannot train is refused before anything is written, in one sentence that names it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import search_spaces
+from sweep.errors import SettingsError
+from sweep.running import preflight
+from sweep.running.preflight import check_trainable
+from sweep.settings.settings import Cluster, Settings, Study, load_settings
+from wae_core.data.images import ImageData
+
+
+def with_line(study: Study, name: str, tmp_path: Path, **changes: object) -> Study:
+    """The study with another line for one hyperparameter, read from a file as a user's is."""
+    path = tmp_path / "other.yaml"
+    data = study.space.as_dict()
+    data[name] = {"algorithms": data[name]["algorithms"], "source": "O"} | changes
+    path.write_text(yaml.safe_dump(data))
+    return replace(study, space=search_spaces.load(path))
+
+
+@pytest.fixture(autouse=True)
+def _data_once(digits: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The digits take a second to read; unknown names are refused by the real function."""
+    load = preflight.load_dataset
+    monkeypatch.setattr(
+        preflight, "load_dataset", lambda name, *rest: digits if name == "digits" else load(name, *rest)
+    )
+
+
+def launch_of(study: Study, tmp_path: Path, device: str = "cpu") -> Settings:
+    cluster = Cluster(
+        "ray", device, None, cpus_per_worker=1, gpus_per_worker=0, tpus_per_worker=0, pack_size=1, teraflops=0.02
+    )
+    return replace(load_settings([f"data={tmp_path / 'data'}"]), study=study, cluster=cluster)
+
+
+@pytest.fixture
+def refusal(tmp_path: Path) -> Callable[..., str]:
+    """refusal(study, device): the sentence with which its launch is refused."""
+
+    def refuse(study: Study, device: str = "cpu") -> str:
+        with pytest.raises(SettingsError) as caught:
+            check_trainable(launch_of(study, tmp_path, device))
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    return refuse
+
+
+def test_a_study_that_can_train_passes(study: Study, tmp_path: Path) -> None:
+    check_trainable(launch_of(study, tmp_path))
+    largest = with_line(study, "batch_size", tmp_path, distribution="fixed", value=4000)
+    limits = replace(study.protocol, evaluation_images=1000, pretraining_images=4000)
+    check_trainable(launch_of(replace(largest, protocol=limits), tmp_path))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"distribution": "choice", "values": ["dcgan_small", "dcgan_smal"]},
+        {"distribution": "fixed", "value": "dcgan_smal"},
+    ],
+    ids=["choice", "fixed"],
+)
+def test_an_unknown_architecture_is_refused(
+    study: Study, tmp_path: Path, line: dict[str, object], refusal: Callable[..., str]
+) -> None:
+    sentence = refusal(with_line(study, "architecture", tmp_path, **line))
+    for part in ("architecture", "'dcgan_smal'", "dcgan_small", "resnet50v2", "other"):
+        assert part in sentence
+
+
+@pytest.mark.parametrize(
+    "line",
+    [{"distribution": "choice", "values": [4001, 64]}, {"distribution": "fixed", "value": 4001}],
+    ids=["choice", "fixed"],
+)
+def test_a_batch_larger_than_the_data_is_refused(
+    study: Study, tmp_path: Path, line: dict[str, object], refusal: Callable[..., str]
+) -> None:
+    sentence = refusal(with_line(study, "batch_size", tmp_path, **line))
+    for part in ("batch_size", "4001", "digits", "4000"):
+        assert part in sentence
+
+
+@pytest.mark.parametrize(("key", "limit"), [("evaluation_images", 1000), ("pretraining_images", 4000)])
+def test_more_images_than_there_are_is_refused(
+    study: Study, key: str, limit: int, refusal: Callable[..., str]
+) -> None:
+    sentence = refusal(replace(study, protocol=replace(study.protocol, **{key: limit + 1})))
+    for part in (f"study.{key}", str(limit + 1), str(limit)):
+        assert part in sentence
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"dataset": "cifar"}, ["data set", "'cifar'", "digits", "make data"]),
+        ({"dataset": "mnist"}, ["data set", "'mnist'", "make data DATA=mnist"]),
+        ({"fid_features": "nosuch"}, ["feature network", "'nosuch'", "digits", "inception"]),
+        ({"fid_features": "inception"}, ["'inception'", "inception="]),
+    ],
+    ids=["data set", "data not made", "features", "weights"],
+)
+def test_what_is_not_there_is_refused(
+    study: Study, changes: dict[str, str], named: list[str], refusal: Callable[..., str]
+) -> None:
+    sentence = refusal(replace(study, protocol=replace(study.protocol, **changes)))  # type: ignore[arg-type]
+    for part in named:
+        assert part in sentence
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_is_refused_unless_a_cluster_has_it(
+    study: Study, refusal: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert "'cuda'" in refusal(study, device="cuda")
+    monkeypatch.setenv("RAY_ADDRESS", "elsewhere:6379")
+    check_trainable(launch_of(study, tmp_path, device="cuda"))
+
+
+def test_a_bernoulli_decoder_on_colour_images_is_refused(
+    study: Study, digits: ImageData, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bernoulli = replace(study, protocol=replace(study.protocol, vae_likelihood="bernoulli"))
+    colour = replace(digits, train=digits.train.expand(-1, 3, -1, -1), held_out=digits.held_out.expand(-1, 3, -1, -1))
+    monkeypatch.setattr(preflight, "load_dataset", lambda *_: colour)
+    for part in ("study.vae_likelihood", "'bernoulli'", "colour"):
+        assert part in refusal(bernoulli)

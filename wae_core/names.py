@@ -1,0 +1,12 @@
+"""The names that several packages must agree on, readable without torch."""
+
+from __future__ import annotations
+
+import re
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")  # of a study, a data set, a search space: whole, it becomes part of paths
+DEVICES = ("cpu", "cuda", "xla")
+# How a study's training steps compute. tf32: CUDA's matrix products and convolutions round their factors to 10 bits;
+# bfloat16: the networks' forward and backward passes under autocast. Weights, optimisers and losses stay float32.
+# A protocol may also say float64, the tests' yardstick.
+PRECISIONS = ("float32", "tf32", "bfloat16")
