@@ -109,7 +109,7 @@ def test_searches_are_compared_by_the_lowest_fid_for_the_steps_of_so_many_models
     assert table["best configuration, mean over its seeds"].tolist()[1:] == [6.0, 6.0, 6.0, 6.0, 6.0, 4.0, 4.0]
     assert table.iloc[0][["best run"]].isna().all(), "before the first configuration has ended"
     both = pd.concat(
-        table.assign(**{name: table[name] - less for name in search.PICTURES}, search=kind, seed=seed)
+        table.assign(**{name: table[name] - less for name in search.FIGURES}, search=kind, seed=seed)
         for kind, less in (("random", 0.0), ("optuna", 1.0))
         for seed in range(2)
     )

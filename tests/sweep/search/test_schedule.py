@@ -67,6 +67,7 @@ class World:
     def train(self, schedule: Schedule, run: Run, task: Task) -> None:
         """Bring the run as far as the task says, and report it."""
         assert self.standing(run).status is None, "nothing is trained again that has its row"
+        assert task.until is not None, "a schedule says how far"
         until, status = task.until, "completed"
         if run.run_id in self.status and until >= 3:
             until, status = 3, self.status[run.run_id]

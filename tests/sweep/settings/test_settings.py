@@ -279,7 +279,7 @@ def test_without_a_word_it_is_the_smallest_sweep_of_the_embedded_study() -> None
     assert (settings.results, settings.data, settings.inception) == (Path("results"), Path("data"), None)
     assert (settings.study.name, settings.study.seed, settings.study.seeds) == ("digits", 3, 3)
     assert settings.cluster == Cluster(
-        "cpu", None, cpus_per_worker=1, gpus_per_worker=0, tpus_per_worker=0, pack_size=1, teraflops=0.02
+        "ray", "cpu", None, cpus_per_worker=1, gpus_per_worker=0, tpus_per_worker=0, pack_size=1, teraflops=0.02
     )
     protocol = settings.study.protocol
     assert protocol.dataset == "digits"
@@ -313,7 +313,7 @@ def test_words_reach_their_place_and_the_last_of_two_wins() -> None:
     assert (settings.algorithms, settings.budget, settings.dry_run) == (("vae",), 12, True)
     assert settings.retry_failed
     assert settings.cluster == Cluster(
-        "cuda", 4, cpus_per_worker=1, gpus_per_worker=1, tpus_per_worker=0, pack_size=None, teraflops=300.0
+        "ray", "cuda", 4, cpus_per_worker=1, gpus_per_worker=1, tpus_per_worker=0, pack_size=None, teraflops=300.0
     )
     assert settings.study.seed == 7
     protocol = settings.study.protocol
