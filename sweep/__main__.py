@@ -9,7 +9,7 @@ from search_spaces import SpaceError
 from sweep.errors import LockLost, ResultsError, SettingsError, without_credentials
 from sweep.launch import launch
 from sweep.reports.status import make_console
-from sweep.settings.settings import load_settings
+from sweep.settings.compose import load_settings
 from sweep.settings.words import CONF, studies
 from wae_core.storage.files import ConflictError, takes_nothing
 

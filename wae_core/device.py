@@ -9,11 +9,7 @@ from collections.abc import Iterator
 
 import torch
 
-DEVICES = ("cpu", "cuda", "xla")
-# How a study's training steps compute. tf32: CUDA's matrix products and convolutions round their factors to 10 bits;
-# bfloat16: the networks' forward and backward passes under autocast. Weights, optimisers and losses stay float32.
-# A protocol may also say float64, the tests' yardstick.
-PRECISIONS = ("float32", "tf32", "bfloat16")
+from wae_core.run import DEVICES
 
 
 def select_device(name: str) -> torch.device:

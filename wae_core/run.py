@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal, get_args
+
+from wae_core import checks
 
 ALGORITHMS = ("wae-mmd", "wae-gan", "vae")
+Device = Literal["cpu", "cuda", "xla"]
+DEVICES: tuple[str, ...] = get_args(Device)
+# How a study's training steps compute. tf32: CUDA's matrix products and convolutions round their factors to 10 bits;
+# bfloat16: the networks' forward and backward passes under autocast. Weights, optimisers and losses stay float32.
+PRECISIONS = ("float32", "tf32", "bfloat16")
+YARDSTICK = "float64"  # a precision that a protocol may have, for the tests, and a study may not
+LIKELIHOODS = ("gaussian", "bernoulli")
 RUN_ID = re.compile(rf"({'|'.join(ALGORITHMS)})-[0-9]{{5,}}-s[0-9]+")  # whole: it becomes part of paths
 
 
@@ -40,11 +50,63 @@ class Protocol:
     input_noise: float  # standard deviation of the pixel noise in front of a deterministic encoder
     pretraining_steps: int  # at most so many, on a deterministic encoder
     pretraining_images: int  # batch size of the pre-training
-    vae_likelihood: str = "gaussian"  # of the VAE's decoder: gaussian | bernoulli
+    vae_likelihood: str = "gaussian"  # of the VAE's decoder: one of LIKELIHOODS
     without_batch_norm: tuple[str, ...] = ()  # algorithms
     log_prior: bool = False  # add log p_Z(z) to the logit of WAE-GAN's discriminator
     learning_rate_drops: tuple[tuple[int, float], ...] = ()  # (after which epoch, divisor), for all optimisers
-    precision: str = "float32"  # of the training step: a key of wae_core.device.PRECISIONS
+    precision: str = "float32"  # of the training step: one of PRECISIONS
+
+    def __post_init__(self) -> None:
+        """Check every field, whoever made it: the words of a launch, study.yaml or a model file.
+
+        Whole numbers in the place of others become floats.
+
+        Raises:
+            ValueError: a field is out of its bounds; the sentence names it as `study.<field>`.
+        """
+        for name, minimum in _MINIMUM.items():
+            checks.integer(f"study.{name}", getattr(self, name), minimum)
+        for name in ("dataset", "fid_features"):
+            checks.name(f"study.{name}", getattr(self, name))
+        for name, check in (
+            ("prior_variance", checks.positive),
+            ("cost_scale", checks.positive),
+            ("input_noise", checks.non_negative),
+        ):
+            object.__setattr__(self, name, check(f"study.{name}", getattr(self, name)))
+        checks.one_of("study.vae_likelihood", self.vae_likelihood, LIKELIHOODS)
+        checks.one_of("study.precision", self.precision, (*PRECISIONS, YARDSTICK))
+        checks.boolean("study.log_prior", self.log_prior)
+        for algorithm in checks.items("study.without_batch_norm", self.without_batch_norm, "[vae]"):
+            checks.one_of("study.without_batch_norm", algorithm, ALGORITHMS)
+        self._check_evaluation_steps()
+        object.__setattr__(self, "learning_rate_drops", _checked_drops(self.learning_rate_drops))
+
+    def _check_evaluation_steps(self) -> None:
+        key = "study.evaluation_steps"
+        listed = [checks.integer(key, step, 1) for step in checks.items(key, self.evaluation_steps, "[50, 100]")]
+        if not listed or listed != sorted(set(listed)) or listed[-1] != self.steps:
+            raise ValueError(f"{key} is {listed}, but they ascend and end with study.steps ({self.steps})")
+
+
+# The least value of each whole number of a protocol.
+_MINIMUM = {
+    "width": 1,
+    "steps": 1,
+    "fid_samples": 4,  # a covariance is taken of each half
+    "evaluation_images": 1,
+    "pretraining_steps": 0,
+    "pretraining_images": 2,  # the covariance of one image is not a number
+}
+
+
+def _checked_drops(value: object) -> tuple[tuple[int, float], ...]:
+    key, example = "study.learning_rate_drops", "[[30, 2], [50, 5]]"
+    drops = [checks.items(key, drop, example) for drop in checks.items(key, value, example)]
+    if any(len(drop) != 2 for drop in drops):
+        shown = [list(drop) for drop in drops]
+        raise ValueError(f"{key} is {shown}, but it is a list of [after which epoch, divisor], e.g. {example}")
+    return tuple((checks.integer(key, epoch, 0), checks.positive(key, divisor)) for epoch, divisor in drops)
 
 
 @dataclass(frozen=True)

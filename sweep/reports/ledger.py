@@ -127,7 +127,7 @@ def _counter(folder: StudyFolder) -> Callable[[Any, Callable[[Run, Any], float]]
         document = yaml.safe_load(folder.study_file.read_bytes())
         shape = tuple(document["image_shape"])
         protocol = Protocol(**{key: _tupled(value) for key, value in document["protocol"].items()})
-    except (OSError, KeyError, TypeError, yaml.YAMLError):
+    except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError):
         return lambda row, count: float("nan")
 
     def flops_of(row: Any, count: Callable[[Run, Any], float]) -> float:

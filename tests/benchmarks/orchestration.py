@@ -34,7 +34,7 @@ from sweep.results.schema import COMPLETED, SCHEMA_VERSION, EvaluationRow, RunRo
 from sweep.running.attempt import Progress, WorkerContext
 from sweep.running.tune import tune  # which is imported after Ray's settings are made
 from sweep.search.plan import Pack, pack_runs, plan_runs
-from sweep.settings.settings import load_settings
+from sweep.settings.compose import load_settings
 from sweep.tracking.mirror import Mirror, default_uri
 from tests.benchmarks.measuring import Options, Row, ratios
 from wae_core.data.images import image_shape

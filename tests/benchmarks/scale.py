@@ -26,7 +26,7 @@ from sweep.results.plan_file import extend_plan
 from sweep.results.run_folder import BEST
 from sweep.results.schema import COMPLETED, SCHEMA_VERSION, RunRow, evaluation_rows
 from sweep.search.plan import plan_runs
-from sweep.settings.settings import load_settings
+from sweep.settings.compose import load_settings
 from tests.benchmarks.measuring import Options, Row
 from wae_core.evaluation.selection import Evaluation, select_checkpoint
 from wae_core.pictures import FIGURES

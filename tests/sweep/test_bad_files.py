@@ -24,7 +24,8 @@ from sweep.results.parquet import parse, serialise, write_table
 from sweep.results.plan_file import PLAN, extend_plan, plan_table, read_plan
 from sweep.results.schema import EVALUATIONS, RECORD, RUNS
 from sweep.search.plan import plan_runs
-from sweep.settings.settings import FailurePolicy, Study, load_settings
+from sweep.settings.compose import load_settings
+from sweep.settings.settings import FailurePolicy, Study
 
 steady = settings(
     derandomize=True, deadline=None, database=None, max_examples=60, suppress_health_check=list(HealthCheck)

@@ -15,7 +15,7 @@ import sweep.running.tune
 from sweep.running.attempt import Progress, WorkerContext
 from sweep.running.tune import PackSearcher, ray_session, train_packs, tune
 from sweep.search.plan import Pack
-from sweep.settings.settings import load_settings
+from sweep.settings.compose import load_settings
 from wae_core.run import Run
 
 MakeRun = Callable[..., Run]

@@ -18,7 +18,8 @@ from sweep.errors import SettingsError
 from sweep.results.plan_file import PLAN, plan_table
 from sweep.search import plan
 from sweep.search.plan import check_trainable, pack_runs, plan_runs
-from sweep.settings.settings import Cluster, Settings, Study, load_settings
+from sweep.settings.compose import load_settings
+from sweep.settings.settings import Cluster, Settings, Study
 from wae_core.data.images import ImageData
 from wae_core.run import ALGORITHMS, Hyperparameters, Run
 

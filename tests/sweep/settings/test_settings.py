@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 import search_spaces
 from search_spaces import SpaceError
 from sweep.errors import SettingsError
-from sweep.settings.settings import Cluster, Optuna, Settings, load_settings
+from sweep.settings.compose import load_settings
+from sweep.settings.settings import Cluster, Optuna, Settings
 from sweep.settings.words import CONF, studies
 from wae_core.run import ALGORITHMS
 
