@@ -14,7 +14,7 @@ from search_spaces.domains import Value
 from search_spaces.hyperparameters import ALGORITHMS, DRAWN_IN_ORDER, KNOWN, Hyperparameter, read_lines
 from search_spaces.plain_yaml import read_yaml
 from search_spaces.relations import limits, mistakes
-from search_spaces.sentences import SpaceError, closest, listed, show
+from search_spaces.sentences import SpaceError, hint, listed, show
 
 _FOLDER = Path(__file__).parent
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -37,8 +37,8 @@ class SearchSpace:
             SpaceError: unknown algorithm, index or study_seed not an int, or index below 0.
         """
         if algorithm not in ALGORITHMS:
-            hint = closest(algorithm, ALGORITHMS)
-            raise SpaceError(f"algorithm is {show(algorithm)}, and must be one of {listed(ALGORITHMS)}{hint}")
+            did_you_mean = hint(algorithm, ALGORITHMS)
+            raise SpaceError(f"algorithm is {show(algorithm)}, and must be one of {listed(ALGORITHMS)}{did_you_mean}")
         if not isinstance(index, int) or isinstance(index, bool) or index < 0:
             raise SpaceError(f"index is {show(index)}, and must be a whole number, at least 0")
         if not isinstance(study_seed, int) or isinstance(study_seed, bool):
@@ -92,7 +92,7 @@ def load(name_or_path: str | Path) -> SearchSpace:
     except OSError as error:
         shipped = sorted(file.stem for file in _FOLDER.glob("*.yaml"))
         raise SpaceError(
-            f"the search space {text!r} cannot be read: {error.strerror}{closest(Path(text).stem, shipped)}; "
+            f"the search space {text!r} cannot be read: {error.strerror}{hint(Path(text).stem, shipped)}; "
             f"allowed are {listed(shipped)}, and the path of a YAML file (with a / in it or ending in .yaml)"
         ) from error
     return _read_space(path.stem, data, str(path))
@@ -114,7 +114,7 @@ def _read_space(name: object, data: object, place: str) -> SearchSpace:
     if not isinstance(data, dict):
         raise SpaceError(f"{place} holds {show(data)}, and must be a mapping with the keys {listed(KNOWN)}")
     sentences = [
-        f"{place}: {show(key)} is no hyperparameter{closest(key, KNOWN)}: allowed are {listed(KNOWN)}"
+        f"{place}: {show(key)} is no hyperparameter{hint(key, KNOWN)}: allowed are {listed(KNOWN)}"
         for key in data
         if key not in KNOWN
     ]

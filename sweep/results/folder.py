@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,6 +16,9 @@ from sweep.results.parquet import flat_evaluations, read_table, serialise, write
 from sweep.results.schema import EVALUATIONS, FAILED, RECORD, RUNS, EvaluationRow, RunRow
 from wae_core.run import ALGORITHMS, RUN_ID
 from wae_core.storage.files import TEMPORARIES, Location, ObjectPath, OwnObject, create, listed, location
+
+if TYPE_CHECKING:
+    import pandas as pd  # a second: workers read no frames
 
 
 class StudyFolder:

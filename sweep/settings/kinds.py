@@ -17,7 +17,7 @@ def strict(group: str = "") -> ConfigDict:
     Args:
         group: what stands before the fields' names in their keys: the "cluster" of cluster.workers.
     """
-    return ConfigDict(strict=True, title=group)
+    return ConfigDict(strict=True, title=f"{group}.")
 
 
 def sentence(error: ValidationError) -> str:
@@ -26,8 +26,7 @@ def sentence(error: ValidationError) -> str:
     if "error" in first.get("ctx", {}):  # raised by a check of several fields, which names them itself
         return str(first["ctx"]["error"])
     field = ".".join(str(part) for part in first["loc"] if isinstance(part, str))
-    key = f"{error.title}.{field}".strip(".")
-    return f"{key} is {first['input']!r}, but it is {first['msg']}"
+    return f"{(error.title + field).strip('.')} is {first['input']!r}, but it is {first['msg']}"
 
 
 def _allowed(what: str) -> WrapValidator:

@@ -51,7 +51,7 @@ def measure(options: Options, say: Callable[[str], None]) -> list[Row]:
         say(f"launched without mlflow.db: {first_said}")
         launches, launch_said = zip(*(_command("sweep", *words) for _ in range(options.rounds)), strict=True)
         say(f"launched with mlflow.db: {launch_said[-1]}")
-        statuses = [_command("sweep.reports.status", "--results", name)[0] for _ in range(options.rounds)]
+        statuses = [_command("sweep.command", "status", "--results", name)[0] for _ in range(options.rounds)]
         reads = {table: [_read_seconds(folder.root / table) for _ in range(5)] for table in ("runs", "evaluations")}
         rows = len(pd.read_parquet(folder.root / "evaluations"))
         entries = Counter(path.parent.relative_to(folder.root) for path in folder.root.rglob("*"))

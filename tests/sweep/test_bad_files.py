@@ -15,9 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sweep import __main__ as command
+from sweep import command
 from sweep.errors import ResultsError, SettingsError
-from sweep.reports import status
 from sweep.results import study_file
 from sweep.results.folder import StudyFolder, Tables, read_evaluations, read_runs
 from sweep.results.parquet import parse, serialise, write_table
@@ -157,7 +156,7 @@ def test_the_commands_answer_garbage_with_a_sentence(
     path, results, name = place.root / PARQUET[kind], place.root.parent, place.root.name
     good = path.read_bytes()
     frames = [read_runs(results, name), read_evaluations(results, name)]
-    assert status.main(["--results", str(results)]) == 0
+    assert command.main(["status", "--results", str(results)]) == 0
     shown = capsys.readouterr().out
 
     @settings(steady, max_examples=15)
@@ -165,7 +164,7 @@ def test_the_commands_answer_garbage_with_a_sentence(
     def look(bad: bytes) -> None:
         path.write_bytes(bad)
         capsys.readouterr()
-        if status.main(["--results", str(results)]) == 2:
+        if command.main(["status", "--results", str(results)]) == 2:
             assert is_sentence_about(path, capsys.readouterr().err)
         else:
             assert capsys.readouterr().out == shown
@@ -187,9 +186,9 @@ def test_a_launch_on_damaged_files_is_refused_and_changes_nothing(
     bad = {"cut": good[: len(good) // 2], "empty": b"", "words": b"just words"}[garbage]
     path.write_bytes(bad)
     if kind == "real_images":  # after the training, so that nothing is lost: the command that only reads will do
-        assert status.main(["--results", str(place.root.parent)]) == 2
+        assert command.main(["status", "--results", str(place.root.parent)]) == 2
     else:
-        assert command.main([*study_words, f"results={place.root.parent}"]) == 2
+        assert command.main(["sweep", *study_words, f"results={place.root.parent}"]) == 2
     assert is_sentence_about(path, capsys.readouterr().err)
     assert path.read_bytes() == bad
     assert (place.root / PARQUET["record"]).exists()
@@ -423,6 +422,6 @@ def test_a_bad_space_file_is_a_sentence_of_the_command(
 ) -> None:
     path = tmp_path / "mine.yaml"
     path.write_bytes(content)
-    assert command.main([f"space={path}", f"results={tmp_path / 'results'}"]) == 2
+    assert command.main(["sweep", f"space={path}", f"results={tmp_path / 'results'}"]) == 2
     assert is_sentence_about(path, capsys.readouterr().err)
     assert not (tmp_path / "results").exists()

@@ -14,9 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from sweep import __main__ as command
+from sweep import command
 from sweep.errors import ResultsError, without_credentials
-from sweep.reports import status
 from sweep.results import study_file
 from sweep.results.compaction import delete_served
 from sweep.results.folder import StudyFolder, Tables, read_runs
@@ -26,7 +25,7 @@ from sweep.running import worker
 from sweep.running.attempt import WorkerContext
 from sweep.search.plan import Pack
 from sweep.settings.settings import FailurePolicy
-from sweep.tracking import __main__ as tracking_command
+from sweep.tracking.command import ui_parser
 from sweep.tracking.mirror import Mirror
 from wae_core.model_file import load_model
 from wae_core.run import Run
@@ -193,9 +192,9 @@ def test_a_study_s_name_is_that_of_a_folder_in_the_results(
     with pytest.raises(ResultsError, match="name of a folder"):
         read_runs(tmp_path, study)
     if study:  # no word at all asks for every study
-        assert status.main(["--results", str(tmp_path / "results"), "--study", study]) == 2
+        assert command.main(["status", "--results", str(tmp_path / "results"), "--study", study]) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
-        assert tracking_command.main(["rebuild", "--results", str(tmp_path), "--study", study]) == 2
+        assert command.main(["mlflow-rebuild", "--results", str(tmp_path), "--study", study]) == 2
     assert list(tmp_path.iterdir()) == []
 
 
@@ -203,7 +202,7 @@ def test_a_study_s_name_is_that_of_a_folder_in_the_results(
 def test_a_word_of_the_command_that_leads_elsewhere_is_refused(
     tmp_path: Path, word: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command.main([word, f"results={tmp_path / 'results'}"]) == 2
+    assert command.main(["sweep", word, f"results={tmp_path / 'results'}"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -212,7 +211,7 @@ def test_a_word_of_the_command_that_leads_elsewhere_is_refused(
 
 
 def test_the_server_of_make_ui_listens_on_this_machine_alone() -> None:
-    assert tracking_command._parser().parse_args(["ui"]).host == "127.0.0.1"
+    assert ui_parser().parse_args([]).host == "127.0.0.1"
 
 
 @pytest.mark.parametrize(
@@ -277,8 +276,8 @@ def test_a_server_that_cannot_be_reached_is_told_without_its_password(folder: St
 
 
 def test_a_wrong_word_with_a_password_is_told_without_it(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main(["trackign=http://user:hunter2@host"]) == 2
-    assert command.main(["http://user:hunter2@host"]) == 2
+    assert command.main(["sweep", "trackign=http://user:hunter2@host"]) == 2
+    assert command.main(["sweep", "http://user:hunter2@host"]) == 2
     said = capsys.readouterr().err
     assert len(said.splitlines()) == 2
     assert "hunter2" not in said
