@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -50,6 +52,10 @@ def test_the_version_is_the_installed_one(capsys: pytest.CaptureFixture[str]) ->
         (["swep", "alg=vae"], "error: unknown command 'swep': did you mean 'sweep'?\n"),
         (["rebuild"], "error: unknown command 'rebuild': did you mean 'mlflow-rebuild'?\n"),
         (["xyzzy"], f"error: unknown command 'xyzzy': it is one of {', '.join(COMMANDS)}\n"),
+        (
+            ["http://user:hunter2@host"],
+            f"error: unknown command 'http://***@host': it is one of {', '.join(COMMANDS)}\n",
+        ),
         (["help", "swep"], "error: unknown command 'swep': did you mean 'sweep'?\n"),
     ],
 )
@@ -58,8 +64,11 @@ def test_an_unknown_command_is_told(words: list[str], said: str, capsys: pytest.
     assert capsys.readouterr().err == said
 
 
-def test_no_command_is_bad_input_and_shows_them_all(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([]) == 2
+def test_no_command_is_bad_input_and_shows_them_all(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["bigwae"])
+    assert main([]) == main() == 2
     said = capsys.readouterr().err
     assert [name for name in COMMANDS if f"\n  {name} " not in said] == []
 
@@ -80,6 +89,7 @@ def fail(words: Sequence[str]) -> None:
         (OSError(28, "No space left on device"), 1, "stopped: [Errno 28] No space left on device; go on\n"),
         (LockLost("another driver has it"), 1, "stopped: another driver has it; go on\n"),
         (KeyboardInterrupt(), 130, "interrupted: go on\n"),
+        (SystemExit(15), 143, "terminated: go on\n"),  # of Ray's handler of SIGTERM
     ],
 )
 def test_an_error_becomes_a_sentence_and_an_exit_code(
@@ -108,7 +118,19 @@ def test_sigterm_unwinds_and_is_143(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     before = signal.getsignal(signal.SIGTERM)
     assert main(["tried"]) == 143
     assert signal.getsignal(signal.SIGTERM) is before
-    assert capsys.readouterr().err == "interrupted: go on\n"
+    assert capsys.readouterr().err == "terminated: go on\n"
+
+
+def test_a_launch_leaves_no_garbage_to_search_for_at_exit(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sweep.launch
+
+    launched: list[object] = []
+    at_exit: list[object] = []
+    monkeypatch.setattr(sweep.launch, "launch", lambda settings, console: launched.append(settings))
+    monkeypatch.setattr(atexit, "register", at_exit.append)
+    assert main(["sweep", "budget=6"]) == 0
+    assert [type(settings).__name__ for settings in launched] == ["Settings"]
+    assert at_exit == [gc.freeze]
 
 
 def loaded(code: str, *candidates: str) -> str:
