@@ -4,6 +4,8 @@
 RESULTS ?= results
 PYTHON ?= python3
 BIN := .venv/bin
+# The command bigwae, of this source tree whatever is installed.
+BIGWAE = $(BIN)/python -m sweep.command
 # A word that is not given falls back to sweep/conf/config.yaml.
 WORDS = $(if $(ALG),alg=$(ALG)) $(if $(BUDGET),budget=$(BUDGET)) $(if $(STUDY),study=$(STUDY)) \
         $(if $(SPACE),"space=$(SPACE)") $(if $(SEARCH),search=$(SEARCH)) $(if $(SCHEDULER),scheduler=$(SCHEDULER)) \
@@ -11,14 +13,14 @@ WORDS = $(if $(ALG),alg=$(ALG)) $(if $(BUDGET),budget=$(BUDGET)) $(if $(STUDY),s
         "results=$(RESULTS)" $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data space sweep status ui mlflow-rebuild notebooks counterfactual test test-quick check fix bench chaos
+.PHONY: help setup data space sweep status ui mlflow-rebuild notebooks figures counterfactual test test-quick check fix bench chaos
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-15s %s\n", $$1, $$2}'
 	@echo
 	@echo '  make sweep ALG=wae-mmd|wae-gan|vae|all BUDGET=30 STUDY=digits SPACE=digits RESULTS=results'
 	@echo '             SEARCH=random|optuna SCHEDULER=none|asha'
-	@echo '             ARGS="any.key=value"; every key is listed by: .venv/bin/python -m sweep --help'
+	@echo '             ARGS="any.key=value"; every key is listed by: .venv/bin/bigwae sweep --help'
 
 setup: .venv/ready ## make .venv with the pinned versions (every target that needs it does so once)
 
@@ -29,33 +31,35 @@ setup: .venv/ready ## make .venv with the pinned versions (every target that nee
 	@touch $@
 
 data: .venv/ready ## pack a data set: DATA=mnist|celeba|folder SOURCE=zip or folder (NAME= SIZE= ARGS=--check)
-	@$(BIN)/python -m wae_core.data $(DATA) $(if $(SOURCE),--source "$(SOURCE)") $(if $(NAME),--name "$(NAME)") \
+	@$(BIGWAE) data $(DATA) $(if $(SOURCE),--source "$(SOURCE)") $(if $(NAME),--name "$(NAME)") \
 	    $(if $(SIZE),--size "$(SIZE)") $(ARGS)
 
 space: SPACE ?= digits
 space: .venv/ready ## a search space as a table, with remarks and a picture of 1,000 draws: SPACE= STUDY_SEED=
-	@$(BIN)/python -m search_spaces "$(SPACE)" $(if $(STUDY_SEED),--seed "$(STUDY_SEED)") \
+	@$(BIGWAE) space "$(SPACE)" $(if $(STUDY_SEED),--seed "$(STUDY_SEED)") \
 	    --out "$(RESULTS)/space-$(basename $(notdir $(SPACE))).png" $(ARGS)
 
 sweep: .venv/ready ## train the models of a budget; the same words again continue it
-	@$(BIN)/python -m sweep $(WORDS)
+	@$(BIGWAE) sweep $(WORDS)
 
 status: .venv/ready ## planned = completed + diverged + failed + missing, and the ledger, for each study of RESULTS
-	@$(BIN)/python -m sweep.reports.status --results "$(RESULTS)"
+	@$(BIGWAE) status --results "$(RESULTS)"
 
 ui: .venv/ready ## browse the runs of RESULTS in MLflow on 127.0.0.1
-	@$(BIN)/python -m sweep.tracking ui --results "$(RESULTS)" $(if $(TRACKING),--tracking "$(TRACKING)")
+	@$(BIGWAE) ui --results "$(RESULTS)" $(if $(TRACKING),--tracking "$(TRACKING)")
 
 mlflow-rebuild: .venv/ready ## write the MLflow mirror of RESULTS again from the Parquet
-	@$(BIN)/python -m sweep.tracking rebuild --results "$(RESULTS)" $(if $(TRACKING),--tracking "$(TRACKING)")
+	@$(BIGWAE) mlflow-rebuild --results "$(RESULTS)" $(if $(TRACKING),--tracking "$(TRACKING)")
 
 notebooks: .venv/ready ## run analysis/notebooks on RESULTS and write them as HTML to RESULTS/notebooks
-	@RESULTS="$(abspath $(RESULTS))" $(BIN)/jupyter nbconvert --execute --to html \
-	    --output-dir "$(RESULTS)/notebooks" analysis/notebooks/*.ipynb
+	@$(BIGWAE) notebooks --results "$(RESULTS)"
+
+figures: .venv/ready ## samples, reconstructions and interpolations of models side by side: MODELS="best.safetensors …" OUT=
+	@$(BIGWAE) figures $(MODELS) --output "$(if $(OUT),$(OUT),$(RESULTS)/figures.png)" $(ARGS)
 
 counterfactual: STUDY ?= digits
 counterfactual: .venv/ready ## what early stopping or fewer seeds would have found and saved in a finished study: STUDY=
-	@$(BIN)/python -m analysis.counterfactual --results "$(RESULTS)" --study "$(STUDY)" \
+	@$(BIGWAE) counterfactual --results "$(RESULTS)" --study "$(STUDY)" \
 	    --out "$(RESULTS)/counterfactual-$(STUDY).png" $(ARGS)
 
 test: check ## check, and all tests: what CI runs

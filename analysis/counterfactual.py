@@ -1,6 +1,6 @@
 """What early stopping or fewer seeds would have found and saved in a study that gave every run its full budget.
 
-`python -m analysis.counterfactual --study digits`: a table per algorithm, and a picture with --out. Nothing is
+`bigwae counterfactual --study digits`: a table per algorithm, and a picture with --out. Nothing is
 trained: the stored evaluations say what each configuration had reached at each step.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -201,10 +200,14 @@ def _curve(study: Finished, outcome: Outcome, number: int, order: np.ndarray, gr
     return np.where(place >= 0, fids[np.maximum(place, 0)], np.inf)
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code: 0, or 2 where there is nothing to compute from."""
+def main(words: Sequence[str]) -> None:
+    """Run `bigwae counterfactual`.
+
+    Raises:
+        ValueError: there is nothing to compute from.
+    """
     parser = argparse.ArgumentParser(
-        prog="python -m analysis.counterfactual",
+        prog="bigwae counterfactual",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -218,23 +221,21 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         runs = load_runs(arguments.results, arguments.study)
         evaluations = load_evaluations(arguments.results, arguments.study)
-        if runs.empty:
-            raise ValueError(f"study {arguments.study!r} has no ended run yet")
-        for algorithm in sorted(set(runs["algorithm"])):
-            study = finished(runs, evaluations, algorithm)
-            outcomes = compare(study, arguments.reduction)
-            count, seeds = study.best.shape
-            print(f"{algorithm}: {count} configurations × {seeds} seeds, {study.spent[:, :, -1].sum():,} steps")
-            print(summary(study, outcomes).to_string(index=False, float_format="{:.3f}".format), end="\n\n")
-            if arguments.out:
-                path = arguments.out.with_name(f"{arguments.out.stem}-{algorithm}.png")
-                path.parent.mkdir(parents=True, exist_ok=True)
-                best_against_steps(study, outcomes, f"{arguments.study}, {algorithm}").savefig(path)
-                print(path)
-    except (FileNotFoundError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    except FileNotFoundError as error:
+        raise ValueError(str(error)) from error
+    if runs.empty:
+        raise ValueError(f"study {arguments.study!r} has no ended run yet")
+    for algorithm in sorted(set(runs["algorithm"])):
+        study = finished(runs, evaluations, algorithm)
+        outcomes = compare(study, arguments.reduction)
+        count, seeds = study.best.shape
+        print(f"{algorithm}: {count} configurations × {seeds} seeds, {study.spent[:, :, -1].sum():,} steps")
+        print(summary(study, outcomes).to_string(index=False, float_format="{:.3f}".format), end="\n\n")
+        if arguments.out:
+            path = arguments.out.with_name(f"{arguments.out.stem}-{algorithm}.png")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            best_against_steps(study, outcomes, f"{arguments.study}, {algorithm}").savefig(path)
+            print(path)
 
 
 def _reduction(word: str) -> float:
@@ -242,7 +243,3 @@ def _reduction(word: str) -> float:
     if not 1 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{word!r} is not a number above 1")
     return value
-
-
-if __name__ == "__main__":
-    sys.exit(main())

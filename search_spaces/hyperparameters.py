@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from search_spaces.distributions import ALL_PARAMETERS, PARAMETERS, Distribution, read_distribution
-from search_spaces.sentences import SpaceError, closest, listed, show
+from search_spaces.sentences import SpaceError, hint, listed, show
 from search_spaces.values import read_values
 from wae_core.algorithms.registry import ALGORITHMS, owners
 from wae_core.domains import Value
@@ -131,15 +131,16 @@ def _read_line(name: str, line: object, place: str, algorithms: tuple[str, ...],
         raise SpaceError(f"{place} has the keys {present}; it lacks distribution: {listed(PARAMETERS)}")
     kind = line["distribution"]
     if not isinstance(kind, str) or kind not in PARAMETERS:
-        hint = closest(kind, PARAMETERS)
-        raise SpaceError(f"{place}: distribution is {show(kind)}, and must be one of {listed(PARAMETERS)}{hint}")
+        did_you_mean = hint(kind, PARAMETERS)
+        raise SpaceError(
+            f"{place}: distribution is {show(kind)}, and must be one of {listed(PARAMETERS)}{did_you_mean}"
+        )
     needed = ("algorithms", "distribution", *PARAMETERS[kind], "source")
     keys = ("algorithms", "distribution", *ALL_PARAMETERS[kind], "source", "when", *BOUNDS)
     for key in line:
         if key not in keys:
             raise SpaceError(
-                f"{place}: {show(key)} is no key of distribution {kind}{closest(key, keys)}: "
-                f"allowed are {listed(keys)}"
+                f"{place}: {show(key)} is no key of distribution {kind}{hint(key, keys)}: allowed are {listed(keys)}"
             )
     missing = [key for key in needed if key not in line]
     if missing:
@@ -173,8 +174,8 @@ def _read_algorithms(
         raise SpaceError(f"{place} is {show(said)}, and must be {allowed}")
     for algorithm in given:
         if algorithm not in ALGORITHMS:
-            hint = closest(algorithm, ALGORITHMS)
-            raise SpaceError(f"{place} has {show(algorithm)}, and must be {allowed}{hint}")
+            did_you_mean = hint(algorithm, ALGORITHMS)
+            raise SpaceError(f"{place} has {show(algorithm)}, and must be {allowed}{did_you_mean}")
         if algorithm not in needed:
             raise SpaceError(
                 f"{place} is {show(said)}, but {algorithm} does not have this hyperparameter: it must be {allowed}"
@@ -197,5 +198,5 @@ def _read_condition(when: object, place: str) -> Condition:
 
 def _read_name(name: object, place: str) -> str:
     if not isinstance(name, str) or name not in KNOWN:
-        raise SpaceError(f"{place} names {show(name)}, and must name one of {listed(KNOWN)}{closest(name, KNOWN)}")
+        raise SpaceError(f"{place} names {show(name)}, and must name one of {listed(KNOWN)}{hint(name, KNOWN)}")
     return name

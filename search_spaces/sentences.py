@@ -31,7 +31,13 @@ def listed(words: Iterable[object]) -> str:
     return ", ".join(str(word) for word in words)
 
 
-def closest(word: object, known: Iterable[str]) -> str:
-    """A hint at the known word that `word` resembles most; empty where none does."""
-    matches = difflib.get_close_matches(word, known, n=1) if isinstance(word, str) else []
-    return f" (did you mean {matches[0]}?)" if matches else ""
+def closest(word: object, known: Iterable[str]) -> str | None:
+    """Return the known word that `word` resembles most; None where none does."""
+    matches = difflib.get_close_matches(word, list(known), n=1) if isinstance(word, str) else []
+    return matches[0] if matches else None
+
+
+def hint(word: object, known: Iterable[str]) -> str:
+    """Ask, in brackets, whether the closest known word was meant; empty where there is none."""
+    match = closest(word, known)
+    return f" (did you mean {match}?)" if match else ""

@@ -13,7 +13,7 @@ from search_spaces.distributions import Distribution
 from search_spaces.hyperparameters import KNOWN, Hyperparameter, having, offered, read_lines
 from search_spaces.plain_yaml import read_yaml
 from search_spaces.relations import limits, mistakes
-from search_spaces.sentences import SpaceError, closest, listed, show
+from search_spaces.sentences import SpaceError, hint, listed, show
 from wae_core.domains import Value
 from wae_core.hyperparameters import IN_DRAWS
 from wae_core.names import NAME
@@ -45,8 +45,10 @@ class SearchSpace:
             SpaceError: an algorithm that the space does not offer, index or study_seed not an int, or index below 0.
         """
         if algorithm not in self.algorithms:
-            hint = closest(algorithm, self.algorithms)
-            raise SpaceError(f"algorithm is {show(algorithm)}, and must be one of {listed(self.algorithms)}{hint}")
+            did_you_mean = hint(algorithm, self.algorithms)
+            raise SpaceError(
+                f"algorithm is {show(algorithm)}, and must be one of {listed(self.algorithms)}{did_you_mean}"
+            )
         if not isinstance(index, int) or isinstance(index, bool) or index < 0:
             raise SpaceError(f"index is {show(index)}, and must be a whole number, at least 0")
         if not isinstance(study_seed, int) or isinstance(study_seed, bool):
@@ -100,7 +102,7 @@ def load(name_or_path: str | Path) -> SearchSpace:
     except OSError as error:
         shipped = sorted(file.stem for file in _FOLDER.glob("*.yaml"))
         raise SpaceError(
-            f"the search space {text!r} cannot be read: {error.strerror}{closest(Path(text).stem, shipped)}; "
+            f"the search space {text!r} cannot be read: {error.strerror}{hint(Path(text).stem, shipped)}; "
             f"allowed are {listed(shipped)}, and the path of a YAML file (with a / in it or ending in .yaml)"
         ) from error
     return _read_space(path.stem, data, str(path))
@@ -122,7 +124,7 @@ def _read_space(name: object, data: object, place: str) -> SearchSpace:
     if not isinstance(data, dict):
         raise SpaceError(f"{place} holds {show(data)}, and must be a mapping with the keys {listed(KNOWN)}")
     sentences = [
-        f"{place}: {show(key)} is no hyperparameter{closest(key, KNOWN)}: allowed are {listed(KNOWN)}"
+        f"{place}: {show(key)} is no hyperparameter{hint(key, KNOWN)}: allowed are {listed(KNOWN)}"
         for key in data
         if key not in KNOWN
     ]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import Literal, get_args
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")  # of a study, a data set, a search space: whole, it becomes part of paths
-DEVICES = ("cpu", "cuda", "xla")
+Device = Literal["cpu", "cuda", "xla"]
+DEVICES: tuple[str, ...] = get_args(Device)
 # How a study's training steps compute. tf32: CUDA's matrix products and convolutions round their factors to 10 bits;
 # bfloat16: the networks' forward and backward passes under autocast. Weights, optimisers and losses stay float32.
-# A protocol may also say float64, the tests' yardstick.
 PRECISIONS = ("float32", "tf32", "bfloat16")
+YARDSTICK = "float64"  # a precision that a protocol may have, for the tests, and a study may not
+LIKELIHOODS = ("gaussian", "bernoulli")

@@ -1,6 +1,6 @@
 """Pictures of a model: random samples, test reconstructions and test interpolations, as the paper shows them.
 
-    python -m wae_core.pictures results/digits/work/vae-00000-s0/best.safetensors …
+    bigwae figures results/digits/work/vae-00000-s0/best.safetensors …
 
 draws those of several checkpoints side by side, a column each: the paper's composite (its Figures 2 and 3).
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import io
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -104,25 +104,23 @@ def _pillow(image: Tensor) -> Image.Image:
     return pillow.resize((pillow.width * ZOOM, pillow.height * ZOOM), Image.Resampling.NEAREST)
 
 
-def main(words: list[str] | None = None) -> int:
-    """The command; returns its exit code."""
+def main(words: Sequence[str]) -> None:
+    """Run `bigwae figures`.
+
+    Raises:
+        ValueError: a checkpoint or its data set cannot be read, or the picture not be written.
+    """
     parser = argparse.ArgumentParser(
-        prog="python -m wae_core.pictures",
+        prog="bigwae figures",
         description="Interpolations, reconstructions and samples of checkpoints, a column each, as one PNG.",
     )
     parser.add_argument("checkpoint", nargs="+", type=Path, help="a best.safetensors; e.g. VAE, WAE-MMD, WAE-GAN")
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of packed data sets (default: data)")
     parser.add_argument("--output", type=Path, default=Path("figures.png"), help="default: figures.png")
     arguments = parser.parse_args(words)
+    sheet = composite(arguments.checkpoint, arguments.data)
     try:
-        sheet = composite(arguments.checkpoint, arguments.data)
         sheet.save(arguments.output)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    except OSError as error:
+        raise ValueError(f"{arguments.output} cannot be written: {error.strerror}") from error
     print(arguments.output)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from wae_core import checks
 from wae_core.algorithms import registry
 from wae_core.hyperparameters import Hyperparameters, deciding
 from wae_core.protocol import Protocol
@@ -30,12 +31,22 @@ class Run:
     hyperparameters: Hyperparameters
     protocol: Protocol
 
+    def __post_init__(self) -> None:
+        """Check what the protocol cannot, which knows no algorithms.
+
+        Raises:
+            ValueError: study.without_batch_norm names none.
+        """
+        for algorithm in self.protocol.without_batch_norm:
+            checks.one_of("study.without_batch_norm", algorithm, ALGORITHMS)
+
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> Self:
         """Build the run that `dataclasses.asdict` took apart, also by way of JSON or YAML, which know no tuples.
 
         Raises:
             LookupError, TypeError: a value is missing, or is none of a run.
+            ValueError: a value is out of its bounds.
         """
         parts = {
             "hyperparameters": Hyperparameters(**values["hyperparameters"]),

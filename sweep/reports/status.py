@@ -1,10 +1,10 @@
-"""`python -m sweep.reports.status`: how far the studies are; planned = completed + diverged + failed + missing."""
+"""`bigwae status`: how far the studies are; planned = completed + diverged + failed + missing."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
+from collections.abc import Sequence
 
 import pandas as pd
 import yaml
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sweep.errors import ResultsError
+from sweep.errors import ResultsError, SettingsError
 from sweep.reports.ledger import print_ledger
 from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import read_plan
@@ -115,9 +115,14 @@ def make_console() -> Console:
     return console if console.is_terminal else Console(width=140, soft_wrap=True, markup=False)
 
 
-def main(words: list[str] | None = None) -> int:
-    """Run the command; returns its exit code: 0 done, 2 there is no plan, or a file cannot be read."""
-    parser = argparse.ArgumentParser(prog="python -m sweep.reports.status", description=__doc__)
+def main(words: Sequence[str]) -> None:
+    """Print the status of the studies.
+
+    Raises:
+        SettingsError: there is no such study, or none at all.
+        ResultsError: a file of a study is damaged, or of another version.
+    """
+    parser = argparse.ArgumentParser(prog="bigwae status", description=__doc__)
     parser.add_argument("--results", default="results", help="the results folder (default: results)")
     parser.add_argument("--study", help="one study; all of the folder if left out")
     arguments = parser.parse_args(words)
@@ -125,19 +130,9 @@ def main(words: list[str] | None = None) -> int:
     names = (
         [arguments.study] if arguments.study else sorted(path.parent.name for path in results.glob("*/plan.parquet"))
     )
-    try:
-        folders = [StudyFolder(results, name) for name in names]
-        if not folders or not all(folder.plan_file.exists() for folder in folders):
-            wanted = f"study {arguments.study!r}" if arguments.study else "a study"
-            print(f"there is no plan of {wanted} in {results}: run make sweep first", file=sys.stderr)
-            return 2
-        for folder in folders:
-            print_status(folder, make_console())
-    except ResultsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    folders = [StudyFolder(results, name) for name in names]
+    if not folders or not all(folder.plan_file.exists() for folder in folders):
+        wanted = f"study {arguments.study!r}" if arguments.study else "a study"
+        raise SettingsError(f"there is no plan of {wanted} in {results}: run make sweep first")
+    for folder in folders:
+        print_status(folder, make_console())

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -18,6 +18,9 @@ from wae_core.run import ALGORITHMS, RUN_ID
 from wae_core.storage.files import TEMPORARIES, Location, create, listed, location
 
 TABLES: Mapping[str, Layout] = {"runs": RUN_TABLE, "evaluations": EVALUATION_TABLE}  # a folder each, by its name
+
+if TYPE_CHECKING:
+    import pandas as pd  # a second: workers read no frames
 
 
 class StudyFolder:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from search_spaces.sentences import closest
 from sweep.errors import SettingsError
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -70,5 +70,5 @@ def split_paths(words: Sequence[str]) -> tuple[dict[str, str | None], list[str]]
 
 
 def _allowed(wrong: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(wrong, list(known), n=1)
-    return f"did you mean {close[0]!r}?" if close else f"it is one of {', '.join(sorted(known))}"
+    meant = closest(wrong, known)
+    return f"did you mean {meant!r}?" if meant else f"it is one of {', '.join(sorted(known))}"

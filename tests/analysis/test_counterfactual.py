@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.counterfactual import Finished, asha, compare, fewer_seeds, finished, full, main, summary
+from analysis.counterfactual import Finished, asha, compare, fewer_seeds, finished, full, summary
+from sweep.command import main
 
 STEPS = np.array([10, 20, 30])
 
@@ -104,10 +105,10 @@ def test_command_prints_a_table_draws_a_picture_and_refuses_what_is_not_there(
     for name, table in (("runs", runs), ("evaluations", evaluations)):
         (tmp_path / "digits" / name).mkdir(parents=True)
         table.to_parquet(tmp_path / "digits" / name / "wae-mmd.parquet")
-    assert main(["--results", str(tmp_path), "--out", str(tmp_path / "new" / "asha.png")]) == 0
+    assert main(["counterfactual", "--results", str(tmp_path), "--out", str(tmp_path / "new" / "asha.png")]) == 0
     output = capsys.readouterr().out
     assert "wae-mmd: 8 configurations × 3 seeds, 720 steps" in output
     assert "ASHA, η = 3" in output
     assert (tmp_path / "new" / "asha-wae-mmd.png").stat().st_size > 10_000
-    assert main(["--results", str(tmp_path), "--study", "nosuch"]) == 2
+    assert main(["counterfactual", "--results", str(tmp_path), "--study", "nosuch"]) == 2
     assert "no study 'nosuch'" in capsys.readouterr().err

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sweep.settings.settings import load_settings
+from sweep.settings.compose import load_settings
 from wae_core.data.images import ImageData
 from wae_core.run import Hyperparameters, Run
 from wae_core.training.loop import train

@@ -37,7 +37,7 @@ from sweep.running.executor import Executor
 from sweep.running.tune import tune  # type: ignore[attr-defined]  # imported after Ray's settings are made
 from sweep.search.fixed_plan import FixedPlan
 from sweep.search.plan import plan_runs
-from sweep.settings.settings import load_settings
+from sweep.settings.compose import load_settings
 from sweep.tracking.mirror import Mirror, default_uri
 from tests.benchmarks.measuring import Options, Row, ratios
 from wae_core.data.images import image_shape

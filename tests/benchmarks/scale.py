@@ -27,7 +27,7 @@ from sweep.results.run_folder import BEST
 from sweep.results.schema import COMPLETED, SCHEMA_VERSION, RunRow, evaluation_rows
 from sweep.results.tables import Tables
 from sweep.search.plan import plan_runs
-from sweep.settings.settings import load_settings
+from sweep.settings.compose import load_settings
 from tests.benchmarks.measuring import Options, Row
 from tests.places import local
 from wae_core.evaluation.selection import Evaluation, select_checkpoint
@@ -53,7 +53,7 @@ def measure(options: Options, say: Callable[[str], None]) -> list[Row]:
         say(f"launched without mlflow.db: {first_said}")
         launches, launch_said = zip(*(_command("sweep", *words) for _ in range(options.rounds)), strict=True)
         say(f"launched with mlflow.db: {launch_said[-1]}")
-        statuses = [_command("sweep.reports.status", "--results", name)[0] for _ in range(options.rounds)]
+        statuses = [_command("sweep.command", "status", "--results", name)[0] for _ in range(options.rounds)]
         root = local(folder.root)
         reads = {table: [_read_seconds(root / table) for _ in range(5)] for table in ("runs", "evaluations")}
         rows = len(pd.read_parquet(root / "evaluations"))

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from analysis.load import load_runs
 from analysis.looks import STYLE, WIDTH
-from sweep.settings.settings import load_settings
+from sweep.settings.compose import load_settings
 
 SEARCHES = {"random": (), "optuna": ("search=optuna",), "asha": ("scheduler=asha",)}
 # What is shown of the configurations so far: of the best run, and of the configuration that is best over its seeds.

@@ -1,7 +1,8 @@
-"""`python -m search_spaces`: the table, the remarks and the picture; bad input is told and nothing is written."""
+"""`bigwae space`: the table, the remarks and the picture; bad input is told and nothing is written."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,11 @@ from matplotlib.image import imread
 from matplotlib.patches import Rectangle
 
 from search_spaces import SearchSpace, load
-from search_spaces.__main__ import main
 from search_spaces.hyperparameters import KNOWN
 from search_spaces.plot import COLORS, SHARED, draws_figure
+from sweep.command import main
+
+ROOT = Path(__file__).parents[2]
 
 
 def related() -> SearchSpace:
@@ -36,8 +39,9 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_it_prints_the_space_and_what_there_is_to_remark_and_paints_it(path: Path) -> None:
-    words = [sys.executable, "-m", "search_spaces", str(path), "--images", "50"]
-    done = subprocess.run(words, cwd=path.parent, capture_output=True, text=True, check=True)
+    words = [sys.executable, "-m", "sweep.command", "space", str(path), "--images", "50"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}  # this source tree, whatever is installed
+    done = subprocess.run(words, cwd=path.parent, env=environment, capture_output=True, text=True, check=True)
     rows = [[cell.strip() for cell in row.split("│")[1:-1]] for row in done.stdout.splitlines() if "│" in row]
     assert ["learning_rate", "all", "log_uniform", "[0.002, 0.02]", "a guess"] in rows
     assert ["kernel_scale", "wae-mmd", "uniform", "[0.5, 16] in steps of 0.5", "O"] in rows
@@ -63,7 +67,7 @@ def test_it_prints_the_space_and_what_there_is_to_remark_and_paints_it(path: Pat
 def test_every_mistake_is_told_and_nothing_is_written(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path.write_text(path.read_text().replace("kernel_scale", "kernel_scales").replace("low: 0.002", "low: 0.2"))
     out = path.parent / "picture.png"
-    assert main([str(path), "--out", str(out)]) == 2
+    assert main(["space", str(path), "--out", str(out)]) == 2
     output = capsys.readouterr()
     unknown, missing, order = output.err.splitlines()
     assert "kernel_scales" in unknown and "did you mean kernel_scale" in unknown
@@ -76,14 +80,14 @@ def test_every_mistake_is_told_and_nothing_is_written(path: Path, capsys: pytest
 @pytest.mark.parametrize("words", [["digits", "--seed", "one"], [], ["digits", "--sed", "1"]])
 def test_a_wrong_word_is_told(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        main(words)
+        main(["space", *words])
     assert caught.value.code == 2
-    assert "python -m search_spaces: error: " in capsys.readouterr().err
+    assert "bigwae space: error: " in capsys.readouterr().err
 
 
 def test_a_picture_that_cannot_be_written_is_told(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = path / "picture.png"  # under a file
-    assert main(["digits", "--out", str(out)]) == 2
+    assert main(["space", "digits", "--out", str(out)]) == 2
     assert f"error: {out} cannot be written: " in capsys.readouterr().err
 
 

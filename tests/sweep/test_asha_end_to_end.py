@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sweep import __main__ as command
+from sweep import command
 from sweep.reports.ledger import ledger_frame
 from sweep.results.folder import StudyFolder, read_evaluations, read_runs
 from tests.places import local
@@ -66,7 +66,7 @@ def test_a_killed_asha_study_goes_on_and_spends_its_budget_of_steps(
     assert "asha (η = 3) decides at step 1, 3" in output
     assert "Last result" not in output, "Tune prints nothing of its own"
     assert_spent(tmp_path, 8)
-    assert command.main(words(tmp_path, 8)) == 0
+    assert command.main(["sweep", *words(tmp_path, 8)]) == 0
     assert "every run of this budget has its row" in capsys.readouterr().out
     before = read_runs(tmp_path, STUDY).set_index("run_id")
     finish(start(*words(tmp_path, 14)))
@@ -74,5 +74,5 @@ def test_a_killed_asha_study_goes_on_and_spends_its_budget_of_steps(
     after = read_runs(tmp_path, STUDY).set_index("run_id")
     pd.testing.assert_frame_equal(after.loc[before.index], before)
     assert len(after) > len(before)
-    assert command.main([*words(tmp_path, 14), "asha.reduction=2"]) == 2
+    assert command.main(["sweep", *words(tmp_path, 14), "asha.reduction=2"]) == 2
     assert "scheduler.asha.reduction is 3.0 there and 2.0 in this launch" in capsys.readouterr().err

@@ -15,9 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sweep import __main__ as command
+from sweep import command
 from sweep.errors import ResultsError, SettingsError
-from sweep.reports import status
 from sweep.results import study_file
 from sweep.results.folder import StudyFolder, read_evaluations, read_runs
 from sweep.results.layout import EVALUATION_TABLE, RECORD_FILE, RUN_TABLE
@@ -25,7 +24,8 @@ from sweep.results.parquet import parse, serialise, write_table
 from sweep.results.plan_file import PLAN, PLAN_FILE, extend_plan, plan_table, read_plan
 from sweep.results.tables import Tables
 from sweep.search.plan import plan_runs
-from sweep.settings.settings import FailurePolicy, Study, load_settings
+from sweep.settings.compose import load_settings
+from sweep.settings.settings import FailurePolicy, Study
 from tests.places import local
 
 steady = settings(
@@ -160,7 +160,7 @@ def test_the_commands_answer_garbage_with_a_sentence(
     path, results, name = local(place.root / PARQUET[kind]), place.root.parent, place.root.name
     good = path.read_bytes()
     frames = [read_runs(results, name), read_evaluations(results, name)]
-    assert status.main(["--results", str(results)]) == 0
+    assert command.main(["status", "--results", str(results)]) == 0
     shown = capsys.readouterr().out
 
     @settings(steady, max_examples=15)
@@ -168,7 +168,7 @@ def test_the_commands_answer_garbage_with_a_sentence(
     def look(bad: bytes) -> None:
         path.write_bytes(bad)
         capsys.readouterr()
-        if status.main(["--results", str(results)]) == 2:
+        if command.main(["status", "--results", str(results)]) == 2:
             assert is_sentence_about(path, capsys.readouterr().err)
         else:
             assert capsys.readouterr().out == shown
@@ -190,9 +190,9 @@ def test_a_launch_on_damaged_files_is_refused_and_changes_nothing(
     bad = {"cut": good[: len(good) // 2], "empty": b"", "words": b"just words"}[garbage]
     path.write_bytes(bad)
     if kind == "real_images":  # after the training, so that nothing is lost: the command that only reads will do
-        assert status.main(["--results", str(place.root.parent)]) == 2
+        assert command.main(["status", "--results", str(place.root.parent)]) == 2
     else:
-        assert command.main([*study_words, f"results={place.root.parent}"]) == 2
+        assert command.main(["sweep", *study_words, f"results={place.root.parent}"]) == 2
     assert is_sentence_about(path, capsys.readouterr().err)
     assert path.read_bytes() == bad
     assert (place.root / PARQUET["record"]).exists()
@@ -426,6 +426,6 @@ def test_a_bad_space_file_is_a_sentence_of_the_command(
 ) -> None:
     path = tmp_path / "mine.yaml"
     path.write_bytes(content)
-    assert command.main([f"space={path}", f"results={tmp_path / 'results'}"]) == 2
+    assert command.main(["sweep", f"space={path}", f"results={tmp_path / 'results'}"]) == 2
     assert is_sentence_about(path, capsys.readouterr().err)
     assert not (tmp_path / "results").exists()

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 import search_spaces
-from sweep import __main__ as command
+from sweep import command
 from sweep.results.folder import StudyFolder, read_evaluations, read_runs
 from sweep.results.schema import RunRow
 from tests.chaos.compare import violations
@@ -122,7 +122,7 @@ def test_mlflow_mirrors_every_run(first: tuple[Path, str]) -> None:
 
 def test_same_command_again_changes_nothing(first: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
     before = fingerprints(first[0] / "digits")
-    assert command.main([f"results={first[0]}", *SMALL, "alg=all", "budget=3"]) == 0
+    assert command.main(["sweep", f"results={first[0]}", *SMALL, "alg=all", "budget=3"]) == 0
     assert "nothing to train" in capsys.readouterr().out
     assert fingerprints(first[0] / "digits") == before
 

@@ -19,7 +19,8 @@ from sweep.results.folder import StudyFolder
 from sweep.running.attempt import equipment_of
 from sweep.running.training import worker_context
 from sweep.search.plan import plan_runs
-from sweep.settings.settings import Study, load_settings
+from sweep.settings.compose import load_settings
+from sweep.settings.settings import Study
 from sweep.tracking.mlflow_study import MlflowStudy
 from tests import crashes
 from tests.places import local

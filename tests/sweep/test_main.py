@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from sweep.__main__ import main
+from sweep.command import main
 from sweep.results import study_file
 from sweep.results.folder import StudyFolder
-from sweep.settings.settings import FailurePolicy, load_settings
+from sweep.settings.compose import load_settings
+from sweep.settings.settings import FailurePolicy
 from tests.sweep.front_door import finish, start
 
 Capture = pytest.CaptureFixture[str]
@@ -21,7 +22,7 @@ def refused(capsys: Capture) -> Callable[..., str]:
     """refused(*words): what the command says of words that it refuses."""
 
     def launch(*words: str) -> str:
-        assert main(words) == 2
+        assert main(["sweep", *words]) == 2
         said = capsys.readouterr().err
         assert said.startswith("error: ")
         assert len(said.splitlines()) == 1
@@ -71,7 +72,7 @@ def test_results_that_cannot_be_written_are_refused(tmp_path: Path, refused: Cal
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path, capsys: Capture) -> None:
-    assert main([f"results={tmp_path / 'results'}", "alg=wae-mmd", "budget=10", "dry_run=true"]) == 0
+    assert main(["sweep", f"results={tmp_path / 'results'}", "alg=wae-mmd", "budget=10", "dry_run=true"]) == 0
     said = capsys.readouterr().out
     assert "3 configurations × 3 seeds = 9 models" in said
     assert "BUDGET=12 would complete one more" in said

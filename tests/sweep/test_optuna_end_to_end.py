@@ -12,7 +12,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from sweep import __main__ as command
+from sweep import command
 from sweep.reports.ledger import ledger_frame
 from sweep.results.folder import StudyFolder, read_runs
 from tests.sweep.front_door import finish, kill_at, start
@@ -112,5 +112,5 @@ def test_more_workers_say_that_they_are_not_reproducible_and_random_search_is_an
     assert_plan_rows_and_optuna_agree(results, 13)
     assert not (results / "digits").exists()
     capsys.readouterr()
-    assert command.main([f"results={results}", *SMALL, "budget=26", "optuna.sampler=qmc"]) == 2
+    assert command.main(["sweep", f"results={results}", *SMALL, "budget=26", "optuna.sampler=qmc"]) == 2
     assert "search.optuna.sampler is 'tpe' there and 'qmc' in this launch" in capsys.readouterr().err

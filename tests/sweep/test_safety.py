@@ -14,10 +14,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from sweep import __main__ as command
+from sweep import command
 from sweep.errors import ResultsError, without_credentials
 from sweep.events import Ended, Task, WorkerContext
-from sweep.reports import status
 from sweep.results import study_file
 from sweep.results.compaction import clean_up
 from sweep.results.folder import TABLES, StudyFolder, read_runs
@@ -27,7 +26,7 @@ from sweep.results.schema import RECORD
 from sweep.results.tables import Tables
 from sweep.running import worker
 from sweep.settings.settings import FailurePolicy
-from sweep.tracking import __main__ as tracking_command
+from sweep.tracking.command import ui_parser
 from sweep.tracking.mirror import Mirror
 from tests.places import local
 from wae_core.model_file import load_model
@@ -195,9 +194,9 @@ def test_a_study_s_name_is_that_of_a_folder_in_the_results(
     with pytest.raises(ResultsError, match="name of a folder"):
         read_runs(tmp_path, study)
     if study:  # no word at all asks for every study
-        assert status.main(["--results", str(tmp_path / "results"), "--study", study]) == 2
+        assert command.main(["status", "--results", str(tmp_path / "results"), "--study", study]) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
-        assert tracking_command.main(["rebuild", "--results", str(tmp_path), "--study", study]) == 2
+        assert command.main(["mlflow-rebuild", "--results", str(tmp_path), "--study", study]) == 2
     assert list(tmp_path.iterdir()) == []
 
 
@@ -205,7 +204,7 @@ def test_a_study_s_name_is_that_of_a_folder_in_the_results(
 def test_a_word_of_the_command_that_leads_elsewhere_is_refused(
     tmp_path: Path, word: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command.main([word, f"results={tmp_path / 'results'}"]) == 2
+    assert command.main(["sweep", word, f"results={tmp_path / 'results'}"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -214,7 +213,7 @@ def test_a_word_of_the_command_that_leads_elsewhere_is_refused(
 
 
 def test_the_server_of_make_ui_listens_on_this_machine_alone() -> None:
-    assert tracking_command._parser().parse_args(["ui"]).host == "127.0.0.1"
+    assert ui_parser().parse_args([]).host == "127.0.0.1"
 
 
 @pytest.mark.parametrize(
@@ -280,8 +279,8 @@ def test_a_server_that_cannot_be_reached_is_told_without_its_password(folder: St
 
 
 def test_a_wrong_word_with_a_password_is_told_without_it(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main(["trackign=http://user:hunter2@host"]) == 2
-    assert command.main(["http://user:hunter2@host"]) == 2
+    assert command.main(["sweep", "trackign=http://user:hunter2@host"]) == 2
+    assert command.main(["sweep", "http://user:hunter2@host"]) == 2
     said = capsys.readouterr().err
     assert len(said.splitlines()) == 2
     assert "hunter2" not in said

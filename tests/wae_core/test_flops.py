@@ -133,8 +133,10 @@ def test_evaluation_and_confirmation_are_what_torch_counts(make_run: MakeRun, di
 def test_inception_is_what_torch_counts(make_run: MakeRun) -> None:
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         InceptionV3().eval()(torch.empty(1, *COLOUR, dtype=torch.uint8))
-    none, some = (make_run("vae", architecture="dcgan", fid_features="inception", fid_samples=n) for n in (0, 10))
-    samples = evaluation_flops(some, COLOUR) - evaluation_flops(none, COLOUR)  # generated, and their features
+    few, some, more = (
+        make_run("vae", architecture="dcgan", fid_features="inception", fid_samples=n) for n in (4, 10, 14)
+    )
+    samples = evaluation_flops(more, COLOUR) - evaluation_flops(few, COLOUR)  # ten generated, and their features
     assert confirmation_flops(some, COLOUR) - samples == 10 * counter.get_total_flops()
 
 

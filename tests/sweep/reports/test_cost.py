@@ -10,7 +10,8 @@ import pytest
 
 from sweep.reports.cost import CostModel
 from sweep.search.plan import plan_runs
-from sweep.settings.settings import Cluster, Study, load_settings
+from sweep.settings.compose import load_settings
+from sweep.settings.settings import Cluster, Study
 from wae_core import flops
 from wae_core.flops import run_flops
 from wae_core.run import ALGORITHMS, Run

@@ -18,7 +18,8 @@ from sweep.results import study_file
 from sweep.results.folder import StudyFolder
 from sweep.results.tables import Tables
 from sweep.search.plan import plan_runs
-from sweep.settings.settings import FailurePolicy, load_settings
+from sweep.settings.compose import load_settings
+from sweep.settings.settings import FailurePolicy
 from wae_core.flops import run_flops
 
 

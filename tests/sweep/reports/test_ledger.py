@@ -11,10 +11,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from sweep.command import main
 from sweep.errors import ResultsError, SettingsError
 from sweep.events import Event, Task, WorkerContext
 from sweep.reports.ledger import ledger_frame
-from sweep.reports.status import main
 from sweep.results import study_file
 from sweep.results.attempt_log import note_dropped_rows, read_attempts
 from sweep.results.compaction import clean_up
@@ -188,7 +188,7 @@ def test_attempts_that_are_damaged_are_refused_by_their_hash(folder: StudyFolder
 
 def test_status_shows_the_ledger(folder: StudyFolder, tiny: Run, capsys: pytest.CaptureFixture[str]) -> None:
     train(folder, tiny)
-    assert main(["--results", str(folder.root.parent)]) == 0
+    assert main(["status", "--results", str(folder.root.parent)]) == 0
     output = capsys.readouterr().out
     assert "ledger: what each algorithm has spent" in output
     (line,) = [line for line in output.splitlines() if "FLOP" in line and "vae" in line]

@@ -11,7 +11,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from sweep.reports.status import main, status_frame
+from sweep.command import main
+from sweep.reports.status import status_frame
 from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import plan_table
 from sweep.results.schema import STATUSES
@@ -89,7 +90,7 @@ def printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("COLUMNS", "200")
 
     def show(folder: StudyFolder) -> str:
-        assert main(["--results", str(folder.root.parent), "--study", folder.root.name]) == 0
+        assert main(["status", "--results", str(folder.root.parent), "--study", folder.root.name]) == 0
         return capsys.readouterr().out
 
     return show
@@ -149,7 +150,7 @@ def test_a_folder_without_a_study_is_one_sentence_and_exit_code_2(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for results in (tmp_path, tmp_path / "nosuch"):
-        assert main(["--results", str(results), *words]) == 2
+        assert main(["status", "--results", str(results), *words]) == 2
         output = capsys.readouterr()
         assert output.out == ""
         assert len(output.err.strip().splitlines()) == 1
@@ -166,9 +167,9 @@ def test_the_command_shows_every_study_or_the_one_asked_for(
         (tmp_path / name).mkdir()
         table = plan_table(plan_runs(replace(study, name=name), "vae", 3))
         pq.write_table(table, tmp_path / name / "plan.parquet")
-    assert main(["--results", str(tmp_path)]) == 0
+    assert main(["status", "--results", str(tmp_path)]) == 0
     output = capsys.readouterr().out
     assert "study one" in output
     assert "study two" in output
-    assert main(["--results", str(tmp_path), "--study", "two"]) == 0
+    assert main(["status", "--results", str(tmp_path), "--study", "two"]) == 0
     assert "study one" not in capsys.readouterr().out

@@ -74,7 +74,7 @@ def _protocol(**changes: Any) -> Callable[[Study], Study]:
     [
         (lambda study: replace(study, seed=9), "seed is 5 there and 9 in this launch"),
         (lambda study: replace(study, seeds=9), "seeds is 3 there and 9 in this launch"),
-        (_protocol(steps=5), "protocol.steps is 4 there and 5 in this launch"),
+        (_protocol(steps=5, evaluation_steps=(2, 5)), "protocol.steps is 4 there and 5 in this launch"),
         (_protocol(fid_samples=2000), "protocol.fid_samples is 200 there and 2000 in this launch"),
         (_protocol(input_noise=0.5), "protocol.input_noise is 0.01 there and 0.5 in this launch"),
         (

@@ -15,8 +15,10 @@ import search_spaces
 from sweep.errors import SettingsError
 from sweep.running import preflight
 from sweep.running.preflight import check_trainable
-from sweep.settings.settings import Cluster, Settings, Study, load_settings
+from sweep.settings.compose import load_settings
+from sweep.settings.settings import Cluster, Settings, Study
 from wae_core.data.images import ImageData, load_dataset
+from wae_core.names import Device
 
 
 def with_line(study: Study, name: str, tmp_path: Path, **changes: object) -> Study:
@@ -36,7 +38,7 @@ def _data_once(digits: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def launch_of(study: Study, tmp_path: Path, device: str = "cpu") -> Settings:
+def launch_of(study: Study, tmp_path: Path, device: Device = "cpu") -> Settings:
     cluster = Cluster(
         "ray", device, None, cpus_per_worker=1, gpus_per_worker=0, tpus_per_worker=0, pack_size=1, teraflops=0.02
     )
@@ -47,7 +49,7 @@ def launch_of(study: Study, tmp_path: Path, device: str = "cpu") -> Settings:
 def refusal(tmp_path: Path) -> Callable[..., str]:
     """refusal(study, device): the sentence with which its launch is refused."""
 
-    def refuse(study: Study, device: str = "cpu") -> str:
+    def refuse(study: Study, device: Device = "cpu") -> str:
         with pytest.raises(SettingsError) as caught:
             check_trainable(launch_of(study, tmp_path, device))
         assert "\n" not in str(caught.value)

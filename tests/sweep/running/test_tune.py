@@ -21,7 +21,7 @@ from sweep.running.tune import (  # type: ignore[attr-defined]  # tune is to be 
     workers_that_fit,
 )
 from sweep.search.fixed_plan import FixedPlan
-from sweep.settings.settings import load_settings
+from sweep.settings.compose import load_settings
 from wae_core.run import Run
 
 MakeRun = Callable[..., Run]

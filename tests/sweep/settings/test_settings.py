@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 import search_spaces
 from search_spaces import SpaceError
 from sweep.errors import SettingsError
-from sweep.settings.settings import Cluster, Optuna, Settings, load_settings
+from sweep.settings.compose import load_settings
+from sweep.settings.settings import Cluster, Optuna, Settings
 from sweep.settings.words import CONF, studies
 from wae_core.run import ALGORITHMS
 
@@ -414,13 +415,16 @@ def test_any_words_give_settings_or_a_sentence(words: list[str]) -> None:
         (["keep_best=0"], "keep_best is 0, but it is a whole number of at least 1"),
         (["checkpoint_steps=0"], "checkpoint_steps is 0"),
         (["failures.tries=0"], "failures.tries is 0"),
+        (["budget=abc"], "budget is 'abc', but it is a whole number"),
+        (["cluster.workers=0"], "cluster.workers is 0, but it is a whole number of at least 1"),
+        (["study.seed=-1"], "study.seed is -1, but it is a whole number of at least 0"),
         (["failures.other=1"], "unknown key 'failures.other'"),
     ],
 )
 def test_what_concerns_storage_and_failures_is_checked(words: list[str], sentence: str) -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings(words)
-    assert sentence in str(caught.value)
+    assert str(caught.value).startswith(sentence)
     assert "secret" not in str(caught.value)
 
 
@@ -428,3 +432,17 @@ def test_results_in_a_store_are_accepted_with_a_database_elsewhere() -> None:
     settings = load_settings(["results=s3://bucket/a b", "tracking=sqlite:////home/me/mlflow.db"])
     assert str(settings.results) == "s3://bucket/a b"
     assert settings.tracking == "sqlite:////home/me/mlflow.db"
+
+
+def test_settings_check_themselves_whoever_makes_them() -> None:
+    settings = load_settings(["study=digits"])
+    with pytest.raises(ValueError, match="at least 1"):
+        replace(settings.cluster, workers=0)
+    with pytest.raises(ValueError, match="true or false"):
+        replace(settings, dry_run=1)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="at least 3"):
+        replace(settings, budget=2)
+    with pytest.raises(ValueError, match="a worker needs something"):
+        replace(settings.cluster, cpus_per_worker=0)
+    with pytest.raises(ValueError, match="lower-case letters"):
+        replace(settings.study, name="../x")

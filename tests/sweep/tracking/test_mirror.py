@@ -23,12 +23,12 @@ from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 from mlflow.entities import ViewType
 
+from sweep.command import main
 from sweep.events import Ended, Evaluated
 from sweep.results.folder import StudyFolder
 from sweep.results.schema import EvaluationRow, RunRow
 from sweep.results.tables import Tables
 from sweep.tracking import mirror
-from sweep.tracking.__main__ import main
 from sweep.tracking.mirror import Mirror, default_uri, rebuild
 from sweep.tracking.mlflow_study import MlflowStudy
 from tests.places import local
@@ -327,7 +327,7 @@ def test_rebuild_fills_a_deleted_database(results: Results, make_run: MakeRun, m
     Tables(results.folder)
     results.open().close()  # the connections that this process has read with
     (results.root / "mlflow.db").unlink()
-    assert main(["rebuild", "--results", str(results.root), "--study", results.study]) == 0
+    assert main(["mlflow-rebuild", "--results", str(results.root), "--study", results.study]) == 0
     results.assert_equal_to_parquet()
     assert rebuild(results.root, results.study, results.uri) == 0
 
@@ -393,8 +393,11 @@ def test_driver_does_not_wait_for_the_import_of_mlflow() -> None:
     ("words", "sentence"),
     [
         (["ui"], "error: no MLflow database in {results}: run make sweep first\n"),
-        (["rebuild"], "error: no study in results folder {results}: it has none\n"),
-        (["rebuild", "--study", "digits"], "error: no study digits in results folder {results}: it has none\n"),
+        (["mlflow-rebuild"], "error: no study in results folder {results}: it has none\n"),
+        (
+            ["mlflow-rebuild", "--study", "digits"],
+            "error: no study digits in results folder {results}: it has none\n",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence(

@@ -29,7 +29,7 @@ import pytest
 import torch
 from PIL import Image
 
-from wae_core.data.__main__ import main
+from sweep.command import main
 from wae_core.data.decoding import Preprocessing
 from wae_core.data.images import load_dataset
 from wae_core.data.preparing import split_order
@@ -97,11 +97,11 @@ def write_parquet(path: Path, images: dict[str, bytes]) -> Path:
 
 
 def prepare(*words: object) -> int:
-    return main([str(word) for word in words])
+    return main(["data", *map(str, words)])
 
 
 def command(*words: object) -> list[str]:
-    return [sys.executable, "-m", "wae_core.data.__main__", *map(str, words)]
+    return [sys.executable, "-m", "sweep.command", "data", *map(str, words)]
 
 
 def manifest_of(folder: Path) -> dict[str, Any]:
@@ -405,7 +405,7 @@ def vanish(path: Path, name: str) -> object:
 def test_help_and_words_that_do_not_exist() -> None:
     for words, code in ((["--help"], 0), ([], 2), (["svhn"], 2)):
         with pytest.raises(SystemExit) as caught:
-            main(words)
+            main(["data", *words])
         assert caught.value.code == code
 
 
@@ -495,6 +495,6 @@ def test_a_packed_set_trains(packed: Path, make_run: Callable[..., Run], algorit
 
 def test_decoding_processes_do_without_torch() -> None:
     """One per core: each would hold 200 MB for nothing."""
-    code = "import wae_core.data.__main__, sys; print('torch' in sys.modules)"
+    code = "import wae_core.data.command, sys; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -1,4 +1,4 @@
-"""`python -m sweep.tracking ui|rebuild`: browse the results in MLflow, or write its database again."""
+"""`bigwae ui` and `bigwae mlflow-rebuild`: browse the results in MLflow, or write its database again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sweep.errors import without_credentials
+from sweep.errors import SettingsError
 from sweep.tracking.mirror import default_uri, rebuild
 from wae_core.storage.files import Location, location
 from wae_core.storage.objects import ObjectPath
@@ -24,25 +24,42 @@ SHARED_VIEW = "mlflow.sharedViewState."  # prefix of MLflow's tags of an experim
 PORTS_TRIED = 20
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 done, 1 the server failed, 2 bad input."""
-    arguments = _parser().parse_args(words)
-    try:
-        results: Location = location(arguments.results)
-        if arguments.tracking is None and isinstance(results, ObjectPath):
-            raise ValueError(
-                f"MLflow's database is not in {results}: give --tracking, as the sweep was given tracking="
-            )
-        tracking_uri = arguments.tracking or default_uri(results)
-        if arguments.command == "ui":
-            return serve(tracking_uri, arguments.host, arguments.port)
-        for study in _studies(results, arguments.study):
-            written = rebuild(results, study, tracking_uri)
-            print(f"{study}: {written} run{'s' * (written != 1)} written, MLflow has them all")
-    except ValueError as error:
-        print(f"error: {without_credentials(str(error))}", file=sys.stderr)
-        return 2
-    return 0
+def ui(words: Sequence[str]) -> int:
+    """Serve MLflow's pages of the results until Ctrl-C; returns the server's exit code.
+
+    Raises:
+        SettingsError: there is no database, or no free port.
+    """
+    arguments = ui_parser().parse_args(words)
+    return serve(_tracking_uri(location(arguments.results), arguments.tracking), arguments.host, arguments.port)
+
+
+def rebuild_mirror(words: Sequence[str]) -> None:
+    """Write to the MLflow database what it lacks of the Parquet files.
+
+    Raises:
+        ValueError: there is no such study, one of its files is damaged, or MLflow cannot be written.
+    """
+    parser = _parser("mlflow-rebuild", "write to the MLflow database what it lacks of the Parquet files")
+    parser.add_argument("--study", help="a study of the results folder (default: all of them)")
+    arguments = parser.parse_args(words)
+    results = location(arguments.results)
+    tracking_uri = _tracking_uri(results, arguments.tracking)
+    for study in _studies(results, arguments.study):
+        written = rebuild(results, study, tracking_uri)
+        print(f"{study}: {written} run{'s' * (written != 1)} written, MLflow has them all")
+
+
+def ui_parser() -> argparse.ArgumentParser:
+    """The words of `bigwae ui`."""
+    parser = _parser("ui", "serve MLflow's pages of the results folder until Ctrl-C")
+    parser.add_argument(
+        "--port", type=int, default=5000, help="the next free one from here on (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine only)"
+    )
+    return parser
 
 
 def serve(database: str, host: str, port: int) -> int:
@@ -51,11 +68,11 @@ def serve(database: str, host: str, port: int) -> int:
     It prints where each experiment's runs are.
 
     Raises:
-        ValueError: there is no database, or no free port.
+        SettingsError: there is no database, or no free port.
     """
     file = Path(database.removeprefix("sqlite:///"))
     if not file.exists():
-        raise ValueError(f"no MLflow database in {file.parent}: run make sweep first")
+        raise SettingsError(f"no MLflow database in {file.parent}: run make sweep first")
     free_port = _free_port(host, port)
     if free_port != port:
         print(f"port {port} is taken: using {free_port}")
@@ -84,22 +101,21 @@ def serve(database: str, host: str, port: int) -> int:
         server.wait()
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m sweep.tracking", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    ui = commands.add_parser("ui", help="serve MLflow's pages of the results folder until Ctrl-C")
-    ui.add_argument("--port", type=int, default=5000, help="the next free one from here on (default: %(default)s)")
-    ui.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine only)"
+def _parser(command: str, description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"bigwae {command}", description=description)
+    parser.add_argument("--results", default="results", help="the results folder (default: %(default)s)")
+    parser.add_argument(
+        "--tracking", help="MLflow's URI, if the sweep was given one (default: sqlite, mlflow.db in the results)"
     )
-    again = commands.add_parser("rebuild", help="write to the MLflow database what it lacks of the Parquet files")
-    again.add_argument("--study", help="a study of the results folder (default: all of them)")
-    for command in (ui, again):
-        command.add_argument("--results", default="results", help="the results folder (default: %(default)s)")
-        command.add_argument(
-            "--tracking", help="MLflow's URI, if the sweep was given one (default: sqlite, mlflow.db in the results)"
-        )
     return parser
+
+
+def _tracking_uri(results: Location, given: str | None) -> str:
+    if given is None and isinstance(results, ObjectPath):
+        raise SettingsError(
+            f"MLflow's database is not in {results}: give --tracking, as the sweep was given tracking="
+        )
+    return given or default_uri(results)
 
 
 def _studies(results: Location, study: str | None) -> list[str]:
@@ -109,12 +125,12 @@ def _studies(results: Location, study: str | None) -> list[str]:
     if study in found:
         return [study]
     there = f"it has {', '.join(found)}" if found else "it has none"
-    raise ValueError(f"no study {'' if study is None else study + ' '}in results folder {results}: {there}")
+    raise SettingsError(f"no study {'' if study is None else study + ' '}in results folder {results}: {there}")
 
 
 def _free_port(host: str, wanted: int) -> int:
     if not 1 <= wanted <= 65535:
-        raise ValueError(f"port is {wanted}; allowed: 1 to 65535")
+        raise SettingsError(f"port is {wanted}; allowed: 1 to 65535")
     problem = ""
     for port in range(wanted, min(wanted + PORTS_TRIED, 65536)):
         with socket.socket() as listener:
@@ -124,7 +140,7 @@ def _free_port(host: str, wanted: int) -> int:
                 return port
             except OSError as error:
                 problem = error.strerror or str(error)
-    raise ValueError(f"cannot listen on {host}, ports {wanted} to {port}: {problem}")
+    raise SettingsError(f"cannot listen on {host}, ports {wanted} to {port}: {problem}")
 
 
 def _tables(address: str, server: subprocess.Popen[bytes]) -> list[tuple[str, str]]:
@@ -153,7 +169,3 @@ def _tables(address: str, server: subprocess.Popen[bytes]) -> list[tuple[str, st
         for tag in experiment.get("tags", [])
         if tag["key"].startswith(SHARED_VIEW)
     ]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

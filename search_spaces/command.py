@@ -1,4 +1,4 @@
-"""`python -m search_spaces NAME`: a search space as a table, remarks on it, a picture of 1,000 draws."""
+"""`bigwae space NAME`: a search space as a table, remarks on it, a picture of 1,000 draws."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ from search_spaces.sentences import SpaceError, listed
 from search_spaces.space import SearchSpace, load
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code: 0, or 2 where the space or another word is not valid."""
-    parser = argparse.ArgumentParser(prog="python -m search_spaces", description=__doc__)
+def main(words: Sequence[str]) -> int:
+    """Run the command; returns its exit code: 0, or 2 where the space is not valid, with all its mistakes told.
+
+    Raises:
+        SpaceError: the picture cannot be drawn or written.
+    """
+    parser = argparse.ArgumentParser(prog="bigwae space", description=__doc__)
     parser.add_argument("space", help="a file of search_spaces/ by its name, or the path of a YAML file")
     parser.add_argument("--seed", type=int, default=0, help="the study's seed, which decides the draws (default: 0)")
     parser.add_argument("--images", type=int, help="training images of the data set, to compare the batches with")
@@ -42,12 +46,10 @@ def main(words: Sequence[str] | None = None) -> int:
 
         picture.parent.mkdir(parents=True, exist_ok=True)
         draws_figure(space, arguments.seed).savefig(picture, format="png")
-    except ImportError:
-        print("error: the picture needs matplotlib: pip install 'bigwae[notebooks]'", file=sys.stderr)
-        return 2
+    except ImportError as error:
+        raise SpaceError("the picture needs matplotlib: pip install 'bigwae[notebooks]'") from error
     except OSError as error:
-        print(f"error: {picture} cannot be written: {error.strerror}", file=sys.stderr)
-        return 2
+        raise SpaceError(f"{picture} cannot be written: {error.strerror}") from error
     console.print(f"{DRAWS:,} draws: {picture}")
     return 0
 
@@ -72,7 +74,3 @@ def _values(line: Hyperparameter) -> str:
     at = [f"{key.replace('_', ' ')} {name}" for key, name in line.bounds.items()]
     when = [f"when {line.when.name} is {' or '.join(str(v) for v in line.when.values)}"] if line.when else []
     return ", ".join([values, *at, *when])
-
-
-if __name__ == "__main__":
-    sys.exit(main())

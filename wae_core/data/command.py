@@ -1,4 +1,4 @@
-"""`python -m wae_core.data mnist|celeba|folder`: the command line that packs a data set, once, or checks it."""
+"""`bigwae data mnist|celeba|folder`: the command that packs a data set, once, or checks it."""
 
 from __future__ import annotations
 
@@ -18,32 +18,24 @@ WHOLE = {"mnist": 70_000, "celeba": 202_599}  # images of the complete data sets
 SKIPPED_SHOWN = 10
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 done, 1 a disk or process failed, 2 bad input, 130 interrupted."""
+def main(words: Sequence[str]) -> None:
+    """Run the command; launched again after it was stopped, it continues.
+
+    Raises:
+        ValueError: the source, or another word, is not usable.
+        OSError: a disk or a process failed.
+    """
     arguments = _parser().parse_args(words)
-    try:
-        name = _name(arguments.dataset, arguments.name)
-        if arguments.check:
-            print(check(name, arguments.data))
-        else:
-            began, folder = time.monotonic(), arguments.data / name
-            manifest = pack(
-                arguments.dataset, name, arguments.data, arguments.source, arguments.size, arguments.processes
-            )
-            if manifest is None:
-                print(f"{folder} is packed already; to pack it again, delete it")
-            else:
-                _print_summary(arguments.dataset, folder, manifest, time.monotonic() - began)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on from here", file=sys.stderr)
-        return 130
-    return 0
+    name = _name(arguments.dataset, arguments.name)
+    if arguments.check:
+        print(check(name, arguments.data))
+        return
+    began, folder = time.monotonic(), arguments.data / name
+    manifest = pack(arguments.dataset, name, arguments.data, arguments.source, arguments.size, arguments.processes)
+    if manifest is None:
+        print(f"{folder} is packed already; to pack it again, delete it")
+    else:
+        _print_summary(arguments.dataset, folder, manifest, time.monotonic() - began)
 
 
 def _name(dataset: str, name: str | None) -> str:
@@ -73,7 +65,7 @@ def _print_summary(dataset: str, folder: Path, manifest: Manifest, seconds: floa
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m wae_core.data", description=__doc__)
+    parser = argparse.ArgumentParser(prog="bigwae data", description=__doc__)
     parser.add_argument(
         "dataset",
         choices=("mnist", "celeba", "folder"),
@@ -94,7 +86,3 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--check", action="store_true", help="compare every byte of a packed data set with its hash")
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())
