@@ -11,7 +11,7 @@ WORDS = $(if $(ALG),alg=$(ALG)) $(if $(BUDGET),budget=$(BUDGET)) $(if $(STUDY),s
         "results=$(RESULTS)" $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data space sweep status ui mlflow-rebuild notebooks counterfactual test lint bench chaos
+.PHONY: help setup data space sweep status ui mlflow-rebuild notebooks counterfactual test test-quick check fix bench chaos
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -58,11 +58,21 @@ counterfactual: .venv/ready ## what early stopping or fewer seeds would have fou
 	@$(BIN)/python -m analysis.counterfactual --results "$(RESULTS)" --study "$(STUDY)" \
 	    --out "$(RESULTS)/counterfactual-$(STUDY).png" $(ARGS)
 
-test: .venv/ready ## lint, types and all tests (what CI runs)
+test: check ## check, and all tests: what CI runs
+	$(BIN)/pytest
+
+test-quick: .venv/ready ## lint, and the tests that are not marked slow, while you edit: under 90 s on 2 cores
+	$(BIN)/ruff check .
+	$(BIN)/pytest -m "not slow"
+
+check: .venv/ready ## lint, format and types; changes nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+
+fix: .venv/ready ## format the code, and mend what ruff can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
 
 bench: .venv/ready ## measure speed against others, about 15 minutes: DEVICE=cpu|cuda PARTS="step frechet" PYTHAE=its Python
 	@$(BIN)/python -m tests.benchmarks $(PARTS) $(if $(DEVICE),--device $(DEVICE)) $(if $(PYTHAE),--pythae "$(PYTHAE)") \
@@ -71,8 +81,3 @@ bench: .venv/ready ## measure speed against others, about 15 minutes: DEVICE=cpu
 chaos: .venv/ready ## kill workers, nodes and drivers and compare with a quiet sweep, about 30 minutes: KILLS=100 SEED=0
 	@$(BIN)/python -m tests.chaos $(if $(KILLS),--kills $(KILLS)) $(if $(BUDGET),--budget $(BUDGET)) $(if $(SEED),--seed $(SEED)) \
 	    --results "$(RESULTS)/chaos" $(ARGS)
-
-lint: .venv/ready ## format and check the code
-	$(BIN)/ruff format .
-	$(BIN)/ruff check --fix .
-	$(BIN)/mypy

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from analysis.load import load_evaluations, load_runs
 from analysis.looks import STYLE, WIDTH
-from sweep.search.asha import goes_on, rungs
+from sweep.search.asha import is_promoted, rungs
 
 ORDERS = 200  # random orders in which the configurations could have come
 BAND = (5, 95)  # percent of the orders
@@ -121,7 +121,7 @@ def asha(study: Finished, reduction: float, orders: np.ndarray) -> Outcome:
             stopped_at = len(study.steps) - 1
             for rung in decide:
                 reached[rung].append(means[configuration, rung])
-                if not goes_on(means[configuration, rung], reached[rung], reduction):
+                if not is_promoted(means[configuration, rung], reached[rung], reduction):
                     stopped_at = rung
                     break
             else:

@@ -11,7 +11,8 @@ from sweep.launch import launch
 from sweep.reports.status import make_console
 from sweep.settings.settings import load_settings
 from sweep.settings.words import CONF, studies
-from wae_core.storage.files import ConflictError, takes_nothing
+from wae_core.storage.files import storage_unavailable
+from wae_core.storage.objects import ConflictError
 
 HELP = """usage: python -m sweep [key=value ...]
 
@@ -35,7 +36,7 @@ def main(words: Sequence[str]) -> int:
         print(f"error: {without_credentials(str(error))}", file=sys.stderr)
         return 2
     except OSError as error:
-        if not (takes_nothing(error) or isinstance(error, LockLost | ConflictError)):
+        if not (storage_unavailable(error) or isinstance(error, LockLost | ConflictError)):
             raise
         print(
             f"stopped: {without_credentials(str(error))}; what was finished is kept; the same command continues",

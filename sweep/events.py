@@ -1,4 +1,4 @@
-"""What driver and workers tell each other: tasks go to the workers, events come back."""
+"""What the rooms tell each other: a search hands out tasks, workers tell events, observers read them."""
 
 from __future__ import annotations
 
@@ -124,3 +124,25 @@ class Observer(Protocol):
 
     def note(self, event: Event) -> None:
         """Take in an event; it is called in the driver's main thread, in the order in which events come."""
+
+
+class Search(Protocol):
+    """The work of one launch.
+
+    Attributes:
+        runs: those of the budget that are planned, ended or not.
+        depends_on_order: what is decided by which run ends first, in words; None where nothing is.
+    """
+
+    runs: list[Run]
+    depends_on_order: str | None
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there is something to train beside what is being trained."""
+
+    def next(self) -> Task | None:
+        """Return what a free worker is to train; None where there is nothing, at least until something has ended."""
+
+    def note(self, event: Event) -> None:
+        """Take in what became of a run."""

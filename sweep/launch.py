@@ -17,6 +17,7 @@ from sweep.running.executor import describe
 from sweep.running.packs import Packer
 from sweep.running.preflight import check_trainable
 from sweep.running.training import train
+from sweep.search.asha import rungs_of
 from sweep.search.opening import check_sampler, open_search
 from sweep.search.plan import plan_runs
 from sweep.settings.settings import Settings
@@ -33,7 +34,7 @@ def launch(settings: Settings, console: Console) -> None:
     """
     # Where configurations are proposed later, random draws stand for what they cost.
     drawn = [run for name in settings.algorithms for run in plan_runs(settings.study, name, settings.budget)]
-    announce(settings, console)
+    announce(settings, rungs_of(settings.study), console)
     cost = cost_model(settings, drawn)
     check_sampler(settings)
     if settings.dry_run:

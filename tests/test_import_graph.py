@@ -1,12 +1,14 @@
-"""Who may import whom: design.md's layout, read from the source with `ast`, and once from a live interpreter."""
+"""Who may import whom: the README's rooms, read from the source with `ast`, and twice from a live interpreter."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -54,11 +56,20 @@ def imports(module: str, at_import_only: bool = False) -> frozenset[str]:
     tree = ast.parse(path.read_text(), str(path))
     if at_import_only:
         for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or (
-                isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-            ):
-                node.body = [ast.Pass()]
+            is_later = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            if is_later or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+                node.body = [ast.Pass()]  # type: ignore[attr-defined]
     return frozenset(_imports(tree, module, path.name == "__init__.py"))
+
+
+def is_ours(name: str) -> bool:
+    return name.split(".")[0] in OURS
+
+
+def room(module: str) -> str:
+    """The sub-package that the module is in; the module itself where it lies directly in wae_core or sweep."""
+    parts = module.split(".")
+    return parts[0] if parts[0] in ("search_spaces", "analysis") else ".".join(parts[:2])
 
 
 def packages(module: str) -> set[str]:
@@ -83,7 +94,7 @@ def reachable(start: str) -> set[str]:
         if module not in found:
             found.add(module)
             waiting += [module.rpartition(".")[0]] if "." in module else []
-            waiting += [name for name in imports(module, at_import_only=True) if name.split(".")[0] in OURS]
+            waiting += [name for name in imports(module, at_import_only=True) if is_ours(name)]
     return found
 
 
@@ -101,21 +112,114 @@ def test_the_walk_sees_the_packages() -> None:
         "wae_core.training.loop"
     )  # from wae_core.algorithms import objectives
     assert "torch_xla" in imports("wae_core.device") - imports("wae_core.device", at_import_only=True)
+    assert set(_circle({"a": {"b"}, "b": {"c"}, "c": {"b"}})) == {"b", "c"}
 
 
-@pytest.mark.parametrize(
-    ("package", "forbidden"),
-    [
-        ("search_spaces", {"sweep", "analysis", "torch", "ray"}),
-        ("wae_core", {"search_spaces", "sweep", "analysis", "ray", "mlflow", "hydra", "omegaconf", "optuna"}),
-        ("sweep", {"analysis"}),
-        ("analysis", {"search_spaces", "ray", "mlflow"}),
-    ],
-)
-def test_packages_import_downwards_only(package: str, forbidden: set[str]) -> None:
-    members = [module for module in MODULES if module.split(".")[0] == package]
-    found = {module: packages(module) & forbidden for module in members}
-    assert {module: names for module, names in found.items() if names} == {}
+# --- rooms
+
+
+# Room: what it may import of its own package, as the README's table of rooms and the room's __init__.py say.
+# What is no room is a door (sweep.launch, wae_core.pictures): it may import every room, and no room imports it.
+DECLARED = {"wae_core.names", "wae_core.domains", "wae_core.hyperparameters", "wae_core.protocol"}  # without torch
+ROOMS: dict[str, set[str]] = {
+    "wae_core.names": set(),
+    "wae_core.domains": set(),
+    "wae_core.hyperparameters": {"wae_core.domains"},
+    "wae_core.protocol": {"wae_core.names"},
+    "wae_core.run": {*DECLARED, "wae_core.algorithms"},
+    "wae_core.device": {"wae_core.names"},
+    "wae_core.randomness": {"wae_core.run", "wae_core.device"},
+    "wae_core.snapshot": {"wae_core.networks"},
+    "wae_core.storage": set(),
+    "wae_core.data": {"wae_core.storage"},
+    "wae_core.networks": set(),
+    "wae_core.algorithms": {*DECLARED, "wae_core.networks"},
+    "wae_core.training": {
+        *DECLARED,
+        *("wae_core.run", "wae_core.device", "wae_core.randomness", "wae_core.snapshot"),
+        *("wae_core.algorithms", "wae_core.data", "wae_core.networks", "wae_core.storage"),
+    },
+    "wae_core.evaluation": {
+        *DECLARED,
+        *("wae_core.run", "wae_core.device", "wae_core.randomness", "wae_core.snapshot"),
+        *("wae_core.algorithms", "wae_core.data", "wae_core.networks"),
+    },
+    "sweep.errors": set(),
+    "sweep.events": {"sweep.errors", "sweep.results"},
+    "sweep.settings": {"sweep.errors", "sweep.events"},
+    "sweep.results": {"sweep.errors", "sweep.events", "sweep.settings"},
+    "sweep.search": {"sweep.errors", "sweep.events", "sweep.settings", "sweep.results"},
+    "sweep.running": {"sweep.errors", "sweep.events", "sweep.settings", "sweep.results"},
+    "sweep.tracking": {"sweep.errors", "sweep.events", "sweep.results"},
+    "sweep.reports": {"sweep.errors", "sweep.events", "sweep.settings", "sweep.results"},
+}
+PACKAGES: dict[str, set[str]] = {  # package: the others that it may import
+    "search_spaces": {"wae_core"},  # what of it is free of torch
+    "wae_core": set(),
+    "sweep": {"search_spaces", "wae_core"},
+    "analysis": {"sweep", "wae_core"},
+}
+# Imports that break a rule for now: to be taken out with the change that is named, never added to.
+EXCEPTIONS: set[tuple[str, str]] = set()
+MOST_MODULES = 12  # in a folder
+MOST_LINES = 300
+TOO_LONG: set[str] = set()
+
+
+def of_ours(module: str) -> set[str]:
+    """Our modules that `module` imports, but for the EXCEPTIONS."""
+    return {name for name in imports(module) if is_ours(name) and (module, name) not in EXCEPTIONS}
+
+
+def test_a_room_imports_what_it_may() -> None:
+    found = {
+        (module, name)
+        for module in MODULES
+        for name in of_ours(module)
+        if room(module) in ROOMS and room(name) != room(module) and name.split(".")[0] == module.split(".")[0]
+        if room(name) not in ROOMS[room(module)]
+    }
+    assert found == set()
+
+
+def test_a_package_imports_downwards_only() -> None:
+    found = {
+        (module, name)
+        for module in MODULES
+        for name in of_ours(module)
+        if name.split(".")[0] not in {module.split(".")[0], *PACKAGES[module.split(".")[0]]}
+    }
+    assert found == set()
+
+
+def test_every_folder_is_a_room() -> None:
+    folders = {room(module) for module, path in MODULES.items() if path.parent.parent.parent == ROOT}
+    assert folders - {"search_spaces", "analysis", "wae_core", "sweep"} <= ROOMS.keys()
+
+
+def test_the_exceptions_are_needed() -> None:
+    """One that is not is to be deleted here, so that nobody comes to need it again."""
+    assert {(module, name) for module, name in EXCEPTIONS if name not in imports(module)} == set()
+    assert {module for module in TOO_LONG if _lines(MODULES[module]) <= MOST_LINES} == set()
+
+
+def test_rooms_import_each_other_in_no_circle() -> None:
+    rooms: dict[str, set[str]] = {}
+    for module in MODULES:
+        rooms.setdefault(room(module), set()).update({room(name) for name in of_ours(module)} - {room(module)})
+    assert _circle(rooms) == []
+
+
+def test_modules_import_each_other_in_no_circle() -> None:
+    modules = {name: {found for found in imports(name, at_import_only=True) if is_ours(found)} for name in MODULES}
+    assert _circle(modules) == []
+
+
+def test_analysis_sees_the_row_schema_ashas_rule_and_the_model_reader_only() -> None:
+    allowed = {"sweep.results.schema", "sweep.search.asha", "wae_core.model_file"}
+    allowed |= {"wae_core.algorithms.algorithm", "wae_core.algorithms.registry", "wae_core.hyperparameters"}
+    found = {(module, name) for module in MODULES if room(module) == "analysis" for name in of_ours(module)}
+    assert {(module, name) for module, name in found if room(name) != "analysis" and name not in allowed} == set()
 
 
 def test_search_spaces_see_what_is_free_of_torch_only() -> None:
@@ -129,16 +233,41 @@ def test_search_spaces_see_what_is_free_of_torch_only() -> None:
     assert result.stdout.strip() == "{'wae_core.algorithms.vae'}"
 
 
-def test_analysis_sees_the_row_schema_ashas_rule_and_the_checkpoint_reader_only() -> None:
-    """And what is declared of algorithms and hyperparameters."""
-    allowed = {"sweep.results.schema", "sweep.search.asha", "wae_core.storage.checkpoint"}
-    allowed |= {"wae_core.algorithms.algorithm", "wae_core.algorithms.registry", "wae_core.hyperparameters"}
-    found = {
-        module: {name for name in imports(module) if name.split(".")[0] in OURS and not name.startswith("analysis")}
-        for module in MODULES
-        if module.split(".")[0] == "analysis"
-    }
-    assert {module: names - allowed for module, names in found.items() if names - allowed} == {}
+def test_a_search_space_is_read_without_torch() -> None:
+    modules = set().union(*(reachable(module) for module in MODULES if room(module) == "search_spaces"))
+    heavy = {"torch", "ray", "hydra", "omegaconf", "mlflow", "optuna", "pandas", "pyarrow"}
+    found = {module: {name.split(".")[0] for name in imports(module, at_import_only=True)} for module in modules}
+    assert {module: names & heavy for module, names in found.items() if names & heavy} == {}
+
+
+def test_a_room_says_what_it_is_and_holds_no_code_for_it() -> None:
+    """An __init__.py is a docstring alone; of what its rooms export, two make an exception."""
+    trees = {module: ast.parse(path.read_text()) for module, path in MODULES.items() if path.name == "__init__.py"}
+    assert {module for module, tree in trees.items() if not ast.get_docstring(tree)} == set()
+    assert {module for module, tree in trees.items() if len(tree.body) > 1} <= {"search_spaces", "wae_core.networks"}
+
+
+def test_no_folder_and_no_file_is_crowded() -> None:
+    folders = Counter(path.parent for path in MODULES.values() if path.name != "__init__.py")
+    assert {folder: count for folder, count in folders.items() if count > MOST_MODULES} == {}
+    long = {module: _lines(path) for module, path in MODULES.items() if _lines(path) > MOST_LINES}
+    assert {module: count for module, count in long.items() if module not in TOO_LONG} == {}
+
+
+def _lines(path: Path) -> int:
+    return len(path.read_text().splitlines())
+
+
+def _circle(graph: Mapping[str, set[str]]) -> list[str]:
+    """The nodes of a circle, if there is one."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+# --- other people's packages
 
 
 def test_training_needs_torch_numpy_and_safetensors_alone() -> None:
@@ -152,28 +281,35 @@ def test_training_needs_torch_numpy_and_safetensors_alone() -> None:
     assert {module: names for module, names in third_party.items() if names} == {}
 
 
-def test_one_module_imports_ray() -> None:
+def test_one_file_imports_ray() -> None:
     assert importers_of("ray") == {"sweep.running.tune"}
 
 
-def test_one_module_imports_mlflow() -> None:
-    assert importers_of("mlflow") == {"sweep.tracking.mlflow_study"}
+@pytest.mark.parametrize(
+    ("package", "owner"),
+    [
+        ("mlflow", "sweep.tracking"),
+        ("hydra", "sweep.settings"),
+        ("omegaconf", "sweep.settings"),
+        ("optuna", "sweep.search"),
+    ],
+)
+def test_one_room_imports(package: str, owner: str) -> None:
+    assert {room(module) for module in importers_of(package)} == {owner}
 
 
-def test_optuna_is_imported_where_it_proposes_alone() -> None:
-    assert importers_of("optuna") == {"sweep.search.optuna_search", "sweep.search.optuna_space"}
-
-
+@pytest.mark.slow
 def test_importing_the_training_loop_loads_no_heavy_package() -> None:
     code = (
         "import wae_core.training.loop, wae_core.data.images, sys; wae_core.data.images.load_dataset('digits');"
-        "print(sorted({'ray', 'mlflow', 'hydra', 'optuna', 'pandas', 'sklearn', 'scipy', 'PIL', 'mlxtend'}"
+        "print(sorted({'ray', 'mlflow', 'hydra', 'optuna', 'pandas', 'sklearn', 'scipy', 'PIL'}"
         " & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_a_launch_that_draws_at_random_loads_no_optuna() -> None:
     """The fixed protocol needs none; `sweep.running.tune` is what a launch imports last."""
     code = "import sweep.__main__, sweep.launch, sweep.running.tune, sys; print('optuna' in sys.modules)"

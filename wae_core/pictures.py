@@ -24,12 +24,12 @@ from wae_core.networks import AutoEncoder
 COLUMNS = 8  # images in a row of every grid
 GAP = 2  # pixels between images
 ZOOM = 2  # screen pixels per pixel
-FIGURES = ("interpolations", "reconstructions", "samples")  # in the order of the paper's composites
+PICTURES = ("interpolations", "reconstructions", "samples")  # in the order of the paper's composites
 
 
 @torch.no_grad()
-def figure(name: str, model: AutoEncoder, data: ImageData, codes: Tensor) -> Tensor:
-    """One of FIGURES as a grid: uint8 [C, H', W'] on the CPU.
+def picture(name: str, model: AutoEncoder, data: ImageData, codes: Tensor) -> Tensor:
+    """Draw one of PICTURES as a grid: uint8 [C, H', W'] on the CPU.
 
     samples: G(z) of the given codes, draws from the prior [n, latent_dim].
     reconstructions: held-out images through the mean code; odd rows are the originals.
@@ -66,12 +66,12 @@ def image_grid(images: Tensor) -> Tensor:
 def png(image: Tensor) -> bytes:
     """Encode a picture as PNG: uint8 [C, H, W], C = 1 or 3; each pixel becomes ZOOM × ZOOM pixels."""
     buffer = io.BytesIO()
-    _picture(image).save(buffer, "PNG")
+    _pillow(image).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def composite(paths: list[Path], data_folder: Path) -> Image.Image:
-    """The three figures of each checkpoint, a column each, under the run's name.
+    """Draw the three pictures of each checkpoint, a column each, under the run's name.
 
     Raises:
         ValueError: a checkpoint or its data set cannot be read.
@@ -82,26 +82,26 @@ def composite(paths: list[Path], data_folder: Path) -> Image.Image:
         generator = torch.Generator().manual_seed(0)
         codes = torch.randn(COLUMNS**2, run.hyperparameters.latent_dim, generator=generator) * run.prior_variance**0.5
         data = load_dataset(run.protocol.dataset, data_folder)
-        columns.append((f"{run.run_id}, step {step:,}", [_picture(figure(f, model, data, codes)) for f in FIGURES]))
+        columns.append((f"{run.run_id}, step {step:,}", [_pillow(picture(p, model, data, codes)) for p in PICTURES]))
     margin, title = 16, 24
-    width = sum(pictures[0].width + margin for _, pictures in columns) + margin
-    height = max(sum(picture.height + margin for picture in pictures) for _, pictures in columns) + title + margin
+    width = sum(images[0].width + margin for _, images in columns) + margin
+    height = max(sum(image.height + margin for image in images) for _, images in columns) + title + margin
     sheet = Image.new("RGB", (width, height), "white")
     draw, left = ImageDraw.Draw(sheet), margin
-    for name, pictures in columns:
+    for name, images in columns:
         draw.text((left, margin // 2), name, fill="black")
         top = title + margin // 2
-        for picture in pictures:
-            sheet.paste(picture, (left, top))
-            top += picture.height + margin
-        left += pictures[0].width + margin
+        for image in images:
+            sheet.paste(image, (left, top))
+            top += image.height + margin
+        left += images[0].width + margin
     return sheet
 
 
-def _picture(image: Tensor) -> Image.Image:
+def _pillow(image: Tensor) -> Image.Image:
     pixels: np.ndarray = image.permute(1, 2, 0).squeeze(-1).numpy()
-    picture = Image.fromarray(pixels)
-    return picture.resize((picture.width * ZOOM, picture.height * ZOOM), Image.Resampling.NEAREST)
+    pillow = Image.fromarray(pixels)
+    return pillow.resize((pillow.width * ZOOM, pillow.height * ZOOM), Image.Resampling.NEAREST)
 
 
 def main(words: list[str] | None = None) -> int:

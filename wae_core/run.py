@@ -59,9 +59,9 @@ class Run:
 
     @property
     def is_stochastic(self) -> bool:
-        """Whether Q(z|x) is a Gaussian: of some algorithms always, of the others by `encoder`."""
-        algorithm = registry.ALGORITHMS[self.algorithm]
-        return algorithm.is_always_stochastic or self.hyperparameters.encoder != "deterministic"
+        """Whether Q(z|x) is a Gaussian: by the algorithm, or else by `encoder`."""
+        own = registry.ALGORITHMS[self.algorithm].is_stochastic
+        return self.hyperparameters.encoder != "deterministic" if own is None else own
 
     @property
     def shapes(self) -> tuple[str | int | None, ...]:

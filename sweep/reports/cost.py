@@ -5,16 +5,15 @@ from __future__ import annotations
 from bisect import insort
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
 from statistics import median
 
 from sweep.errors import SettingsError
 from sweep.events import Ended, Event
-from sweep.results.schema import COMPLETED, RunRow
+from sweep.results.schema import COMPLETED, RunRow, run_of
 from sweep.settings.settings import Cluster, Settings, Study
 from wae_core.data.images import image_shape
 from wae_core.flops import Shape, run_flops
-from wae_core.run import Hyperparameters, Run
+from wae_core.run import Run
 
 Kind = tuple[str, int]
 
@@ -39,16 +38,18 @@ class CostModel:
 
     @property
     def measured_runs(self) -> int:
-        """How many completed runs the rates are taken from; 0 means that they are assumed."""
+        """The number of completed runs that the rates are taken from; 0 means that they are assumed."""
         return len(self._measured.get((), ()))
 
     def learn(self, row: RunRow) -> None:
-        """Take in an ended run of the study. Those that did not complete, or ran on another device, are left out."""
+        """Take in an ended run of the study; one that did not complete, or ran on another device, is left out.
+
+        Raises:
+            ValueError: the run's networks cannot be built.
+        """
         if row.status != COMPLETED or not row.device.startswith(self._device):
             return
-        hyperparameters = Hyperparameters(**{f.name: getattr(row, f.name) for f in fields(Hyperparameters)})
-        study = self._study
-        run = Run(study.name, study.seed, row.algorithm, row.config_index, row.seed, hyperparameters, study.protocol)
+        run = run_of(vars(row), self._study.name, self._study.seed, self._study.protocol)
         seconds_per_flop = (row.train_seconds + row.eval_seconds) / (self.flops(run) * row.share_done)
         for likeness in _likenesses(kind(run)):
             insort(self._measured[likeness], seconds_per_flop)
@@ -64,7 +65,7 @@ class CostModel:
             self.learn(event.row)
 
     def flops(self, run: Run) -> int:
-        """FLOPs of the whole run.
+        """Count the FLOPs of the whole run, training and evaluation.
 
         Raises:
             ValueError: the run's networks cannot be built.
@@ -72,14 +73,18 @@ class CostModel:
         return run_flops(run, self._image_shape)
 
     def seconds_per_flop(self, kind: Kind) -> float:
-        """Of one device with runs of this kind."""
+        """Return the seconds per FLOP of one device with runs of this kind."""
         for likeness in _likenesses(kind):
             if measured := self._measured.get(likeness):
                 return median(measured)
         return self._assumed
 
     def seconds(self, run: Run) -> float:
-        """Predicted device-seconds of the whole run."""
+        """Predict the device-seconds of the whole run.
+
+        Raises:
+            ValueError: the run's networks cannot be built.
+        """
         return self.flops(run) * self.seconds_per_flop(kind(run))
 
 
@@ -100,7 +105,7 @@ def cost_model(settings: Settings, runs: Sequence[Run]) -> CostModel:
 
 
 def kind(run: Run) -> Kind:
-    """Runs of a kind have one rate: kernels differ by architecture, and small batches use a device less well."""
+    """Return the run's kind, which decides its seconds per FLOP: small batches use a device less well, for one."""
     return run.hyperparameters.architecture, run.hyperparameters.batch_size
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 
 from sweep.errors import without_credentials
 from sweep.results.folder import StudyFolder
-from sweep.search.asha import rungs
 from sweep.settings.settings import Settings
 
 STAND_IN = (
@@ -15,8 +16,8 @@ STAND_IN = (
 )
 
 
-def announce(settings: Settings, console: Console) -> None:
-    """Say what the budget is, and what is done with it."""
+def announce(settings: Settings, rungs: Sequence[int], console: Console) -> None:
+    """Say what the budget is, and what is done with it; `rungs` are the steps at which ASHA decides."""
     study, budget = settings.study, settings.budget
     configurations = budget // study.seeds
     models = configurations * study.seeds
@@ -27,7 +28,7 @@ def announce(settings: Settings, console: Console) -> None:
         f"{study.protocol.steps:,} steps and {len(study.protocol.evaluation_steps)} evaluations"
     )
     if study.asha is not None:
-        decisions = ", ".join(map(str, rungs(study.protocol.evaluation_steps, study.asha)))
+        decisions = ", ".join(map(str, rungs))
         console.print(
             f"asha (η = {study.asha:g}) decides at step {decisions or '– (there is one evaluation)'}; "
             "the steps it saves go into more configurations"

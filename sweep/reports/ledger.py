@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import fields
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -15,35 +17,38 @@ from rich.table import Table
 from sweep.results.attempt_log import read_attempts
 from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import read_plan
-from wae_core.flops import show_flops, step_flops, work_flops
-from wae_core.run import ALGORITHMS, Hyperparameters, Protocol, Run
+from sweep.results.schema import run_of
+from wae_core.flops import Shape, show_flops, step_flops, work_flops
+from wae_core.run import ALGORITHMS, Protocol, Run
 
 WORK = ("runs", "steps", "images", "flops", "train_seconds", "eval_seconds")
 WASTE = ("wasted_steps", "wasted_images", "wasted_flops", "wasted_seconds")
 
 
 def ledger_frame(folder: StudyFolder) -> pd.DataFrame:
-    """One row per algorithm that has begun: configurations, WORK, attempts and WASTE.
+    """Return one row per algorithm that has begun: configurations, WORK, attempts and WASTE.
 
     WORK sums the rows of the runs that have ended, whatever their status. WASTE is what attempts did and no row
     counts, since it was done again (after a checkpoint was lost, by a worker that was thought dead, by a failed run
     that is tried again): a lower bound, for an attempt's work after its last checkpoint is known to nobody.
     `attempts` counts all that began. FLOPs are not a number where study.yaml does not give the protocol.
+
+    Raises:
+        ResultsError: a file of the folder is damaged, or of another version.
     """
-    rows = folder.read_table("runs").to_pandas()
-    evaluations = folder.read_table("evaluations").to_pandas()["run_id"].value_counts()
-    flops_of = _counter(folder)
-
-    def flops_of_row(row: Any) -> float:
-        return flops_of(row, lambda run, shape: _row_flops(run, shape, row, int(evaluations.get(row.run_id, 0))))
-
+    flops = _FlopsCounter(folder)
+    records = folder.read_records()
+    table = folder.read_table("runs", records)
+    evaluations = Counter(folder.read_table("evaluations", records)["run_id"].to_pylist())
+    rows = table.to_pandas()
     rows = rows.assign(
         runs=1,
         steps=rows["steps_done"],
         images=rows["images_seen"],
-        flops=[float(flops_of_row(row)) for row in rows.itertuples()],  # their sum may exceed 64 bits
+        # Floats: their sum may exceed 64 bits.
+        flops=[float(flops.spent(row, evaluations[row["run_id"]])) for row in table.to_pylist()],
     )
-    waste = _waste(folder, flops_of)
+    waste = _waste(folder, flops)
     ledger = []
     for algorithm in ALGORITHMS:
         own, lost = rows[rows["algorithm"] == algorithm], waste[waste["algorithm"] == algorithm]
@@ -61,7 +66,11 @@ def ledger_frame(folder: StudyFolder) -> pd.DataFrame:
 
 
 def print_ledger(folder: StudyFolder, console: Console) -> None:
-    """Print the ledger as a table, if any run has begun."""
+    """Print the ledger as a table, if any run has begun.
+
+    Raises:
+        ResultsError: a file of the folder is damaged, or of another version.
+    """
     frame = ledger_frame(folder)
     if frame.empty:
         return
@@ -84,15 +93,50 @@ def print_ledger(folder: StudyFolder, console: Console) -> None:
     console.print(table)
 
 
-def _waste(folder: StudyFolder, flops_of: Callable[..., float]) -> pd.DataFrame:
+class _FlopsCounter:
+    """The FLOPs of a study's runs, from their rows; not a number where they cannot be counted."""
+
+    def __init__(self, folder: StudyFolder) -> None:
+        """Read from study.yaml, if it is there and says so, what the study fixes for its runs."""
+        self._run: Callable[[Mapping[str, Any]], Run] | None = None
+        try:
+            document = yaml.safe_load(folder.study_file.read_bytes())
+            self._image_shape: Shape = tuple(document["image_shape"])
+            protocol = Protocol(**{key: _tupled(value) for key, value in document["protocol"].items()})
+            name, seed = document["study"], document["seed"]
+        except (OSError, KeyError, TypeError, yaml.YAMLError):
+            return
+        self._run = partial(run_of, study=name, study_seed=seed, protocol=protocol)
+
+    def spent(self, row: Mapping[str, Any], evaluations: int) -> float:
+        """Count what a row of `runs` has spent: nothing where it came to no checkpoint, for want of knowledge."""
+        steps, confirmations = row["steps_done"], int(pd.notna(row["confirmed_fid"]))
+        return self._count(
+            row, lambda run, shape: work_flops(run, shape, steps, evaluations, confirmations) if steps else 0
+        )
+
+    def of_a_step(self, row: Mapping[str, Any]) -> float:
+        """Count one training step of the run of a row of `runs` or of the plan."""
+        return self._count(row, step_flops)
+
+    def _count(self, row: Mapping[str, Any], count: Callable[[Run, Shape], float]) -> float:
+        if self._run is None:
+            return math.nan
+        try:
+            return count(self._run(row), self._image_shape)
+        except ValueError:  # a feature network whose package this machine lacks
+            return math.nan
+
+
+def _waste(folder: StudyFolder, flops: _FlopsCounter) -> pd.DataFrame:
     """One row per run that was begun: how often, and WASTE.
 
     The attempts at a run overlap where one went back to an earlier checkpoint than another had left; what the
     farthest one reached counts once.
     """
     attempts = read_attempts(folder).to_pandas()
-    plan = read_plan(folder).to_pandas() if folder.plan_file.exists() else pd.DataFrame(columns=["run_id"])
-    planned: dict[str, Any] = {str(row.run_id): row for row in plan.itertuples()}
+    plan = read_plan(folder).to_pylist() if folder.plan_file.exists() else []
+    planned = {row["run_id"]: row for row in plan}
     waste = []
     for run_id, own in attempts[attempts["run_id"].isin(planned)].groupby("run_id"):
         row, counting = planned[str(run_id)], own[~own["row_dropped"]]
@@ -103,46 +147,19 @@ def _waste(folder: StudyFolder, flops_of: Callable[..., float]) -> pd.DataFrame:
         steps = max(0, int(steps))
         waste.append(
             {
-                "algorithm": row.algorithm,
+                "algorithm": row["algorithm"],
                 "attempts": len(own),
                 "wasted_steps": steps,
-                "wasted_images": steps * int(row.batch_size),
-                "wasted_flops": steps * float(flops_of(row, step_flops)),
+                "wasted_images": steps * row["batch_size"],
+                "wasted_flops": steps * float(flops.of_a_step(row)),
                 "wasted_seconds": max(0.0, seconds) if steps else 0.0,
             }
         )
     return pd.DataFrame(waste, columns=["algorithm", "attempts", *WASTE])
 
 
-def _row_flops(run: Run, image_shape: Any, row: Any, evaluations: int) -> int:
-    """Of a row's work; one that came to no checkpoint did what nobody knows."""
-    if not row.steps_done:
-        return 0
-    return work_flops(run, image_shape, row.steps_done, evaluations, confirmations=not pd.isna(row.confirmed_fid))
-
-
-def _counter(folder: StudyFolder) -> Callable[[Any, Callable[[Run, Any], float]], float]:
-    """flops_of(row of runs or plan, count): `count` of the row's run and the shape of its images."""
-    try:
-        document = yaml.safe_load(folder.study_file.read_bytes())
-        shape = tuple(document["image_shape"])
-        protocol = Protocol(**{key: _tupled(value) for key, value in document["protocol"].items()})
-    except (OSError, KeyError, TypeError, yaml.YAMLError):
-        return lambda row, count: float("nan")
-
-    def flops_of(row: Any, count: Callable[[Run, Any], float]) -> float:
-        values = {field.name: getattr(row, field.name) for field in fields(Hyperparameters)}
-        present: dict[str, Any] = {name: None if pd.isna(value) else value for name, value in values.items()}
-        hyperparameters = Hyperparameters(**present)
-        try:
-            return count(Run("", 0, row.algorithm, row.config_index, row.seed, hyperparameters, protocol), shape)
-        except ValueError:  # a feature network whose package this machine lacks
-            return float("nan")
-
-    return flops_of
-
-
 def _tupled(value: Any) -> Any:
+    """JSON's lists, however deep, as the tuples that they were."""
     return tuple(map(_tupled, value)) if isinstance(value, list) else value
 
 

@@ -22,7 +22,7 @@ from wae_core.storage.files import Location, location
 
 
 def status_frame(folder: StudyFolder) -> pd.DataFrame:
-    """One row per planned algorithm: planned, each status, missing, and the best, confirmed and median FID.
+    """Return one row per planned algorithm: planned, each status, missing, and the best, confirmed and median FID.
 
     Raises:
         FileNotFoundError: the folder holds no plan.
@@ -55,7 +55,12 @@ def _frame(folder: StudyFolder, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def print_status(folder: StudyFolder, console: Console) -> None:
-    """Print the status table of one study, and why runs diverged or failed, if some did."""
+    """Print the status table of one study and its ledger, and why runs diverged or failed, if some did.
+
+    Raises:
+        FileNotFoundError: the folder holds no plan.
+        ResultsError: one of its files is damaged, or of another version.
+    """
     title = Text(f"study {folder.root.name} in {folder.root.parent}")  # a path may hold brackets
     table = Table(title=title, title_justify="left")
     for name in ("algorithm", "planned", *STATUSES, "missing", "best FID", "confirmed", "median", "best run"):
@@ -105,13 +110,13 @@ def _real_images(path: Location) -> str:
 
 
 def make_console() -> Console:
-    """The terminal at its own width; a file or a pipe, which has none, wide enough for the tables."""
+    """Return the terminal at its own width; or a file or a pipe, which has none, wide enough for the tables."""
     console = Console(soft_wrap=True, markup=False)  # a path may hold brackets
     return console if console.is_terminal else Console(width=140, soft_wrap=True, markup=False)
 
 
 def main(words: list[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command; returns its exit code: 0 done, 2 there is no plan, or a file cannot be read."""
     parser = argparse.ArgumentParser(prog="python -m sweep.reports.status", description=__doc__)
     parser.add_argument("--results", default="results", help="the results folder (default: results)")
     parser.add_argument("--study", help="one study; all of the folder if left out")

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweep.results.folder import StudyFolder
+from sweep.results.layout import Layout
 from sweep.results.parquet import read_table, write_table
 from sweep.results.run_folder import RunFolder
 
@@ -24,10 +25,16 @@ ATTEMPTS = pa.schema(
         ("row_dropped", pa.bool_()),  # its run failed, and was given up for a new one
     ]
 )
+ATTEMPT_LOG = Layout(ATTEMPTS)  # without a key: there may be several of a run
 
 
 def record_attempts(folder: StudyFolder, run_ids: Iterable[str]) -> None:
-    """Take the attempts at these runs into attempts.parquet. Only the results lock's holder may; twice is as once."""
+    """Take the attempts at these runs into attempts.parquet; idempotent. Only the results lock's holder may.
+
+    Raises:
+        ResultsError: the file is damaged, or of another version.
+        OSError: it cannot be written.
+    """
     new = _living(folder, run_ids)
     if len(new):
         recorded = _recorded(folder)
@@ -35,7 +42,12 @@ def record_attempts(folder: StudyFolder, run_ids: Iterable[str]) -> None:
 
 
 def note_dropped_rows(folder: StudyFolder, run_ids: Collection[str]) -> None:
-    """The rows of these runs are gone, so what their attempts did counts for nothing."""
+    """Note that the rows of these runs are gone, so that the ledger counts their attempts as waste.
+
+    Raises:
+        ResultsError: the file is damaged, or of another version.
+        OSError: it cannot be written.
+    """
     recorded = _recorded(folder)
     dropped = pc.or_(recorded["row_dropped"], pc.is_in(recorded["run_id"], value_set=pa.array(run_ids, pa.string())))
     if len(recorded):
@@ -44,7 +56,11 @@ def note_dropped_rows(folder: StudyFolder, run_ids: Collection[str]) -> None:
 
 
 def read_attempts(folder: StudyFolder) -> pa.Table:
-    """All attempts, those whose folders are still there included, a row each."""
+    """Return all attempts, those whose folders are still there included, a row each; the columns are ATTEMPTS.
+
+    Raises:
+        ResultsError: attempts.parquet is damaged, or of another version.
+    """
     living = _living(folder, sorted(path.name for path in (folder.root / "work").glob("*")))
     return pa.concat_tables([_without(_recorded(folder), living), living])
 
@@ -52,7 +68,7 @@ def read_attempts(folder: StudyFolder) -> pa.Table:
 def _recorded(folder: StudyFolder) -> pa.Table:
     if not folder.attempts_file.exists():
         return ATTEMPTS.empty_table()
-    return read_table(folder.attempts_file, ATTEMPTS, "delete it: the ledger then shows less waste")
+    return read_table(folder.attempts_file, ATTEMPT_LOG, "delete it: the ledger then shows less waste")
 
 
 def _living(folder: StudyFolder, run_ids: Iterable[str]) -> pa.Table:
@@ -65,6 +81,6 @@ def _living(folder: StudyFolder, run_ids: Iterable[str]) -> pa.Table:
 
 
 def _without(recorded: pa.Table, newer: pa.Table) -> pa.Table:
-    """The recorded attempts that `newer` does not know better: an orphan's goes on after it was recorded."""
+    """The recorded attempts that `newer` does not know better: an orphan's may continue after it was recorded."""
     key = ["run_id", "attempt", "started_at"]
     return recorded.join(newer.select(key), key, join_type="left anti").select(ATTEMPTS.names)

@@ -1,4 +1,4 @@
-"""While a sweep runs: every few seconds, records become rows of the tables, and what has served is deleted."""
+"""While a sweep runs: every few seconds, records become rows of the tables, and what is not needed any more goes."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterable
 
 from sweep.errors import without_credentials
 from sweep.results.attempt_log import record_attempts
-from sweep.results.folder import StudyFolder, Tables
+from sweep.results.folder import StudyFolder
 from sweep.results.lock import Check
 from sweep.results.run_folder import RunFolder
+from sweep.results.tables import Tables
 
 SECONDS_BETWEEN_TABLES = 5.0
 
 
 class TableKeeper:
-    """A thread that, every few seconds, absorbs records into the tables and deletes what `delete_served` says."""
+    """A thread that, every few seconds, compacts records into the tables and deletes what `clean_up` says."""
 
     def __init__(
         self,
@@ -28,6 +29,7 @@ class TableKeeper:
         """Start nothing.
 
         Args:
+            keep_best: as in `clean_up`.
             check: raises LockLost where another driver may hold the lock.
             on_problem: is told, from the thread, why records do not become rows; each reason once.
         """
@@ -42,13 +44,13 @@ class TableKeeper:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        self._absorb()
+        self._compact()
 
     def _run(self) -> None:
         said: set[str] = set()
         while not self._stop.wait(SECONDS_BETWEEN_TABLES):
             try:
-                self._absorb()
+                self._compact()
             except Exception as error:  # a full disk, say: the records stay, and the last call in __exit__ raises
                 sentence = (
                     "results cannot be taken into the tables now; they wait in records/, and it is tried again: "
@@ -58,15 +60,22 @@ class TableKeeper:
                     self._on_problem(sentence)
                 said.add(sentence)
 
-    def _absorb(self) -> None:
+    def _compact(self) -> None:
         self._check()
-        delete_served(self._folder, self._tables, self._tables.absorb(), self._keep_best)
+        clean_up(self._folder, self._tables, self._tables.compact(), self._keep_best)
 
 
-def delete_served(folder: StudyFolder, tables: Tables, ended: Iterable[str], keep_best: int | None) -> None:
+def clean_up(folder: StudyFolder, tables: Tables, ended: Iterable[str], keep_best: int | None) -> None:
     """Delete the training checkpoints of ended runs, and the weights of all but the `keep_best` models per algorithm.
 
     Weights go before the row's checkpoint_path: a crash in between leaves a row that the next call finds again.
+
+    Args:
+        ended: the run_ids whose checkpoints may go; each of them has a row.
+        keep_best: None keeps the weights of all.
+
+    Raises:
+        OSError: a table or attempts.parquet cannot be written.
     """
     ended = list(ended)
     record_attempts(folder, ended)  # how far they came stays on record

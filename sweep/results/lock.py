@@ -18,7 +18,8 @@ from typing import Any
 import psutil
 
 from sweep.errors import LockLost, SettingsError
-from wae_core.storage.files import ConflictError, Location, ObjectPath, OwnObject
+from wae_core.storage.files import Location
+from wae_core.storage.objects import ConflictError, ObjectPath, OwnObject
 
 LEASE_SECONDS = 30.0  # after so long without a renewal a lease may be taken over
 RENEWALS = 3  # in that time
@@ -66,6 +67,7 @@ class Lease:
     """
 
     def __init__(self, path: ObjectPath) -> None:
+        """Ask nothing of the store; entering the context acquires the lease, and leaving it gives it back."""
         self._path = path
         self._object = OwnObject(path)
         self._holder = uuid.uuid4().hex  # a pid says nothing across containers
@@ -86,7 +88,7 @@ class Lease:
             self._put(host=None)
 
     def check(self) -> None:
-        """Return if the lease is held.
+        """Make sure that the lease is held.
 
         Raises:
             LockLost: it is not, or could not be renewed for so long that it may not be.

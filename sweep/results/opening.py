@@ -11,15 +11,16 @@ from rich.console import Console
 from sweep.errors import SettingsError
 from sweep.results import study_file
 from sweep.results.attempt_log import note_dropped_rows
-from sweep.results.compaction import TableKeeper, delete_served
-from sweep.results.folder import StudyFolder, Tables
+from sweep.results.compaction import TableKeeper, clean_up
+from sweep.results.folder import StudyFolder
 from sweep.results.lock import Check, results_lock
 from sweep.results.plan_file import extend_plan
 from sweep.results.schema import FAILED, RunRow
+from sweep.results.tables import Tables
 from sweep.settings.settings import Settings
 from wae_core.data.images import image_shape
 from wae_core.run import Run
-from wae_core.storage.files import try_to_write
+from wae_core.storage.files import probe
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def open_study(settings: Settings, drawn: Sequence[Run], console: Console) -> It
             console.print(f"the search space is wider than this folder's was: {difference}")
         extend_plan(folder, drawn if study.is_planned_ahead else [])
         tables = Tables(folder)
-        delete_served(folder, tables, tables.run_ids(), settings.keep_best)
+        clean_up(folder, tables, tables.run_ids(), settings.keep_best)
         if settings.retry_failed:
             failed = [row.run_id for row in tables.rows() if row.status == FAILED]
             console.print(f"failed runs that are tried again: {tables.drop_failed()}")
@@ -81,7 +82,7 @@ def _make_folder(settings: Settings) -> StudyFolder:
     folder = StudyFolder(settings.results.absolute(), settings.study.name)
     try:
         folder.records.mkdir(parents=True, exist_ok=True)
-        try_to_write(folder.root, count=0)
+        probe(folder.root, count=0)
     except OSError as error:
         reason = error.strerror or error
         raise SettingsError(f"results folder {settings.results} cannot be written: {reason}") from error

@@ -6,12 +6,10 @@ import hashlib
 import io
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sweep.errors import ResultsError
-from sweep.results.schema import EVALUATIONS, OPTIONAL, RUNS, SCHEMA_VERSION, STATUSES
-from wae_core.run import RUN_ID
+from sweep.results.layout import Layout
 from wae_core.storage.files import Location, write_atomically
 
 HASH = b"sha256"  # key of the file's metadata
@@ -20,21 +18,30 @@ UNREADABLE = (pa.ArrowException, OSError, ValueError, LookupError, TypeError, Ov
 
 
 def write_table(path: Location, table: pa.Table) -> None:
-    """Replace `path` by the table, serialised whole beforehand."""
+    """Replace `path` by the table, serialised whole beforehand.
+
+    Raises:
+        OSError: the file cannot be written; the old one is still there.
+    """
     write_atomically(path, serialise(table))
 
 
-def read_table(path: Location, schema: pa.Schema, advice: str) -> pa.Table:
-    """The table in a file, as `parse` reads it; the file is read at once, since it may be replaced meanwhile."""
+def read_table(path: Location, layout: Layout, advice: str) -> pa.Table:
+    """Return the table in a file, as `parse` reads it; the file is read at once, since it may be replaced meanwhile.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ResultsError: it cannot be read, or as `parse` says.
+    """
     try:
         data = path.read_bytes()
     except (IsADirectoryError, PermissionError) as error:
         raise ResultsError(f"{path} cannot be read: {error.strerror}; {advice}") from error
-    return parse(data, schema, path, advice)
+    return parse(data, layout, path, advice)
 
 
 def serialise(table: pa.Table) -> bytes:
-    """The Parquet file of a table, which `parse` and every other Parquet reader understand."""
+    """Return the Parquet file of a table, which `parse` and every other Parquet reader understand."""
     buffer = io.BytesIO()
     # What makes a long column smaller makes a record, of one row, larger and slower; statistics nobody reads.
     is_long = len(table) > 1
@@ -50,12 +57,14 @@ def serialise(table: pa.Table) -> bytes:
     return before + hashlib.sha256(data).hexdigest().encode() + after
 
 
-def parse(data: bytes, schema: pa.Schema, place: object, advice: str) -> pa.Table:
-    """The table in `data`: every value as it was written, every row one of this version.
+def parse(data: bytes, layout: Layout, place: object, advice: str) -> pa.Table:
+    """Return the table in `data`: every value as it was written, every row one of this version.
 
     A file without a hash, which another program wrote, is accepted if all else is right.
 
     Args:
+        data: the whole file.
+        layout: what kind of file it is.
         place: where the data come from, for the sentence.
         advice: what to do about a bad file, for the sentence.
 
@@ -69,64 +78,11 @@ def parse(data: bytes, schema: pa.Schema, place: object, advice: str) -> pa.Tabl
             before, _, after = data.rpartition(written)
             if hashlib.sha256(before + BLANK + after).hexdigest().encode() != written:
                 raise ValueError("its hash is not the one that it was written with")
-        _check_columns(file.schema_arrow, schema)
+        layout.check_columns(file.schema_arrow)
         table = file.read(use_threads=False)  # for one row, read_table and its threads take twice the time
         table.validate(full=True)
-        _check_rows(table)
+        layout.check_rows(table)
     except UNREADABLE as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ResultsError(f"{place} cannot be used: {reason}; {advice}") from error
     return table.replace_schema_metadata(None)
-
-
-def _check_columns(found: pa.Schema, schema: pa.Schema) -> None:
-    if found.equals(schema):
-        return
-    lacks = [name for name in schema.names if name not in found.names]
-    if lacks:
-        raise ValueError(f"another version wrote it, it lacks the column {lacks[0]}")
-    unknown = [name for name in found.names if name not in schema.names]
-    if unknown:
-        raise ValueError(f"it has an unknown column {unknown[0]!r}")
-    other = [name for name in schema.names if found.names.count(name) > 1 or found.field(name) != schema.field(name)]
-    raise ValueError(
-        f"column {other[0]} is not {schema.field(other[0]).type}" if other else "its columns are mixed up"
-    )
-
-
-def _check_rows(table: pa.Table) -> None:
-    """Refuse values that are of the right type, and yet none of ours; the run_id is the one that becomes a path."""
-    for name in table.column_names:
-        if name not in OPTIONAL and table[name].null_count:
-            raise ValueError(f"column {name} has empty fields")
-    names = ["run_id", "algorithm", "config_index", "seed"]
-    if "algorithm" not in table.column_names:  # attempts.parquet, of which there may be several of a run
-        return
-    runs = _distinct(table, names)
-    for run_id, algorithm, index, seed in zip(*(runs[name].to_pylist() for name in names), strict=True):
-        if not RUN_ID.fullmatch(run_id) or run_id != f"{algorithm}-{index:05d}-s{seed}":
-            raise ValueError(f"run_id {run_id!r} is not that of {algorithm!r}, configuration {index}, seed {seed}")
-    key = ["run_id", "step"] if "step" in table.column_names else ["run_id"]
-    if len(table) > 1 and len(_distinct(table, key)) < len(table):
-        raise ValueError(f"it has two rows of one {' and '.join(key)}")
-    if set(RUNS.names) <= set(table.column_names):
-        for name, allowed in (("schema_version", [SCHEMA_VERSION]), ("status", STATUSES)):
-            for value in pc.unique(table[name]).to_pylist():
-                if value not in allowed:
-                    raise ValueError(f"{name} is {value!r} and none of {', '.join(map(str, allowed))}")
-        table.select(["started_at", "ended_at"]).to_pylist()  # raises where Python's years end
-    if "evaluations" in table.column_names:
-        evaluations = flat_evaluations(table)
-        _check_rows(evaluations)
-        if not set(evaluations["run_id"].to_pylist()) <= set(table["run_id"].to_pylist()):
-            raise ValueError("it has evaluations of another run")
-
-
-def _distinct(table: pa.Table, names: list[str]) -> pa.Table:
-    return table.group_by(names, use_threads=False).aggregate([])  # for one row, threads take twice the time
-
-
-def flat_evaluations(records: pa.Table) -> pa.Table:
-    """The rows of the table `evaluations` that the records hold."""
-    structs = pc.list_flatten(records["evaluations"].combine_chunks())
-    return (pa.Table.from_struct_array(structs) if len(structs) else EVALUATIONS.empty_table()).cast(EVALUATIONS)

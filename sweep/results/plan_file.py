@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from sweep.results.folder import StudyFolder
+from sweep.results.layout import Layout, rows_without
 from sweep.results.parquet import read_table, write_table
-from sweep.results.schema import arrow_schema
+from sweep.results.schema import arrow_schema, run_of
 from sweep.settings.settings import Study
-from wae_core.run import Hyperparameters, Run
+from wae_core.hyperparameters import Hyperparameters
+from wae_core.run import Run
 
 PLAN = pa.schema(
     [
@@ -24,10 +25,11 @@ PLAN = pa.schema(
         *arrow_schema(Hyperparameters),
     ]
 )
+PLAN_FILE = Layout(PLAN, key=("run_id",))
 
 
 def plan_table(runs: Sequence[Run]) -> pa.Table:
-    """The rows of these runs."""
+    """Return the plan's rows of these runs."""
     rows = [
         {
             "run_id": run.run_id,
@@ -44,13 +46,13 @@ def plan_table(runs: Sequence[Run]) -> pa.Table:
 
 
 def read_plan(folder: StudyFolder) -> pa.Table:
-    """All that was ever planned in the folder.
+    """Read all that was ever planned in the folder.
 
     Raises:
         FileNotFoundError: there is no plan.
         ResultsError: it is damaged, or of another version.
     """
-    return read_table(folder.plan_file, PLAN, "move it away: then a launch plans anew, and what has a row stays")
+    return read_table(folder.plan_file, PLAN_FILE, "move it away: then a launch plans anew, and what has a row stays")
 
 
 def extend_plan(folder: StudyFolder, runs: Sequence[Run]) -> None:
@@ -58,34 +60,23 @@ def extend_plan(folder: StudyFolder, runs: Sequence[Run]) -> None:
 
     Raises:
         ResultsError: as `read_plan` does.
+        OSError: the file cannot be written.
     """
     table = plan_table(runs)
     if folder.plan_file.exists():
         earlier = read_plan(folder)
-        is_new = pc.invert(pc.is_in(table["run_id"], value_set=earlier["run_id"].combine_chunks()))
-        table = pa.concat_tables([earlier, table.filter(is_new)])
+        table = pa.concat_tables([earlier, rows_without(table, earlier["run_id"])])
         if len(table) == len(earlier):
             return
     write_table(folder.plan_file, table)
 
 
 def planned_runs(folder: StudyFolder, study: Study) -> list[Run]:
-    """The runs of plan.parquet, in the order in which they were planned.
+    """Return the runs of plan.parquet, in the order in which they were planned.
 
     Raises:
         ResultsError: as `read_plan` does.
     """
     if not folder.plan_file.exists():
         return []
-    return [
-        Run(
-            study=study.name,
-            study_seed=study.seed,
-            algorithm=row["algorithm"],
-            config_index=row["config_index"],
-            seed=row["seed"],
-            hyperparameters=Hyperparameters.pick(row),
-            protocol=study.protocol,
-        )
-        for row in read_plan(folder).to_pylist()
-    ]
+    return [run_of(row, study.name, study.seed, study.protocol) for row in read_plan(folder).to_pylist()]

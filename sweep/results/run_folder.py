@@ -61,17 +61,25 @@ class RunFolder:
     """`work/<run_id>/`: attempts never share a folder, so an orphan that writes on harms nobody."""
 
     def __init__(self, path: Location) -> None:
+        """Touch nothing; `path` is the folder, as `StudyFolder.work` gives it."""
         self.path = path
         self._attempt: Location | None = None
         self._saved: list[History] = []  # of this attempt, the last two
 
     @property
-    def attempts(self) -> int:
-        """How often the run was begun."""
+    def attempt_count(self) -> int:
+        """The number of times that the run was begun."""
         return sum(1 for _ in self.path.glob(f"{ATTEMPT}*"))
 
     def begin_attempt(self, history: History) -> None:
-        """Create the folder of the next attempt, into which `save` writes, and note there what it goes on from."""
+        """Create the folder of the next attempt, into which `save` writes, and note there where it starts from.
+
+        Args:
+            history: what `resume` has returned.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
         for number in itertools.count(1):
             path = self.path / f"{ATTEMPT}{number:03d}"
@@ -89,7 +97,7 @@ class RunFolder:
             return
 
     def attempt_records(self) -> list[AttemptRecord]:
-        """Every attempt that noted its start, whether it lives, ended or died."""
+        """Return how far every attempt came that noted its start, whether it lives, ended or died."""
         records = []
         for path in listed(self.path, f"{ATTEMPT}*"):
             try:
@@ -106,6 +114,13 @@ class RunFolder:
         """Write a training checkpoint of this attempt, and delete those of it that nothing needs any more.
 
         The last two stay, since the newest may be found damaged, and the best of each.
+
+        Args:
+            tensors: contiguous CPU tensors by name.
+            history: what lies behind the run at this checkpoint's step.
+
+        Raises:
+            OSError: the checkpoint cannot be written.
         """
         assert self._attempt is not None
         save_checkpoint(self._checkpoint(history.step), tensors, asdict(history))
@@ -116,7 +131,10 @@ class RunFolder:
             self._checkpoint(step).with_suffix(".json").unlink(missing_ok=True)
 
     def resume(self) -> tuple[History, dict[str, Tensor] | None]:
-        """The newest checkpoint of any attempt that is valid, as is its best one; or a history that begins now."""
+        """Read the newest checkpoint of any attempt that is valid, as is its best one; returns (history, tensors).
+
+        Where there is none, the history begins now and the tensors are None.
+        """
         for path in sorted(self._checkpoints("*"), key=lambda path: path.name, reverse=True):
             found = newest_checkpoint([path])
             if found is None:
@@ -128,23 +146,27 @@ class RunFolder:
         return History(datetime.now(UTC).isoformat()), None
 
     def newest(self) -> History | None:
-        """What the newest whole manifest of any attempt says; its tensors may be damaged."""
+        """Read the newest whole manifest of any attempt, whose tensors may be damaged; None where there is none."""
         for path in sorted(self._checkpoints("*"), key=lambda path: path.name, reverse=True):
             with contextlib.suppress(CheckpointError):
                 return _history(read_manifest(path))
         return None
 
     def tensors_at(self, step: int) -> dict[str, Tensor] | None:
-        """Those of any attempt's valid checkpoint of `step`, if there is one."""
+        """Read the tensors of any attempt's valid checkpoint of `step`; None where there is none."""
         found = newest_checkpoint(self._checkpoints(f"{step:09d}"))
         return None if found is None else found[0]
 
     def write(self, name: str, data: bytes) -> None:
-        """Put a file beside the attempts."""
+        """Write a file beside the attempts.
+
+        Raises:
+            OSError: it cannot be written.
+        """
         write_atomically(self.path / name, data)
 
     def delete_attempts(self) -> None:
-        """An ended run needs its training checkpoints no more, nor what a process that died has half written."""
+        """Delete what an ended run needs no more: training checkpoints, and what a dead process left half written."""
         for path in listed(self.path, "*"):  # of thousands of runs: one look into each folder
             if path.name.startswith(ATTEMPT):
                 delete_folder(path)
@@ -152,7 +174,7 @@ class RunFolder:
                 path.unlink(missing_ok=True)
 
     def delete_best(self) -> None:
-        """The weights of a model that is not among those that are kept."""
+        """Delete the best checkpoint, of a model that is not among those that are kept; its pictures stay."""
         best = self.path / BEST
         best.with_suffix(".json").unlink(missing_ok=True)
         best.unlink(missing_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from wae_core.evaluation.selection import Evaluation
 from wae_core.hyperparameters import IN_TABLES, Hyperparameters
+from wae_core.protocol import Protocol
 from wae_core.run import Run
 
 SCHEMA_VERSION = 2
@@ -79,6 +80,27 @@ class EvaluationRow(Evaluation):
     algorithm: str
     config_index: int
     seed: int
+
+
+def run_of(row: Mapping[str, Any], study: str, study_seed: int, protocol: Protocol) -> Run:
+    """Return the run that a row describes.
+
+    Args:
+        row: at least its coordinates (`algorithm`, `config_index`, `seed`) and its hyperparameters by column, as a
+            row of `runs` or of the plan has them; None where a hyperparameter does not apply.
+        study: the name of the study.
+        study_seed: the study's seed, of which all random streams derive.
+        protocol: what the study fixes for all its runs.
+    """
+    return Run(
+        study=study,
+        study_seed=study_seed,
+        algorithm=row["algorithm"],
+        config_index=row["config_index"],
+        seed=row["seed"],
+        hyperparameters=Hyperparameters.pick(row),
+        protocol=protocol,
+    )
 
 
 def evaluation_rows(run: Run, evaluations: Sequence[Evaluation]) -> list[EvaluationRow]:

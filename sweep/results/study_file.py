@@ -67,7 +67,7 @@ def claim(folder: StudyFolder, study: Study, failures: FailurePolicy, image_shap
 
 
 def widening(folder: StudyFolder, study: Study) -> list[str]:
-    """In which lines the study's space is wider than the one in study.yaml; nothing is written.
+    """Return the lines in which the study's space is wider than the one in study.yaml; nothing is written.
 
     Raises:
         SettingsError: as `claim` does.
@@ -102,7 +102,7 @@ def widening(folder: StudyFolder, study: Study) -> list[str]:
 def _moved_configuration(folder: StudyFolder, study: Study) -> str:
     """The first planned configuration that the study's space draws otherwise, in words; empty if there is none.
 
-    Optuna's proposals hang on no index: of them, the first that the space does not allow.
+    Optuna's proposals depend on no index: of them, the first that the space does not allow.
     """
     if not folder.plan_file.exists():
         return ""
@@ -124,10 +124,13 @@ def _moved_configuration(folder: StudyFolder, study: Study) -> str:
 def _forbidden(space: SearchSpace, planned: Mapping[str, Any]) -> str:
     """The first hyperparameter of a planned configuration whose value the space does not allow; empty if none is."""
 
-    def choose(name: str, law: Distribution) -> Any:
+    def choose(name: str, distribution: Distribution) -> Any:
         value = planned[name]
-        allowed = value in law.support if isinstance(value, str | NoneType) else law.within(value, value) is not None
-        if not allowed:
+        if isinstance(value, str | NoneType):
+            is_allowed = value in distribution.support
+        else:
+            is_allowed = distribution.within(value, value) is not None
+        if not is_allowed:
             raise LookupError(name)
         return value
 
@@ -139,7 +142,7 @@ def _forbidden(space: SearchSpace, planned: Mapping[str, Any]) -> str:
 
 
 def git_commit() -> str:
-    """The commit of this source tree, "-dirty" behind it if files differ; "unknown" outside a git checkout."""
+    """Return the commit of this source tree, "-dirty" behind it if files differ; "unknown" outside a git checkout."""
     command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:
         done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)

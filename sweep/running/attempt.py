@@ -21,11 +21,11 @@ from wae_core.device import select_device
 from wae_core.evaluation.evaluator import Confirmation, Evaluator
 from wae_core.evaluation.features import load_features
 from wae_core.model_file import save_model
-from wae_core.pictures import COLUMNS, FIGURES, figure, png
+from wae_core.pictures import COLUMNS, PICTURES, picture, png
 from wae_core.randomness import Streams
 from wae_core.run import Run
+from wae_core.snapshot import Snapshot
 from wae_core.storage.files import write_atomically
-from wae_core.training.loop import Checkpoint
 from wae_core.training.state import TrainingState
 
 
@@ -78,7 +78,7 @@ class Attempt:
         """Whether it has diverged, or has come to where the task's runs end or pause."""
         return self._status is not None or self.state.step >= self._task.last_step
 
-    def take(self, checkpoint: Checkpoint, training_cpu_seconds: float) -> Iterator[Event]:
+    def take(self, checkpoint: Snapshot, training_cpu_seconds: float) -> Iterator[Event]:
         """Score the checkpoint if it is an evaluation, and save it, or find that the run has diverged."""
         began, cpu_began = time.perf_counter(), time.process_time()
         history = replace(self._history, step=self.state.step, train_seconds=self.state.train_seconds)
@@ -120,8 +120,8 @@ class Attempt:
         codes = (
             Streams(run, self.equipment.device).normal(shape, "figures", step, "samples") * run.prior_variance**0.5
         )
-        for name in FIGURES:
-            self._work.write(f"{name}.png", png(figure(name, model, self.equipment.data, codes)))
+        for name in PICTURES:
+            self._work.write(f"{name}.png", png(picture(name, model, self.equipment.data, codes)))
         save_model(self._work.path / BEST, run, self.equipment.data, step, tensors)
         return confirmation
 

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from sweep.events import Event, WorkerContext
-from sweep.search.interface import Search
+from sweep.events import Event, Search, WorkerContext
 from sweep.settings.settings import Cluster
 from wae_core.run import Run
 

@@ -6,8 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import replace
 
-from sweep.events import CheckpointSaved, Event, Lost, Task
-from sweep.search.interface import Search
+from sweep.events import CheckpointSaved, Event, Lost, Search, Task
 
 
 class Handout:

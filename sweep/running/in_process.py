@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-from sweep.events import Event, Started, WorkerContext
+from sweep.events import Event, Search, Started, WorkerContext
 from sweep.running.worker import pack_rates, run_task
-from sweep.search.interface import Search
 from wae_core.run import Run
 
 

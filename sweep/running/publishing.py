@@ -68,7 +68,7 @@ def publish(
         cpu_seconds=history.cpu_seconds,
         device=_device_name(context.device),
         host=socket.gethostname(),
-        attempts=RunFolder(folder.work(run.run_id)).attempts,
+        attempts=RunFolder(folder.work(run.run_id)).attempt_count,
         pack_size=pack_size,
         git_commit=context.git_commit,
         started_at=datetime.fromisoformat(history.started_at),

@@ -7,13 +7,12 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from sweep.events import Ended, Event, Lost, Observer, WorkerContext
+from sweep.events import Ended, Event, Lost, Observer, Search, WorkerContext
 from sweep.results import study_file
 from sweep.results.folder import StudyFolder
 from sweep.running.executor import open_executor
 from sweep.running.packs import Packer
 from sweep.running.publishing import publish_failure
-from sweep.search.interface import Search
 from sweep.settings.settings import Settings, Study
 from wae_core.run import Run
 

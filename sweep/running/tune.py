@@ -29,10 +29,9 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import ConcurrencyLimiter, Searcher
 
-from sweep.events import Event, Started, Task, WorkerContext
+from sweep.events import Event, Search, Started, Task, WorkerContext
 from sweep.running.handout import Handout
 from sweep.running.worker import pack_rates, run_task
-from sweep.search.interface import Search
 from sweep.settings.settings import Cluster
 from wae_core.run import Run
 

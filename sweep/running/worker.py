@@ -19,7 +19,7 @@ from sweep.results.run_folder import RunFolder
 from sweep.running.attempt import Attempt, begin_attempt, equipment_of
 from sweep.running.publishing import publish_failure
 from wae_core.run import Run
-from wae_core.storage.files import takes_nothing, try_to_write
+from wae_core.storage.files import probe, storage_unavailable
 from wae_core.training.loop import train_pack
 from wae_core.training.throughput import models_per_hour
 
@@ -56,7 +56,7 @@ def run_task(task: Task, context: WorkerContext) -> Iterator[Event]:
                     left.remove(event.run)
                 yield event
         except Exception as error:
-            if takes_nothing(error):
+            if storage_unavailable(error):
                 waiting.appendleft(replace(work, runs=tuple(left)))
                 yield from _wait_for_storage(left[0], context, error)
                 continue
@@ -102,7 +102,7 @@ def _wait_for_storage(run: Run, context: WorkerContext, error: Exception) -> Ite
     while True:
         time.sleep(SECONDS_TO_WAIT)
         with contextlib.suppress(OSError):
-            try_to_write(folder, PROBE_BYTES)
+            probe(folder, PROBE_BYTES)
             return
 
 

@@ -1,13 +1,22 @@
-"""ASHA's rungs: where it decides and what goes on; for the live schedule and for the counterfactual alike."""
+"""The rungs of ASHA: where it decides and which configurations are promoted, live and in the counterfactual."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sweep.settings.settings import Study  # analysis imports this file, and no settings
+
+
+def rungs_of(study: Study) -> list[int]:
+    """Return the steps at which the study's configurations are judged; none where every run gets all its steps."""
+    return [] if study.asha is None else rungs(study.protocol.evaluation_steps, study.asha)
 
 
 def rungs(steps: Sequence[int], reduction: float) -> list[int]:
-    """The evaluation steps at which ASHA decides: the first at or after steps/η, steps/η², … of the last one.
+    """Return the evaluation steps at which ASHA decides: the first at or after steps/η, steps/η², … of the last one.
 
     Args:
         steps: evaluation steps, ascending.
@@ -21,15 +30,15 @@ def rungs(steps: Sequence[int], reduction: float) -> list[int]:
     return sorted({next(step for step in steps if step >= target) for target in targets} - {last})
 
 
-def goes_on(score: float, reached: Sequence[float], reduction: float) -> bool:
-    """Whether a configuration goes on behind a rung: it is among the best ⌈n/η⌉ there, and has an FID at all.
+def is_promoted(score: float, reached: Sequence[float], reduction: float) -> bool:
+    """Say whether a configuration is promoted beyond a rung: it is among the best ⌈n/η⌉ there, and its FID is finite.
 
     The rule of asynchronous successive halving (Li et al. 2020, "A System for Massively Parallel Hyperparameter
-    Tuning") in the form that stops: who is not good enough now never comes back, so that its row is final.
+    Tuning") in the form that stops: one that is not promoted at once never is, so its rows are final.
 
     Args:
-        score: its own, lower is better.
-        reached: the scores of all n that have reached the rung, its own included.
+        score: the configuration's own, lower is better.
+        reached: the scores of all n that have reached the rung, in any order, its own included.
         reduction: η.
     """
     return math.isfinite(score) and sum(other < score for other in reached) < math.ceil(len(reached) / reduction)

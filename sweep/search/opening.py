@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from sweep.events import Search
 from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import planned_runs
 from sweep.results.schema import RunRow
 from sweep.search.fixed_plan import FixedPlan
-from sweep.search.interface import Pack, Proposer, Search
+from sweep.search.interface import Pack, Proposer
 from sweep.search.plan import RandomProposals
 from sweep.search.schedule import Schedule, standings
 from sweep.settings.settings import Settings

@@ -14,7 +14,7 @@ from search_spaces.distributions import Choice, Distribution, Fixed, LogUniform,
 from search_spaces.hyperparameters import Hyperparameter
 from wae_core.domains import Value
 
-Law = Choice | Uniform | LogUniform
+Drawn = Choice | Uniform | LogUniform  # Distributions that leave something to propose
 BISECTIONS = 60
 
 
@@ -28,21 +28,21 @@ class Parameter:
 
     label: str
     name: str
-    law: Law
-    distribution: BaseDistribution
+    distribution: Drawn
+    optuna: BaseDistribution
 
     @classmethod
-    def of(cls, line: Hyperparameter, law: Law) -> Parameter:
-        """That of the line, whose distribution and bounds leave `law`."""
+    def of(cls, line: Hyperparameter, distribution: Drawn) -> Parameter:
+        """Return the parameter of a line whose bounds leave `distribution`."""
         label = line.name
         if line.when:
             label += f" where {line.when.name} is {' or '.join(map(str, line.when.values))}"
-        if line.bounds or (not isinstance(law, Choice) and law.step is not None):
-            return cls(f"{label} (quantile)", line.name, law, FloatDistribution(0, 1))
-        if isinstance(law, Choice):
-            return cls(label, line.name, law, CategoricalDistribution(law.values))
-        is_log = isinstance(law, LogUniform)
-        return cls(label, line.name, law, FloatDistribution(law.low, law.high, log=is_log))
+        if line.bounds or (not isinstance(distribution, Choice) and distribution.step is not None):
+            return cls(f"{label} (quantile)", line.name, distribution, FloatDistribution(0, 1))
+        if isinstance(distribution, Choice):
+            return cls(label, line.name, distribution, CategoricalDistribution(distribution.values))
+        is_log = isinstance(distribution, LogUniform)
+        return cls(label, line.name, distribution, FloatDistribution(distribution.low, distribution.high, log=is_log))
 
     @property
     def _is_quantile(self) -> bool:
@@ -51,43 +51,41 @@ class Parameter:
     def value(self, proposed: Any) -> Value:
         """The hyperparameter's value, as a random draw would give it: real numbers to 6 significant digits."""
         if self._is_quantile:
-            return self.law.draw(min(proposed, 1 - 2**-53))
-        if isinstance(self.law, Choice):
-            return next(value for value in self.law.values if value == proposed)
-        return float(min(max(float(f"{proposed:.6g}"), self.law.low), self.law.high))
+            return self.distribution.draw(min(proposed, 1 - 2**-53))
+        if isinstance(self.distribution, Choice):
+            return next(value for value in self.distribution.values if value == proposed)
+        return float(min(max(float(f"{proposed:.6g}"), self.distribution.low), self.distribution.high))
 
     def proposal(self, value: Value) -> Any:
         """What Optuna would have proposed for the value."""
         if not self._is_quantile:
             return value
-        if isinstance(self.law, Choice):
-            return (self.law.values.index(value) + 0.5) / len(self.law.values)
+        if isinstance(self.distribution, Choice):
+            return (self.distribution.values.index(value) + 0.5) / len(self.distribution.values)
         assert not isinstance(value, str), "an interval holds numbers"
         low, high = 0.0, 1.0  # the quantile function ascends
         for _ in range(BISECTIONS):
             middle = (low + high) / 2
-            low, high = (middle, high) if self.law.draw(middle) < value else (low, middle)
+            low, high = (middle, high) if self.distribution.draw(middle) < value else (low, middle)
         return high
 
     def suggest(self, trial: Trial) -> Any:
         """Optuna's proposal."""
-        if isinstance(self.distribution, CategoricalDistribution):
-            return trial.suggest_categorical(self.label, self.distribution.choices)
-        assert isinstance(self.distribution, FloatDistribution)
-        return trial.suggest_float(
-            self.label, self.distribution.low, self.distribution.high, log=self.distribution.log
-        )
+        if isinstance(self.optuna, CategoricalDistribution):
+            return trial.suggest_categorical(self.label, self.optuna.choices)
+        assert isinstance(self.optuna, FloatDistribution)
+        return trial.suggest_float(self.label, self.optuna.low, self.optuna.high, log=self.optuna.log)
 
 
 def configure(space: SearchSpace, algorithm: str, answer: Callable[[Parameter], Value]) -> dict[str, Value]:
     """A configuration whose every value, other than the fixed ones, `answer` gives."""
     chosen: dict[str, Value] = {}
 
-    def choose(name: str, law: Distribution) -> Value:
-        if isinstance(law, Fixed):
-            chosen[name] = law.value
+    def choose(name: str, distribution: Distribution) -> Value:
+        if isinstance(distribution, Fixed):
+            chosen[name] = distribution.value
         else:
-            chosen[name] = answer(Parameter.of(_line(space, algorithm, name, chosen), law))
+            chosen[name] = answer(Parameter.of(_line(space, algorithm, name, chosen), distribution))
         return chosen[name]
 
     return space.configure(algorithm, choose)
@@ -104,7 +102,7 @@ def as_proposal(
         value = values[parameter.name]
         assert value is not None, "a planned configuration has all that its algorithm has"
         params[parameter.label] = parameter.proposal(value)
-        distributions[parameter.label] = parameter.distribution
+        distributions[parameter.label] = parameter.optuna
         return value
 
     configure(space, algorithm, answer)

@@ -11,7 +11,7 @@ from sweep.events import Ended, Event, Paused, Task
 from sweep.results.folder import StudyFolder
 from sweep.results.run_folder import RunFolder
 from sweep.results.schema import COMPLETED, DIVERGED, FAILED, RunRow
-from sweep.search.asha import goes_on, rungs
+from sweep.search.asha import is_promoted, rungs_of
 from sweep.search.interface import Pack, Proposer
 from sweep.settings.settings import Study
 from wae_core.run import Run
@@ -121,7 +121,7 @@ class Schedule:
             plan: makes a new configuration durable, before the first of its runs is handed out.
         """
         self._study, self._proposer, self._pack, self._plan = study, proposer, pack, plan
-        self._rungs = [] if study.asha is None else rungs(study.protocol.evaluation_steps, study.asha)
+        self._rungs = rungs_of(study)
         self._share = study.seeds * study.protocol.steps
         self._budget = budget // study.seeds * self._share  # of each algorithm, in steps
         self._spent = dict.fromkeys(algorithms, 0)
@@ -237,7 +237,7 @@ class Schedule:
         """Let a configuration go on whose seeds have all come to its rung, or stop it there."""
         assert self._study.asha is not None
         mean, means = configuration.at_rung.mean, self._means[configuration.runs[0].algorithm, configuration.until]
-        if not goes_on(mean, means, self._study.asha):
+        if not is_promoted(mean, means, self._study.asha):
             self._stop(configuration)
             return
         configuration.until = next(

@@ -19,7 +19,8 @@ from sweep.settings import checks
 from sweep.settings.words import CONF, check_keys, split_paths
 from wae_core.names import DEVICES, PRECISIONS
 from wae_core.run import ALGORITHMS, Protocol
-from wae_core.storage.files import Location, ObjectPath, location
+from wae_core.storage.files import Location, location
+from wae_core.storage.objects import ObjectPath
 
 LARGEST_BUDGET = 1_000_000
 RETRIES = ("none", "failed")

@@ -17,7 +17,8 @@ from typing import Any
 
 from sweep.errors import without_credentials
 from sweep.tracking.mirror import default_uri, rebuild
-from wae_core.storage.files import Location, ObjectPath, location
+from wae_core.storage.files import Location, location
+from wae_core.storage.objects import ObjectPath
 
 SHARED_VIEW = "mlflow.sharedViewState."  # prefix of MLflow's tags of an experiment that hold a view of its runs
 PORTS_TRIED = 20

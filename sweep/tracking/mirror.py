@@ -7,7 +7,7 @@ import textwrap
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from rich.console import Console
 from sweep.errors import without_credentials
 from sweep.events import Ended, Evaluated, Event
 from sweep.results.folder import StudyFolder
-from sweep.results.schema import RunRow
+from sweep.tracking.entry import Entry
 from wae_core.evaluation.selection import Evaluation
 from wae_core.run import Run
 from wae_core.storage.files import Location
@@ -44,7 +44,14 @@ class Mirror:
         study: str,
         on_problem: Callable[[str], None],
     ) -> None:
-        """Start nothing. `on_problem` gets the first problem in one sentence, from the thread, and no other."""
+        """Start nothing.
+
+        Args:
+            tracking_uri: MLflow's; `default_uri` where the user has given none.
+            folder: where the study's results lie.
+            study: the study's name, which the experiments begin with.
+            on_problem: is told the first problem in one sentence, from the thread, and no other.
+        """
         self._open = partial(open_mlflow, tracking_uri, folder, study)
         self._folder = folder
         self._on_problem: Callable[[str], None] | None = on_problem
@@ -70,9 +77,9 @@ class Mirror:
         return self._tried.wait(timeout) and self._mlflow is not None
 
     def note(self, event: Event) -> None:
-        """Have an evaluation of a running run written, or an ended run as its published record says.
+        """Queue an evaluation of a run that trains, or the end of a run, to be written soon; returns at once.
 
-        That may be the record of another attempt than the event's.
+        An end is written as the run's published record says, which may be that of another attempt than the event's.
         """
         if isinstance(event, Evaluated):
             run = event.run
@@ -83,7 +90,7 @@ class Mirror:
             self._mark_ended([event.run.run_id])
 
     def catch_up(self) -> None:
-        """Have the study's tables compared with MLflow, and what is missing there written."""
+        """Queue a comparison of the study's tables with MLflow, to write what is missing there."""
         self._catch_up.set()
 
     def close(self, timeout: float) -> str | None:
@@ -148,30 +155,29 @@ class Mirror:
 
     def _write(self, mlflow: MlflowStudy, until: float) -> None:
         with self._lock:
-            live = [(run, evaluations.copy()) for run, evaluations in self._live.values()]
+            live = [Entry.of_run(run, evaluations.copy()) for run, evaluations in self._live.values()]
             to_end = self._to_end.copy()
         missing = mlflow.missing(to_end) if to_end else []
         with self._lock:
-            self._to_end -= to_end - {row.run_id for row, _ in missing}
+            self._to_end -= to_end - {entry.run_id for entry in missing}
         # What is live comes first, what has failed last: one run that MLflow refuses holds up no other.
-        pending: list[tuple[Run | RunRow, Sequence[Evaluation]]] = [*live, *missing]
-        for run, evaluations in sorted(pending, key=lambda item: self._failures[item[0].run_id]):
+        for entry in sorted([*live, *missing], key=lambda entry: self._failures[entry.run_id]):
             if time.monotonic() > until:  # there may be thousands, and what is live is to have its turn
                 return
-            self._failures[run.run_id] += 1
-            mlflow.write(run, evaluations)
-            del self._failures[run.run_id]
-            self._mark_written(run, len(evaluations))
+            self._failures[entry.run_id] += 1
+            mlflow.write(entry)
+            del self._failures[entry.run_id]
+            self._mark_written(entry)
 
-    def _mark_written(self, run: Run | RunRow, count: int) -> None:
+    def _mark_written(self, entry: Entry) -> None:
         with self._lock:
-            if isinstance(run, RunRow):
-                self._to_end.discard(run.run_id)
-            elif run.run_id in self._live:  # it may have ended meanwhile, or have more evaluations
-                evaluations = self._live[run.run_id][1]
-                del evaluations[:count]
+            if entry.end is not None:
+                self._to_end.discard(entry.run_id)
+            elif entry.run_id in self._live:  # it may have ended meanwhile, or have more evaluations
+                evaluations = self._live[entry.run_id][1]
+                del evaluations[: len(entry.evaluations)]
                 if not evaluations:
-                    del self._live[run.run_id]
+                    del self._live[entry.run_id]
 
 
 @contextmanager
@@ -194,22 +200,31 @@ def mirroring(tracking_uri: str | None, folder: StudyFolder, console: Console) -
 
 
 def default_uri(results: Location) -> str:
-    """The MLflow database of a results folder."""
+    """Return the URI of the MLflow database of a results folder on a disk."""
     return f"sqlite:///{results.absolute() / 'mlflow.db'}"
 
 
 def open_mlflow(tracking_uri: str, folder: StudyFolder, study: str) -> MlflowStudy:
-    """Open a study in MLflow, whose import takes seconds: only who writes to it pays for that."""
+    """Open a study in MLflow, whose import takes seconds: only who writes to it pays for that.
+
+    May raise whatever MLflow raises.
+    """
     from sweep.tracking.mlflow_study import MlflowStudy
 
     return MlflowStudy(tracking_uri, folder, study)
 
 
 def rebuild(results: Location, study: str, tracking_uri: str) -> int:
-    """Write what MLflow lacks of the study's ended runs; returns their number. What is right already stays."""
+    """Write what MLflow lacks of the study's ended runs; returns their number. What is right already stays.
+
+    Raises:
+        ResultsError: a file of the results is damaged, or of another version.
+
+    Beside that, it may raise whatever MLflow raises.
+    """
     folder = StudyFolder(results, study)
     with closing(open_mlflow(tracking_uri, folder, study)) as mlflow:
         missing = mlflow.missing(folder.read_table("runs")["run_id"].to_pylist())
-        for row, evaluations in missing:
-            mlflow.write(row, evaluations)
+        for entry in missing:
+            mlflow.write(entry)
     return len(missing)

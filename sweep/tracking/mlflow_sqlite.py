@@ -57,18 +57,19 @@ class Database:
         self._file = self._identity()
 
     def close(self) -> None:
+        """Close the connection."""
         self._connection.close()
 
     def is_current(self) -> bool:
-        """Whether this is still the file that was opened: SQLite itself would write on into a deleted one."""
+        """Say whether this is still the file that was opened: SQLite itself would write on into a deleted one."""
         return self._identity() == self._file
 
     def is_known(self) -> bool:
-        """Whether the tables are of the revision that the other methods know; another one is MLflow's to write."""
+        """Say whether the tables are of the revision that is known here; another one is MLflow's to write."""
         return self._connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(REVISION,)]
 
     def runs(self, experiment_id: str) -> Iterator[tuple[str, int, int | None, dict[str, str], dict[str, str]]]:
-        """The experiment's runs that are not deleted, the last begun first: (id, start, end, params, tags)."""
+        """Read the experiment's runs that are not deleted, the last begun first: (id, start, end, params, tags)."""
         values: dict[str, defaultdict[str, dict[str, str]]] = {"params": defaultdict(dict), "tags": defaultdict(dict)}
         for table, by_run in values.items():
             select = f"SELECT run_uuid, key, value FROM {table} JOIN runs USING (run_uuid) WHERE experiment_id = ?"
@@ -78,7 +79,14 @@ class Database:
             yield mlflow_id, start_time, end_time, values["params"][mlflow_id], values["tags"][mlflow_id]
 
     def create_run(self, experiment_id: str, start_time: int, tags: Mapping[str, str], run_name: str) -> str:
-        """Create an MLflow run and return its id."""
+        """Create an MLflow run and return its id.
+
+        Args:
+            start_time: milliseconds since 1970.
+
+        Raises:
+            LookupError: the experiment is not there, or is deleted.
+        """
         mlflow_id = uuid.uuid4().hex
         values = {"id": mlflow_id, "name": run_name, "start_time": start_time, "experiment_id": int(experiment_id)}
         with self._connection as connection:
@@ -99,14 +107,22 @@ class Database:
             self._set_tags(run_id, {tag.key: tag.value for tag in tags})
 
     def log_artifact(self, run_id: str, local_path: str) -> None:
-        """Copy a file to the run's artifacts."""
+        """Copy a file to the run's artifacts, in the place of one of the same name."""
         uri = self._connection.execute("SELECT artifact_uri FROM runs WHERE run_uuid = ?", [run_id]).fetchone()[0]
         folder = Path(url2pathname(urlsplit(uri).path))
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(local_path, folder)
 
     def set_terminated(self, run_id: str, status: str, end_time: int) -> None:
-        """End a run."""
+        """End a run.
+
+        Args:
+            status: MLflow's, FINISHED or FAILED.
+            end_time: milliseconds since 1970.
+
+        Raises:
+            LookupError: the run is not there, or is deleted.
+        """
         update = "UPDATE runs SET status = ?, end_time = ? WHERE run_uuid = ? AND lifecycle_stage = 'active'"
         with self._connection as connection:
             _check(connection.execute(update, [status, end_time, run_id]), f"run {run_id}")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 import os
-import time
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -23,24 +21,19 @@ os.environ.update(
     | dict(os.environ)
 )
 
-import pyarrow as pa
-import pyarrow.compute as pc
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from sweep.results.folder import StudyFolder
-from sweep.results.schema import FAILED, RunRow
+from sweep.results.layout import rows_of
+from sweep.results.schema import RunRow
+from sweep.tracking.entry import HYPERPARAMETERS, METRICS, Entry, Point, milliseconds
 from sweep.tracking.mlflow_sqlite import Database
 from wae_core.evaluation.selection import Evaluation
-from wae_core.hyperparameters import DECLARED
-from wae_core.run import Run
 from wae_core.storage.files import local_copy
 
-HYPERPARAMETERS = list(DECLARED)
-FIGURES = [column.name for column in fields(Evaluation) if column.name != "step"]
-BEST_FIGURES = ["best_fid", "confirmed_fid", "fid_infinity", "best_sharpness", "best_reconstruction_error"]
-# What MLflow's pages show of an experiment's runs, best run first; by themselves they show no figure.
+# What MLflow's pages show of an experiment's runs, best run first; by themselves they show no metric.
 COLUMNS = ["tags.`status`", "metrics.`fid`", "metrics.`best_fid`", "metrics.`confirmed_fid`"]
 COLUMNS += [f"params.`{name}`" for name in HYPERPARAMETERS]
 VIEW = {"orderByKey": "metrics.`best_fid`", "orderByAsc": True, "selectedColumns": COLUMNS}
@@ -54,8 +47,8 @@ class _Mirrored:
     id: str
     start_time: int
     end_time: int | None  # None while it is running
-    params: dict[str, str]
-    tags: dict[str, str]
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
     steps: set[int] | None  # of its evaluations; None if not asked yet
 
 
@@ -69,7 +62,7 @@ class MlflowStudy:
     """The study's experiments. Every method may raise what MLflow raises; the next try needs a new MlflowStudy."""
 
     def __init__(self, tracking_uri: str, folder: StudyFolder, study: str) -> None:
-        """Open a tracking server, or a SQLite database, which is created where there is none.
+        """Open a tracking server, or a SQLite database (`sqlite:///…`), which is created where there is none.
 
         Artifacts go to the server, or to `mlartifacts` beside the database.
         """
@@ -89,7 +82,7 @@ class MlflowStudy:
         self._experiments: dict[str, _Experiment] = {}
 
     def is_current(self) -> bool:
-        """Whether the database is still the file that was opened: SQLite itself would write on into a deleted one."""
+        """Say whether the database is still the file that was opened: SQLite would write on into a deleted one."""
         return self._database is None or self._database.is_current()
 
     def close(self) -> None:
@@ -98,68 +91,65 @@ class MlflowStudy:
             self._database.close()
             self._engine.dispose()
 
-    def missing(self, run_ids: Collection[str]) -> list[tuple[RunRow, list[Evaluation]]]:
-        """What the study's tables have of these runs, row and evaluations, where MLflow lacks any of it."""
+    def missing(self, run_ids: Collection[str]) -> list[Entry]:
+        """Return what the study's tables have of these runs where MLflow lacks any of it.
+
+        Raises:
+            ResultsError: a file of the results is damaged, or of another version.
+        """
         records = self._folder.read_records()
-        runs = _only(self._folder.read_table("runs", records), run_ids)
+        runs = rows_of(self._folder.read_table("runs", records), run_ids)
         columns = (runs[name].to_pylist() for name in ("run_id", "algorithm", "ended_at"))
         lacking = [run_id for run_id, *ended in zip(*columns, strict=True) if not self._has(run_id, *ended)]
         if not lacking:
             return []
-        rows = {row["run_id"]: RunRow(**row) for row in _only(runs, lacking).to_pylist()}
+        rows = {row["run_id"]: RunRow(**row) for row in rows_of(runs, lacking).to_pylist()}
         evaluations: dict[str, list[Evaluation]] = {run_id: [] for run_id in rows}
-        for figures in _only(self._folder.read_table("evaluations", records), rows).to_pylist():
-            evaluation = Evaluation(**{name: figures[name] for name in ("step", *FIGURES)})
-            evaluations[figures["run_id"]].append(evaluation)
-        return [(row, evaluations[run_id]) for run_id, row in rows.items()]
+        for row in rows_of(self._folder.read_table("evaluations", records), rows).to_pylist():
+            evaluation = Evaluation(**{name: row[name] for name in ("step", *METRICS)})
+            evaluations[row["run_id"]].append(evaluation)
+        return [Entry.of_row(row, evaluations[run_id]) for run_id, row in rows.items()]
 
-    def write(self, run: Run | RunRow, evaluations: Sequence[Evaluation]) -> None:
-        """Write what MLflow lacks of a run and these evaluations; a RunRow that is `missing` ends it as well."""
-        mirrored = self._find_or_create(run, evaluations)
+    def write(self, entry: Entry) -> None:
+        """Write what MLflow lacks of an entry, and end its run if it has ended; to write it again changes nothing."""
+        mirrored = self._find_or_create(entry)
         if mirrored.steps is None:
             history = self._client.get_metric_history(mirrored.id, "train_seconds")
             mirrored.steps = {metric.step for metric in history}
-        new = {evaluation.step: evaluation for evaluation in evaluations if evaluation.step not in mirrored.steps}
-        metrics = []
-        for evaluation in new.values():
-            timestamp = mirrored.start_time + round(1000 * evaluation.train_seconds)
-            metrics += _metrics(evaluation, FIGURES, timestamp, evaluation.step)
-        if isinstance(run, RunRow):
-            metrics += _metrics(run, BEST_FIGURES, _milliseconds(run.ended_at), run.best_step or 0)
-        params, tags = _params(run), _tags(run)
+        points = {point.step: point for point in entry.points(mirrored.start_time)}
+        new = [point for step, point in points.items() if step not in mirrored.steps]
+        end = entry.end
         self._writer.log_batch(
             mirrored.id,
-            metrics,
-            [Param(key, value) for key, value in params.items() if key not in mirrored.params],
-            [RunTag(key, value) for key, value in tags.items() if mirrored.tags.get(key) != value],
+            [metric for point in [*new, *([end.best] if end else [])] for metric in _metrics(point)],
+            [Param(key, value) for key, value in entry.params.items() if key not in mirrored.params],
+            [RunTag(key, value) for key, value in entry.tags.items() if mirrored.tags.get(key) != value],
         )
-        mirrored.params, mirrored.tags = params, tags
-        mirrored.steps.update(new)
-        if isinstance(run, RunRow):
-            for picture in self._folder.work(run.run_id).glob("*.png"):
+        mirrored.params, mirrored.tags = entry.params, entry.tags
+        mirrored.steps.update(points)
+        if end is not None:
+            for picture in self._folder.work(entry.run_id).glob("*.png"):
                 with local_copy(picture) as file:
                     self._writer.log_artifact(mirrored.id, str(file))
             # Last of all: an MLflow run that has ended is taken to be whole.
-            status = "FAILED" if run.status == FAILED else "FINISHED"
-            self._writer.set_terminated(mirrored.id, status, _milliseconds(run.ended_at))
-            mirrored.end_time = _milliseconds(run.ended_at)
+            self._writer.set_terminated(mirrored.id, end.status, end.time)
+            mirrored.end_time = end.time
 
     def _has(self, run_id: str, algorithm: str, ended_at: datetime) -> bool:
         mirrored = self._experiment(algorithm).runs.get(run_id)
-        return mirrored is not None and mirrored.end_time == _milliseconds(ended_at)
+        return mirrored is not None and mirrored.end_time == milliseconds(ended_at)
 
-    def _find_or_create(self, run: Run | RunRow, evaluations: Sequence[Evaluation]) -> _Mirrored:
-        experiment = self._experiment(run.algorithm)
-        mirrored = experiment.runs.get(run.run_id)
+    def _find_or_create(self, entry: Entry) -> _Mirrored:
+        experiment = self._experiment(entry.algorithm)
+        mirrored = experiment.runs.get(entry.run_id)
         if mirrored is not None:
-            if mirrored.end_time is None and mirrored.params in ({}, _params(run)):
+            if mirrored.end_time is None and mirrored.params in ({}, entry.params):
                 return mirrored
             self._client.delete_run(mirrored.id)  # of an earlier study of this name, whose folder is gone
-        start_time, tags = _start_time(run, evaluations), _tags(run)
-        created = self._writer.create_run(experiment.id, start_time, tags, run.run_id)
+        created = self._writer.create_run(experiment.id, entry.start_time, dict(entry.tags), entry.run_id)
         mlflow_id = created if isinstance(created, str) else created.info.run_id
-        experiment.runs[run.run_id] = _Mirrored(mlflow_id, start_time, None, {}, tags, set())
-        return experiment.runs[run.run_id]
+        experiment.runs[entry.run_id] = _Mirrored(mlflow_id, entry.start_time, None, {}, entry.tags, set())
+        return experiment.runs[entry.run_id]
 
     def _experiment(self, algorithm: str) -> _Experiment:
         if algorithm not in self._experiments:
@@ -201,42 +191,5 @@ class MlflowStudy:
         ]
 
 
-def _only(table: pa.Table, run_ids: Collection[str]) -> pa.Table:
-    return table.filter(pc.is_in(table["run_id"], value_set=pa.array(run_ids, pa.string())))
-
-
-def _milliseconds(moment: datetime) -> int:
-    return round(1000 * moment.timestamp())
-
-
-def _start_time(run: Run | RunRow, evaluations: Sequence[Evaluation]) -> int:
-    if isinstance(run, RunRow):
-        return _milliseconds(run.started_at)
-    trained = max(evaluation.train_seconds for evaluation in evaluations)
-    return round(1000 * (time.time() - trained))
-
-
-def _params(run: Run | RunRow) -> dict[str, str]:
-    hyperparameters = run.hyperparameters if isinstance(run, Run) else run
-    values = {name: getattr(hyperparameters, name) for name in HYPERPARAMETERS}
-    values |= {"seed": run.seed, "config_index": run.config_index}
-    # A whole number that was drawn as an int comes back from a float column of Parquet as a float.
-    return {name: str(value).removesuffix(".0") for name, value in values.items() if value is not None}
-
-
-def _tags(run: Run | RunRow) -> dict[str, str]:
-    names = ["run_id", "config_id", "config_index", "seed", "study", "algorithm"]
-    values = {name: getattr(run, name) for name in names} | {"status": "running"}
-    if isinstance(run, RunRow):
-        values |= {name: getattr(run, name) for name in ("status", "status_reason", "best_step")}
-    return {name: str(value) for name, value in values.items() if value is not None}
-
-
-def _metrics(figures: Evaluation | RunRow, names: Sequence[str], timestamp: int, step: int) -> list[Metric]:
-    """The finite figures: MLflow stores an infinity as 1.8e308 and hides a metric whose last value is NaN."""
-    values = {name: getattr(figures, name) for name in names}
-    return [
-        Metric(name, value, timestamp, step)
-        for name, value in values.items()
-        if value is not None and math.isfinite(value)
-    ]
+def _metrics(point: Point) -> list[Metric]:
+    return [Metric(name, value, point.timestamp, point.step) for name, value in point.metrics.items()]

@@ -100,7 +100,7 @@ def test_command_prints_a_table_draws_a_picture_and_refuses_what_is_not_there(
 ) -> None:
     generator = np.random.default_rng(0)
     fids = {i: [sorted(generator.uniform(i, 10 + i, 3), reverse=True) for _ in range(3)] for i in range(8)}
-    runs, evaluations = tables(fids)  # type: ignore[arg-type]
+    runs, evaluations = tables(fids)
     for name, table in (("runs", runs), ("evaluations", evaluations)):
         (tmp_path / "digits" / name).mkdir(parents=True)
         table.to_parquet(tmp_path / "digits" / name / "wae-mmd.parquet")

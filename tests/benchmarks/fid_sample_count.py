@@ -35,7 +35,7 @@ def main() -> None:
 def fids_of(path: Path) -> list[float]:
     """FID of one model at each of COUNTS; each count draws samples of its own, as a sweep would."""
     model, run, _ = load_model(path)
-    model = model.to(memory_format=torch.channels_last)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     data = load_dataset(run.protocol.dataset)
     features = load_features(run.protocol.fid_features, torch.device("cpu"))
     held_out = features(data.held_out).double().numpy()
@@ -44,7 +44,7 @@ def fids_of(path: Path) -> list[float]:
     figures = []
     for count in COUNTS:
         statistics = GaussianStatistics(features.dim)
-        for size in torch.full((count,), 1).split(500):
+        for size in torch.split(torch.full((count,), 1), 500):
             z = torch.randn(len(size), run.hyperparameters.latent_dim, generator=generator)
             images = model.images(z * run.protocol.prior_variance**0.5)
             statistics.update(features(to_uint8(images, data.pixel_range)))

@@ -77,7 +77,7 @@ def _fid(options: Options, say: Callable[[str], None]) -> Row:
     @torch.no_grad()
     def statistics() -> GaussianStatistics:
         gathered = GaussianStatistics(network.dim)
-        for batch in images.split(BATCH):
+        for batch in torch.split(images, BATCH):
             gathered.update(network(batch))
         return gathered
 

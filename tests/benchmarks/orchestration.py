@@ -30,10 +30,11 @@ from sweep.events import Ended, Event, Lost, Task, WorkerContext
 from sweep.reports.cost import CostModel
 from sweep.reports.progress_display import ProgressDisplay
 from sweep.results.compaction import TableKeeper
-from sweep.results.folder import StudyFolder, Tables
+from sweep.results.folder import StudyFolder
 from sweep.results.schema import COMPLETED, SCHEMA_VERSION, EvaluationRow, RunRow
+from sweep.results.tables import Tables
 from sweep.running.executor import Executor
-from sweep.running.tune import tune  # which is imported after Ray's settings are made
+from sweep.running.tune import tune  # type: ignore[attr-defined]  # imported after Ray's settings are made
 from sweep.search.fixed_plan import FixedPlan
 from sweep.search.plan import plan_runs
 from sweep.settings.settings import load_settings
@@ -187,8 +188,8 @@ def _publish(task: Task, context: WorkerContext) -> Iterator[Event]:
     for run in task.runs:
         evaluation = EvaluationRow(**_filled(EvaluationRow) | _coordinates(run, EvaluationRow))
         own = {"study": run.study, "run_id": run.run_id, "config_id": run.config_id, "status": COMPLETED}
-        own |= {"schema_version": SCHEMA_VERSION}
-        row = RunRow(**_filled(RunRow) | _coordinates(run, RunRow) | asdict(run.hyperparameters) | own)
+        known = _filled(RunRow) | _coordinates(run, RunRow) | asdict(run.hyperparameters)
+        row = RunRow(**known | own | {"schema_version": SCHEMA_VERSION})
         assert StudyFolder(context.results, run.study).publish(row, [evaluation])
         yield Ended(run, row)
 

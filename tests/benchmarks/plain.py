@@ -53,14 +53,14 @@ def train(images: Tensor, device: torch.device) -> Iterator[float]:
     q, g = encoder().to(device), decoder().to(device)
     optimiser = torch.optim.Adam([*q.parameters(), *g.parameters()], lr=LEARNING_RATE)
     while True:
-        for chosen in torch.randperm(len(images), device=device).split(BATCH)[: len(images) // BATCH]:
+        for chosen in torch.split(torch.randperm(len(images), device=device), BATCH)[: len(images) // BATCH]:
             x = images[chosen]
             codes = q(x)
             prior = torch.randn_like(codes)
             reconstruction = COST_SCALE * F.mse_loss(g(codes), x, reduction="sum") / len(x)
             loss = reconstruction + WAE_LAMBDA * mmd(prior, codes)
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             yield loss.item()
 
@@ -75,4 +75,4 @@ def mmd(z: Tensor, codes: Tensor) -> Tensor:
 def _kernel(x: Tensor, y: Tensor) -> Tensor:
     squared = torch.cdist(x, y) ** 2
     scale = 2.0 * LATENT_DIM
-    return sum(s * scale / (s * scale + squared) for s in SCALES)
+    return torch.stack([s * scale / (s * scale + squared) for s in SCALES]).sum(0)

@@ -21,15 +21,17 @@ from pathlib import Path
 import pandas as pd
 
 from sweep.results import study_file
-from sweep.results.folder import StudyFolder, Tables
+from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import extend_plan
 from sweep.results.run_folder import BEST
 from sweep.results.schema import COMPLETED, SCHEMA_VERSION, RunRow, evaluation_rows
+from sweep.results.tables import Tables
 from sweep.search.plan import plan_runs
 from sweep.settings.settings import load_settings
 from tests.benchmarks.measuring import Options, Row
+from tests.places import local
 from wae_core.evaluation.selection import Evaluation, select_checkpoint
-from wae_core.pictures import FIGURES
+from wae_core.pictures import PICTURES
 from wae_core.run import ALGORITHMS, Run
 
 ROOT = Path(__file__).parents[2]
@@ -52,9 +54,10 @@ def measure(options: Options, say: Callable[[str], None]) -> list[Row]:
         launches, launch_said = zip(*(_command("sweep", *words) for _ in range(options.rounds)), strict=True)
         say(f"launched with mlflow.db: {launch_said[-1]}")
         statuses = [_command("sweep.reports.status", "--results", name)[0] for _ in range(options.rounds)]
-        reads = {table: [_read_seconds(folder.root / table) for _ in range(5)] for table in ("runs", "evaluations")}
-        rows = len(pd.read_parquet(folder.root / "evaluations"))
-        entries = Counter(path.parent.relative_to(folder.root) for path in folder.root.rglob("*"))
+        root = local(folder.root)
+        reads = {table: [_read_seconds(root / table) for _ in range(5)] for table in ("runs", "evaluations")}
+        rows = len(pd.read_parquet(root / "evaluations"))
+        entries = Counter(path.parent.relative_to(root) for path in root.rglob("*"))
         most = {str(path): number for path, number in entries.most_common(3)}
         return [
             Row(f"launch of {count} ended runs", tuple(launches), "s", at_most=LAUNCH_SECONDS, note=launch_said[-1]),
@@ -63,7 +66,7 @@ def measure(options: Options, say: Callable[[str], None]) -> list[Row]:
             Row("pd.read_parquet of runs", tuple(reads["runs"]), "s", at_most=READ_SECONDS),
             Row(f"pd.read_parquet of {rows} evaluations", tuple(reads["evaluations"]), "s", at_most=READ_SECONDS),
             Row("files in records/", (float(entries[Path("records")]),), "", at_most=0.0, note=f"entries: {most}"),
-            Row("making one run's rows, with publish and absorb", (1000 * made,), "ms"),
+            Row("making one run's rows, with publish and compact", (1000 * made,), "ms"),
         ]
 
 
@@ -79,7 +82,7 @@ def _make_study(words: Sequence[str]) -> tuple[StudyFolder, int]:
     for number, run in enumerate(runs, start=1):
         _publish(folder, run, draw)
         if number % RECORDS_PER_ABSORB == 0 or number == len(runs):
-            tables.absorb()
+            tables.compact()
     return folder, len(runs)
 
 
@@ -126,9 +129,9 @@ def _publish(folder: StudyFolder, run: Run, draw: random.Random) -> None:
         ended_at=ended,
         checkpoint_path=f"work/{run.run_id}/{BEST}",
     )
-    work = folder.work(run.run_id)
+    work = local(folder.work(run.run_id))
     work.mkdir(parents=True)
-    for name in (BEST, "best.json", *(f"{figure}.png" for figure in FIGURES)):
+    for name in (BEST, "best.json", *(f"{picture}.png" for picture in PICTURES)):
         (work / name).write_bytes(b"made up")
     assert folder.publish(row, evaluation_rows(run, evaluations))
 

@@ -57,8 +57,8 @@ def differences(table: str, quiet: pd.DataFrame, shaken: pd.DataFrame) -> list[s
             continue
         differs = (quiet[column] != shaken[column]) & ~(quiet[column].isna() & shaken[column].isna())
         if differs.any():
-            first = differs.idxmax()
-            values = f"{quiet.loc[first, column]} and {shaken.loc[first, column]}"
+            first = int(differs.to_numpy().argmax())
+            values = f"{quiet[column].iloc[first]} and {shaken[column].iloc[first]}"
             found.append(f"{table}.{column} differs in {_named(common[differs])}; first: {values}")
     return found
 

@@ -57,7 +57,7 @@ def _create_bucket(endpoint: str, server: subprocess.Popen[bytes]) -> None:
 
 def serve(port: int) -> None:
     """Answer one request at a time: moto looks whether an object is there and then writes it, in two steps."""
-    from moto.server import DomainDispatcherApplication, create_backend_app
+    from moto.server import DomainDispatcherApplication, create_backend_app  # type: ignore[attr-defined]
     from werkzeug.serving import run_simple
 
     run_simple("127.0.0.1", port, DomainDispatcherApplication(create_backend_app), threaded=False)

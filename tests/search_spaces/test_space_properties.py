@@ -137,8 +137,8 @@ def declarations(draw: st.DrawFn) -> Data:
             common = {"algorithms": data[key]["algorithms"], "source": "O"}
             parts = [{on: part} for part in (values[:cut], values[cut:]) if part]
             data[key] = [common | draw(STRATEGIES[key]) | {"when": part} for part in parts]
-    for key, names in BOUNDS.items():
-        at_least, at_most = draw(st.permutations([None, None, *names]))[:2]
+    for key, others in BOUNDS.items():
+        at_least, at_most = draw(st.permutations([None, None, *others]))[:2]
         bounds = {side: name for side, name in (("at_least", at_least), ("at_most", at_most)) if name}
         for line in lines_of(data, key):
             if leaves_some(data, line, bounds):
@@ -178,7 +178,8 @@ def test_an_algorithm_draws_its_hyperparameters_typed_inside_and_equal_to_the_ot
             [line] = (line for line in lines_of(data, key) if holds(line, drawn))
             assert type(value) is TYPES[key]
             assert is_inside(value, line)
-            assert drawn[line.get("at_least", key)] <= value <= drawn[line.get("at_most", key)]
+            bounds: dict[str, Any] = drawn
+            assert bounds[line.get("at_least", key)] <= value <= bounds[line.get("at_most", key)]
             assert value == shared.setdefault(key, value)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from search_spaces import SearchSpace
 from sweep.results.folder import StudyFolder
 from sweep.results.schema import SCHEMA_VERSION, EvaluationRow, RunRow, evaluation_rows
 from sweep.settings.settings import Study
+from wae_core.evaluation import evaluator
 from wae_core.evaluation.selection import Evaluation, select_checkpoint
 from wae_core.run import Run
 
@@ -33,6 +34,14 @@ encoder: {algorithms: [wae-mmd, wae-gan], distribution: choice, values: [determi
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_codes() -> Iterator[None]:
+    """The latent mismatch of 100 codes, not 1,000: it takes a third of what the evaluation of a tiny run does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluator, "MMD_SAMPLES", 100)
+        yield
+
+
 @pytest.fixture(scope="session")
 def study(make_run: Callable[..., Run]) -> Study:
     """A study of three seeds with the tiny runs' protocol."""
@@ -45,7 +54,8 @@ def make_evaluation() -> Callable[[int, float], Evaluation]:
     """make_evaluation(step, fid): figures that differ from each other and from step to step."""
 
     def make(step: int, fid: float) -> Evaluation:
-        return Evaluation(step, fid, *(step + tenth / 10 for tenth in range(1, 7)), train_seconds=2.0 * step)
+        figures = [*(step + tenth / 10 for tenth in range(1, 7)), 2.0 * step]
+        return Evaluation(step, fid, *figures)
 
     return make
 

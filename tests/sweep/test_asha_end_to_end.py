@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from sweep import __main__ as command
 from sweep.reports.ledger import ledger_frame
 from sweep.results.folder import StudyFolder, read_evaluations, read_runs
+from tests.places import local
 from tests.sweep.front_door import finish, kill_at, start
 
 STUDY = "digits-optuna-asha"
@@ -26,18 +27,18 @@ WORDS = (
     "study.width=4",
 )
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-def sweep(results: Path, budget: int, *words: str) -> subprocess.Popen[str]:
-    return start(f"results={results}", f"budget={budget}", *WORDS, *words)
+def words(results: Path, budget: int) -> list[str]:
+    return [f"results={results}", f"budget={budget}", *WORDS]
 
 
 def assert_spent(results: Path, budget: int) -> None:
     """The budget of steps is spent on whole configurations; what was stopped says where."""
     folder = StudyFolder(results, STUDY)
     runs, evaluations = read_runs(results, STUDY), read_evaluations(results, STUDY)
-    plan = pd.read_parquet(folder.plan_file)
+    plan = pd.read_parquet(local(folder.plan_file))
     assert runs["run_id"].is_unique
     assert set(runs["run_id"]) == set(plan["run_id"])
     assert set(runs["status"]) == {"completed"}
@@ -57,18 +58,21 @@ def assert_spent(results: Path, budget: int) -> None:
     assert list(folder.root.glob("work/*/attempt-*")) == []
 
 
-def test_a_killed_asha_study_goes_on_and_spends_its_budget_of_steps(tmp_path: Path) -> None:
-    kill_at(sweep(tmp_path, 8), StudyFolder(tmp_path, STUDY), rows=2)
-    output = finish(sweep(tmp_path, 8))
+def test_a_killed_asha_study_goes_on_and_spends_its_budget_of_steps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kill_at(start(*words(tmp_path, 8)), StudyFolder(tmp_path, STUDY), rows=2)
+    output = finish(start(*words(tmp_path, 8)))
     assert "asha (η = 3) decides at step 1, 3" in output
     assert "Last result" not in output, "Tune prints nothing of its own"
     assert_spent(tmp_path, 8)
-    assert "every run of this budget has its row" in finish(sweep(tmp_path, 8))
+    assert command.main(words(tmp_path, 8)) == 0
+    assert "every run of this budget has its row" in capsys.readouterr().out
     before = read_runs(tmp_path, STUDY).set_index("run_id")
-    finish(sweep(tmp_path, 14))
+    finish(start(*words(tmp_path, 14)))
     assert_spent(tmp_path, 14)
     after = read_runs(tmp_path, STUDY).set_index("run_id")
     pd.testing.assert_frame_equal(after.loc[before.index], before)
     assert len(after) > len(before)
-    said = finish(sweep(tmp_path, 14, "asha.reduction=2"), exit_code=2)
-    assert "scheduler.asha.reduction is 3.0 there and 2.0 in this launch" in said
+    assert command.main([*words(tmp_path, 14), "asha.reduction=2"]) == 2
+    assert "scheduler.asha.reduction is 3.0 there and 2.0 in this launch" in capsys.readouterr().err

@@ -19,12 +19,14 @@ from sweep import __main__ as command
 from sweep.errors import ResultsError, SettingsError
 from sweep.reports import status
 from sweep.results import study_file
-from sweep.results.folder import StudyFolder, Tables, read_evaluations, read_runs
+from sweep.results.folder import StudyFolder, read_evaluations, read_runs
+from sweep.results.layout import EVALUATION_TABLE, RECORD_FILE, RUN_TABLE
 from sweep.results.parquet import parse, serialise, write_table
-from sweep.results.plan_file import PLAN, extend_plan, plan_table, read_plan
-from sweep.results.schema import EVALUATIONS, RECORD, RUNS
+from sweep.results.plan_file import PLAN, PLAN_FILE, extend_plan, plan_table, read_plan
+from sweep.results.tables import Tables
 from sweep.search.plan import plan_runs
 from sweep.settings.settings import FailurePolicy, Study, load_settings
+from tests.places import local
 
 steady = settings(
     derandomize=True, deadline=None, database=None, max_examples=60, suppress_health_check=list(HealthCheck)
@@ -35,7 +37,7 @@ PARQUET = {
     "evaluations": "evaluations/vae.parquet",
     "record": "records/vae-00001-s1.parquet",
 }
-SCHEMAS = {"plan": PLAN, "runs": RUNS, "evaluations": EVALUATIONS, "record": RECORD}
+LAYOUTS = {"plan": PLAN_FILE, "runs": RUN_TABLE, "evaluations": EVALUATION_TABLE, "record": RECORD_FILE}
 
 
 @st.composite
@@ -56,8 +58,8 @@ def damaged(draw: st.DrawFn, good: bytes) -> bytes:
         return good[:place] + good[place + draw(st.integers(1, 20)) :]
     if kind == "zeros":
         length = draw(st.integers(1, 4096))
-        bad = good[:place] + b"\0" * len(good[place : place + length]) + good[place + length :]
-        return bad if bad != good else b""
+        zeroed = good[:place] + b"\0" * len(good[place : place + length]) + good[place + length :]
+        return zeroed if zeroed != good else b""
     return draw(st.binary(max_size=200)) + draw(st.sampled_from([b"", b"PAR1"]))
 
 
@@ -89,7 +91,7 @@ def finished(
 @pytest.fixture
 def place(finished: StudyFolder, tmp_path: Path) -> StudyFolder:
     """A copy of it."""
-    shutil.copytree(finished.root, tmp_path / "results" / finished.root.name)
+    shutil.copytree(local(finished.root), tmp_path / "results" / finished.root.name)
     return StudyFolder(tmp_path / "results", finished.root.name)
 
 
@@ -112,48 +114,50 @@ def is_sentence_about(path: Path, said: str) -> bool:
 @pytest.mark.parametrize("kind", PARQUET)
 def test_a_damaged_file_is_refused_or_reads_as_it_was(finished: StudyFolder, kind: str) -> None:
     good = (finished.root / PARQUET[kind]).read_bytes()
-    table = parse(good, SCHEMAS[kind], "good", "")
+    table = parse(good, LAYOUTS[kind], "good", "")
     refused = 0
 
     @steady
     @given(bad=damaged(good))
     def read(bad: bytes) -> None:
         nonlocal refused
-        said = refusal(lambda: parse(bad, SCHEMAS[kind], Path("bad.parquet"), "what to do"))
+        said = refusal(lambda: parse(bad, LAYOUTS[kind], Path("bad.parquet"), "what to do"))
         if said:
             refused += 1
             assert is_sentence_about(Path("bad.parquet"), said)
             assert said.endswith("; what to do")
             assert len(said) < 500
         else:
-            assert str(parse(bad, SCHEMAS[kind], "bad", "").to_pylist()) == str(table.to_pylist())
+            assert str(parse(bad, LAYOUTS[kind], "bad", "").to_pylist()) == str(table.to_pylist())
 
     read()
     assert refused >= 50, "nearly all damage matters"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PARQUET)
 def test_every_byte_of_a_file_counts(finished: StudyFolder, kind: str) -> None:
     """The hash alone sees a changed value in a page that is still a page: of each byte, one bit."""
     good = (finished.root / PARQUET[kind]).read_bytes()
-    rows = str(parse(good, SCHEMAS[kind], "good", "").to_pylist())
+    rows = str(parse(good, LAYOUTS[kind], "good", "").to_pylist())
     unseen = 0
     for position in range(0, len(good), 7):
         bad = bytearray(good)
         bad[position] ^= 1 << position % 8
         try:
-            assert str(parse(bytes(bad), SCHEMAS[kind], "bad", "").to_pylist()) == rows
+            assert str(parse(bytes(bad), LAYOUTS[kind], "bad", "").to_pylist()) == rows
             unseen += 1
         except ResultsError:
             continue
     assert unseen <= 2, "bytes of the key under which the hash lies"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PARQUET)
 def test_the_commands_answer_garbage_with_a_sentence(
     place: StudyFolder, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path, results, name = place.root / PARQUET[kind], place.root.parent, place.root.name
+    path, results, name = local(place.root / PARQUET[kind]), place.root.parent, place.root.name
     good = path.read_bytes()
     frames = [read_runs(results, name), read_evaluations(results, name)]
     assert status.main(["--results", str(results)]) == 0
@@ -180,8 +184,8 @@ def test_the_commands_answer_garbage_with_a_sentence(
 def test_a_launch_on_damaged_files_is_refused_and_changes_nothing(
     place: StudyFolder, study_words: list[str], kind: str, garbage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place.real_images_file.write_text('{"fid": 1.5, "count": 100, "sharpness": 0.5}')
-    path = place.root / (PARQUET | {"real_images": "real_images.json", "study": "study.yaml"})[kind]
+    local(place.real_images_file).write_text('{"fid": 1.5, "count": 100, "sharpness": 0.5}')
+    path = local(place.root) / (PARQUET | {"real_images": "real_images.json", "study": "study.yaml"})[kind]
     good = path.read_bytes()
     bad = {"cut": good[: len(good) // 2], "empty": b"", "words": b"just words"}[garbage]
     path.write_bytes(bad)
@@ -280,8 +284,8 @@ FOREIGN = {
 def test_a_foreign_table_is_refused_with_what_is_wrong(
     place: StudyFolder, kind: str, change: Callable[[pa.Table], pa.Table], said: str, writer: str
 ) -> None:
-    path = place.root / PARQUET[kind]
-    table = change(parse(path.read_bytes(), SCHEMAS[kind], path, ""))
+    path = local(place.root) / PARQUET[kind]
+    table = change(parse(path.read_bytes(), LAYOUTS[kind], path, ""))
     if writer == "ours":
         write_table(path, table)
     else:
@@ -294,8 +298,8 @@ def test_a_foreign_table_is_refused_with_what_is_wrong(
 
 def test_a_table_under_another_algorithms_name_is_refused(place: StudyFolder) -> None:
     for name in ("wae-mmd", "mine"):
-        path = place.root / "runs" / f"{name}.parquet"
-        shutil.copy(place.root / "runs" / "vae.parquet", path)
+        path = local(place.root) / "runs" / f"{name}.parquet"
+        shutil.copy(path.with_name("vae.parquet"), path)
         with pytest.raises(ResultsError, match="not the table of one algorithm") as caught:
             read_runs(place.root.parent, place.root.name)
         assert is_sentence_about(path, str(caught.value))
@@ -328,7 +332,7 @@ def test_a_bad_record_is_set_aside_and_its_run_can_have_another_result(
     first, bad, last = plan_runs(study, "vae", 3)
     for run in (first, bad, last):
         folder.publish(*make_result(run))
-    path = folder.records / f"{bad.run_id}.parquet"
+    path = local(folder.records) / f"{bad.run_id}.parquet"
     damage = path.read_bytes()[:-10]
     path.write_bytes(damage)
     with pytest.raises(ResultsError, match=bad.run_id):
@@ -338,14 +342,14 @@ def test_a_bad_record_is_set_aside_and_its_run_can_have_another_result(
     (problem,) = tables.problems
     assert is_sentence_about(path, problem)
     assert str(folder.damaged) in problem
-    assert list(folder.records.iterdir()) == []
-    (kept,) = folder.damaged.iterdir()
+    assert list(local(folder.records).iterdir()) == []
+    (kept,) = local(folder.damaged).iterdir()
     assert kept.read_bytes() == damage, "nothing is deleted"
     assert set(folder.read_table("runs")["run_id"].to_pylist()) == tables.run_ids()
 
     row, evaluations = make_result(bad, fids=(4.0,))
     assert folder.publish(row, evaluations)
-    assert tables.absorb() == [bad.run_id]
+    assert tables.compact() == [bad.run_id]
     assert [r for r in folder.read_table("runs").to_pylist() if r["run_id"] == bad.run_id] == [asdict(row)]
     assert len(tables.problems) == 1
 
@@ -355,7 +359,7 @@ def test_a_folder_in_a_records_place_is_set_aside_too(folder: StudyFolder) -> No
     tables = Tables(folder)
     assert tables.run_ids() == set()
     assert len(tables.problems) == 1
-    assert list(folder.records.iterdir()) == []
+    assert list(local(folder.records).iterdir()) == []
 
 
 # --- study.yaml
@@ -368,7 +372,7 @@ def test_a_damaged_study_file_is_refused_or_says_the_same(folder: StudyFolder, s
     @settings(steady, max_examples=40)
     @given(bad=damaged(good))
     def claim(bad: bytes) -> None:
-        folder.study_file.write_bytes(bad)
+        local(folder.study_file).write_bytes(bad)
         said = refusal(lambda: study_file.widening(folder, study))
         if said:
             assert str(folder.root) in said
@@ -392,7 +396,7 @@ def test_a_damaged_study_file_is_refused_or_says_the_same(folder: StudyFolder, s
     ],
 )
 def test_what_yaml_stumbles_over_is_refused(folder: StudyFolder, study: Study, content: str) -> None:
-    folder.study_file.write_text(content)
+    local(folder.study_file).write_text(content)
     with pytest.raises(SettingsError, match=r"study\.yaml"):
         study_file.widening(folder, study)
 
@@ -404,8 +408,8 @@ def test_a_study_file_that_would_unfold_into_a_huge_value_is_refused_briefly(
     bomb = "&a [x, x, x, x, x, x, x, x, x, x]"
     for new, old in zip("bcdefghi", "abcdefgh", strict=True):
         bomb = f"[{bomb}, &{new} [{', '.join([f'*{old}'] * 10)}]]"
-    text = folder.study_file.read_text()
-    folder.study_file.write_text(text.replace("steps: 4", f"steps: {bomb}"))
+    text = local(folder.study_file).read_text()
+    local(folder.study_file).write_text(text.replace("steps: 4", f"steps: {bomb}"))
     with pytest.raises(SettingsError, match=r"protocol\.steps") as caught:
         study_file.widening(folder, study)
     assert len(str(caught.value)) < 1000

@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 
 from sweep.reports.ledger import ledger_frame
-from sweep.results.folder import StudyFolder, Tables, read_evaluations, read_runs
+from sweep.results.folder import StudyFolder, read_evaluations, read_runs
 from sweep.results.parquet import write_table
 from sweep.results.plan_file import plan_table
+from sweep.results.tables import Tables
 from tests.chaos.compare import differences, ledger_errors
 from tests.chaos.killer import Blow, Killer, random_blows
 from tests.chaos.progress import left_behind, milestones, most_barren, names
@@ -44,8 +45,7 @@ def test_equal_tables_do_not_differ_whatever_their_order_and_timings(frames: Fra
 
 def test_last_bit_of_a_figure_is_a_difference(frames: Frames) -> None:
     runs, evaluations = frames
-    other = evaluations.copy()
-    other.loc[1, "fid"] += 2**-50
+    other = evaluations.assign(fid=evaluations["fid"] + [0, 2**-50])
     (found,) = differences("evaluations", evaluations, other)
     assert found.startswith("evaluations.fid differs in vae-00000-s0 step 20; first: 7.5 and 7.5000000000000")
     (found,) = differences("runs", runs, runs.assign(best_fid=runs["best_fid"].fillna(1.0)))

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import builtins
 import io
-import multiprocessing
-import os
 import re
 import shutil
-import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,91 +21,14 @@ from sweep.running.training import worker_context
 from sweep.search.plan import plan_runs
 from sweep.settings.settings import Study, load_settings
 from sweep.tracking.mlflow_study import MlflowStudy
+from tests import crashes
+from tests.places import local
 from wae_core.run import Run
 
 MLFLOW = MlflowStudy  # imported once, and not by each child process
-FORK = multiprocessing.get_context("fork")
-DIED = 17  # exit code
 # What may differ between an undisturbed run and a resumed one.
 MAY_DIFFER = {"train_seconds", "eval_seconds", "cpu_seconds", "attempts", "started_at", "ended_at", "host"}
 Outcome = tuple[list[dict[str, Any]], list[dict[str, Any]]]
-
-
-class Writes:
-    """Counts what this process changes below a folder, and ends it before the k-th change or in the middle of it.
-
-    It stands in front of the operating system's calls, so that it does not matter which of our functions makes them.
-    """
-
-    def __init__(self, root: Path, die_at: int | None) -> None:
-        self._root, self._die_at = str(root), die_at
-        self.log: list[str] = []  # "call path" of each moment
-
-    def install(self) -> None:
-        """Only in a child process: nothing is put back."""
-        for name in ("replace", "rename", "link", "unlink", "remove", "mkdir", "rmdir"):
-            setattr(os, name, self._watched(name, getattr(os, name)))
-        fsync = os.fsync
-
-        def watched_fsync(fd: int) -> None:
-            self._moment("fsync", _path_of(fd))
-            fsync(fd)
-
-        os.fsync = watched_fsync
-        io.open = builtins.open = self._watched_open(io.open)  # type: ignore[assignment]
-
-    def _moment(self, call: str, path: str) -> None:
-        if not path.startswith(self._root):
-            return
-        name = re.sub(r"\.\d+\.tmp$", ".tmp", path.removeprefix(self._root))
-        self.log.append(f"{call} {name}")
-        if len(self.log) == self._die_at:
-            os._exit(DIED)
-
-    def _watched(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def watched(path: Any, *args: Any, **named: Any) -> Any:
-            folder = named.get("dir_fd")  # shutil.rmtree gives names relative to one
-            place = Path("" if folder is None else _path_of(folder), os.fspath(path))
-            self._moment(name, str(place))
-            return call(path, *args, **named)
-
-        return watched
-
-    def _watched_open(self, real_open: Callable[..., Any]) -> Callable[..., Any]:
-        def watched(path: Any, mode: str = "r", *args: Any, **named: Any) -> Any:
-            if isinstance(path, int) or not set("wxa+") & set(mode):
-                return real_open(path, mode, *args, **named)
-            self._moment("open", os.fspath(path))
-            return _HalfWritten(real_open(path, mode, *args, **named), lambda: self._moment("write", os.fspath(path)))
-
-        return watched
-
-
-def _path_of(file_descriptor: int) -> str:
-    return str(Path(f"/proc/self/fd/{file_descriptor}").readlink())
-
-
-class _HalfWritten:
-    """A file whose every write has a moment in its middle."""
-
-    def __init__(self, file: Any, moment: Callable[[], None]) -> None:
-        self._file, self._moment = file, moment
-
-    def write(self, data: Any) -> int:
-        self._file.write(data[: len(data) // 2])
-        self._file.flush()
-        self._moment()
-        self._file.write(data[len(data) // 2 :])
-        return len(data)
-
-    def __enter__(self) -> _HalfWritten:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
 
 
 class Sweep:
@@ -123,20 +42,12 @@ class Sweep:
         self.settings = replace(load_settings([*words, f"results={tmp_path / 'results'}"]), study=self.study)
         self.runs: Sequence[Run] = plan_runs(self.study, "vae", 1)
         self.folder = StudyFolder(tmp_path / "results", study.name)
-        self._log = tmp_path / "log"
         # Kept for the child processes.
         equipment_of("digits", protocol.fid_features, worker_context(self.settings, self.folder))
 
-    def launch(self, die_at: int | None = None) -> int | None:
-        """Do what is missing, or die on the way; returns the exit code."""
-        child = FORK.Process(target=self._child, args=(die_at,))
-        child.start()
-        child.join(timeout=60)
-        return child.exitcode
-
-    def writes(self) -> list[str]:
-        """What the last launch that ended by itself wrote."""
-        return self._log.read_text().splitlines()
+    def launch(self, die_at: int | None = None) -> list[str] | None:
+        """Do what is missing, or die on the way; returns the writes, or None for a death."""
+        return crashes.run(self._launch, local(self.folder.root.parent), die_at)
 
     def outcome(self) -> Outcome:
         runs, evaluations = (
@@ -149,18 +60,7 @@ class Sweep:
         return runs, evaluations
 
     def clear(self) -> None:
-        shutil.rmtree(self.folder.root.parent)
-
-    def _child(self, die_at: int | None) -> None:
-        try:
-            writes = Writes(self.folder.root.parent, die_at)
-            writes.install()
-            self._launch()
-            self._log.write_text("\n".join(writes.log))
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
+        shutil.rmtree(local(self.folder.root.parent))
 
     def _launch(self) -> None:
         launch(self.settings, Console(file=io.StringIO()))
@@ -171,9 +71,12 @@ def sweep(tmp_path: Path, study: Study) -> Sweep:
     return Sweep(tmp_path, study)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_death_at_any_write_loses_doubles_and_changes_nothing(sweep: Sweep) -> None:
-    assert sweep.launch() == 0
-    quiet, writes = sweep.outcome(), sweep.writes()
+    writes = sweep.launch()
+    assert writes is not None
+    quiet = sweep.outcome()
     assert [row["status"] for row in quiet[0]] == ["completed"]
     assert [row["step"] for row in quiet[1]] == [1, 2]
     # The moments are those that matter: what is written without being seen here would not be tested.
@@ -187,10 +90,11 @@ def test_a_death_at_any_write_loses_doubles_and_changes_nothing(sweep: Sweep) ->
         assert {"open", "write", "fsync"} <= {write.split()[0] for write in writes if name in write}, name
     for moment in skip_alike(writes):
         sweep.clear()
-        assert sweep.launch(die_at=moment) == DIED, writes[moment - 1]
-        assert sweep.launch() == 0, f"the launch after a death at: {writes[moment - 1]}"
+        assert sweep.launch(die_at=moment) is None, writes[moment - 1]
+        assert sweep.launch() is not None
         assert sweep.outcome() == quiet, f"after a death at: {writes[moment - 1]}"
-        left = {str(path.relative_to(sweep.folder.root)) for path in sweep.folder.root.rglob("*") if path.is_file()}
+        root = local(sweep.folder.root)
+        left = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
         expected = {"study.yaml", "plan.parquet", "attempts.parquet", "real_images.json", "lock"}
         expected |= {f"{name}/{a}.parquet" for name in ("runs", "evaluations") for a in ("wae-mmd", "wae-gan", "vae")}
         work = f"work/{sweep.runs[0].run_id}"

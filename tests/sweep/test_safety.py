@@ -19,14 +19,17 @@ from sweep.errors import ResultsError, without_credentials
 from sweep.events import Ended, Task, WorkerContext
 from sweep.reports import status
 from sweep.results import study_file
-from sweep.results.compaction import delete_served
-from sweep.results.folder import StudyFolder, Tables, read_runs
+from sweep.results.compaction import clean_up
+from sweep.results.folder import TABLES, StudyFolder, read_runs
+from sweep.results.layout import RECORD_FILE
 from sweep.results.parquet import parse, write_table
-from sweep.results.schema import EVALUATIONS, RECORD, RUNS
+from sweep.results.schema import RECORD
+from sweep.results.tables import Tables
 from sweep.running import worker
 from sweep.settings.settings import FailurePolicy
 from sweep.tracking import __main__ as tracking_command
 from sweep.tracking.mirror import Mirror
+from tests.places import local
 from wae_core.model_file import load_model
 from wae_core.run import Run
 from wae_core.storage import checkpoint
@@ -140,31 +143,31 @@ ESCAPES = [
 
 @pytest.mark.parametrize("run_id", ESCAPES)
 def test_a_run_id_that_is_none_reaches_no_path(folder: StudyFolder, run_id: str) -> None:
-    outside = folder.root.parent / "x" / "attempt-001"
+    outside = local(folder.root.parent) / "x" / "attempt-001"
     outside.mkdir(parents=True)
     with pytest.raises(ResultsError, match="is of the form wae-mmd-00012-s2"):
         folder.work(run_id)
     with pytest.raises(ResultsError):
-        delete_served(folder, Tables(folder), [run_id], None)
+        clean_up(folder, Tables(folder), [run_id], None)
     assert outside.exists()
 
 
 def test_a_crafted_record_is_set_aside_and_touches_nothing_outside(
     folder: StudyFolder, make_run: Callable[..., Run], make_result: Callable[..., Any]
 ) -> None:
-    outside = folder.root.parent / "x"
+    outside = local(folder.root.parent) / "x"
     (outside / "attempt-001").mkdir(parents=True)
     row, evaluations = make_result(make_run("vae"))
     folder.publish(row, evaluations)
     path = folder.records / f"{row.run_id}.parquet"
-    crafted = parse(path.read_bytes(), RECORD, path, "").to_pylist()[0] | {"run_id": "../../x"}
+    crafted = parse(path.read_bytes(), RECORD_FILE, path, "").to_pylist()[0] | {"run_id": "../../x"}
     write_table(path, pa.Table.from_pylist([crafted], schema=RECORD))
     tables = Tables(folder)
     assert "'../../x'" in tables.problems[0]
     assert tables.run_ids() == set()
-    delete_served(folder, tables, tables.run_ids(), None)
+    clean_up(folder, tables, tables.run_ids(), None)
     assert [path.name for path in outside.iterdir()] == ["attempt-001"]
-    assert {path.name for path in folder.root.parent.iterdir()} == {"test", "x"}
+    assert {path.name for path in outside.parent.iterdir()} == {"test", "x"}
 
 
 @pytest.mark.parametrize("column", ["run_id", "algorithm"])
@@ -173,11 +176,11 @@ def test_a_crafted_table_is_refused(
 ) -> None:
     folder.publish(*make_result(make_run("vae")))
     Tables(folder)
-    for name, schema in (("runs", RUNS), ("evaluations", EVALUATIONS)):
-        path = folder.root / name / "vae.parquet"
+    for name, layout in TABLES.items():
+        path = local(folder.root) / name / "vae.parquet"
         good = path.read_bytes()
-        rows = [row | {column: "../../x"} for row in parse(good, schema, path, "").to_pylist()]
-        write_table(path, pa.Table.from_pylist(rows, schema=schema))
+        rows = [row | {column: "../../x"} for row in parse(good, layout, path, "").to_pylist()]
+        write_table(path, pa.Table.from_pylist(rows, schema=layout.schema))
         with pytest.raises(ResultsError, match=r"run_id '.*' is not that of"):
             Tables(folder)
         with pytest.raises(ResultsError, match=r"run_id '.*' is not that of"):
@@ -240,13 +243,14 @@ def test_a_failed_run_s_row_and_files_hold_no_secret(
 
     monkeypatch.setattr(worker, "_train", refused)
     folder.work("vae-00000-s0").mkdir(parents=True)
-    context = WorkerContext(folder.root.parent, folder.root, None, "cpu", "unknown", checkpoint_steps=1000, tries=3)
+    root = local(folder.root)
+    context = WorkerContext(root.parent, root, None, "cpu", "unknown", checkpoint_steps=1000, tries=3)
     (event,) = worker.run_task(Task((make_run("vae"),)), context)
     assert isinstance(event, Ended)
     assert event.row.status_reason == "OSError: PUT http://***@host/bucket: denied for ***"
-    tell_tale = [path for path in folder.root.rglob("*") if path.is_file() and has_secret(path)]
+    tell_tale = [path for path in root.rglob("*") if path.is_file() and has_secret(path)]
     assert tell_tale == []
-    assert "***@host" in (folder.work("vae-00000-s0") / "traceback.txt").read_text()
+    assert "***@host" in local(folder.work("vae-00000-s0") / "traceback.txt").read_text()
     assert PASSWORD not in str(folder.read_table("runs").to_pylist())
 
 
@@ -260,7 +264,7 @@ def test_study_yaml_holds_nothing_of_the_environment(
     for name in ("AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
         monkeypatch.setenv(name, f"http://user:secret@{PASSWORD}")
     study_file.claim(folder, study, FailurePolicy(tries=3, worker_deaths=5))
-    assert not has_secret(folder.study_file)
+    assert not has_secret(local(folder.study_file))
 
 
 def test_a_server_that_cannot_be_reached_is_told_without_its_password(folder: StudyFolder) -> None:

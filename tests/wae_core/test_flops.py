@@ -23,7 +23,8 @@ from wae_core.flops import (
     step_flops,
 )
 from wae_core.run import Run
-from wae_core.training.loop import Checkpoint, train
+from wae_core.snapshot import Snapshot
+from wae_core.training.loop import train
 from wae_core.training.state import TrainingState
 
 CPU = torch.device("cpu")
@@ -122,7 +123,7 @@ def test_evaluation_and_confirmation_are_what_torch_counts(make_run: MakeRun, di
     evaluator = Evaluator(digits, FeatureNetwork("digits", 64, DigitFeatures().eval()), CPU)
     model = TrainingState(run, digits, CPU).autoencoder
     with FlopCounterMode(display=False) as counter:
-        evaluator.evaluate(run, Checkpoint(2, model, 0.0, 0.0, None), 0.0)
+        evaluator.evaluate(run, Snapshot(2, model, 0.0, 0.0, None), 0.0)
     assert counter.get_total_flops() == evaluation_flops(run, GREY)
     with FlopCounterMode(display=False) as counter:
         evaluator.confirm(run, model, 2)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from wae_core.algorithms.registry import ALGORITHMS
+from wae_core.domains import Text
+from wae_core.hyperparameters import DECLARED
+
+ENCODERS = DECLARED["encoder"].domain
+assert isinstance(ENCODERS, Text)
 VARIANTS = [
-    ("wae-mmd", "deterministic"),
-    ("wae-mmd", "stochastic"),
-    ("wae-gan", "deterministic"),
-    ("wae-gan", "stochastic"),
-    ("vae", None),
+    (name, encoder)
+    for name, algorithm in ALGORITHMS.items()
+    for encoder in (ENCODERS.options if algorithm.has("encoder") else (None,))
 ]
 every_variant = pytest.mark.parametrize(("algorithm", "encoder"), VARIANTS)

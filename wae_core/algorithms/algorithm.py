@@ -66,7 +66,7 @@ class Algorithm:
             losses with the prior's variance. The noise of encoder and images is not among them.
         adversary_loss: the loss of the discriminator, which is updated before encoder and decoder; its batch holds
             z_prior and z_encoded. None: it has no adversary.
-        is_always_stochastic: whether Q(z|x) is a Gaussian, whatever `encoder` says.
+        is_stochastic: whether Q(z|x) is a Gaussian; None: as its hyperparameter `encoder` says.
         prior_variance: σ_z²; None: the protocol's.
         penalty_flops: FLOPs of the penalty's matrix products, forward and backward, by n and d.
     """
@@ -77,7 +77,7 @@ class Algorithm:
     losses: Callable[[Protocol, Networks, Batch], tuple[Tensor, Tensor]]
     draws: Callable[[Hyperparameters], Shapes] = codes_of_the_prior
     adversary_loss: Callable[[Protocol, Networks, Batch], Tensor] | None = None
-    is_always_stochastic: bool = False
+    is_stochastic: bool | None = None
     prior_variance: float | None = None
     penalty_flops: Callable[[int, int], int] = lambda n, d: 0
 

@@ -7,14 +7,14 @@ from importlib import import_module
 from wae_core.algorithms.algorithm import Algorithm
 
 FILES = (  # of this folder
-    "wae_mmd",
-    "wae_gan",
-    "vae",
+    "wae_mmd.py",
+    "wae_gan.py",
+    "vae.py",
 )
 
 
 def _declared_in(file: str) -> Algorithm:
-    declared: Algorithm = import_module(f"wae_core.algorithms.{file}").ALGORITHM
+    declared: Algorithm = import_module(f"wae_core.algorithms.{file.removesuffix('.py')}").ALGORITHM
     return declared
 
 

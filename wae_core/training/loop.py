@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -16,9 +15,9 @@ from wae_core.algorithms.algorithm import Batch, Networks
 from wae_core.algorithms.registry import ALGORITHMS
 from wae_core.data.images import ImageData, to_float
 from wae_core.device import dtype, end_step, memory_format, synchronize, tensor_cores
-from wae_core.networks import AutoEncoder
 from wae_core.randomness import StepDraws, Streams
 from wae_core.run import Run
+from wae_core.snapshot import Snapshot
 from wae_core.training.adam import Adam
 from wae_core.training.members import Fused, Solo
 from wae_core.training.state import TrainingState
@@ -26,23 +25,7 @@ from wae_core.training.state import TrainingState
 PRETRAINING_ENOUGH = 0.1  # the mismatch at which the authors' pre-training stops
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A model at one of its evaluation steps, or at a step between them at which its state is to be saved.
-
-    `loss` and `penalty` (MMD², −log D or KL, without λ) are means over the steps since the last evaluation.
-    `diverged_at` is the first step whose loss was not finite; such an evaluation is the run's last.
-    """
-
-    step: int
-    autoencoder: AutoEncoder
-    loss: float
-    penalty: float
-    diverged_at: int | None
-    is_evaluation: bool = True
-
-
-def train(run: Run, data: ImageData, device: torch.device, state: TrainingState) -> Iterator[Checkpoint]:
+def train(run: Run, data: ImageData, device: torch.device, state: TrainingState) -> Iterator[Snapshot]:
     """Train one run from `state` on: `train_pack` of a pack of one."""
     for (checkpoint,) in train_pack([run], data, device, [state]):
         yield checkpoint
@@ -54,7 +37,7 @@ def train_pack(
     device: torch.device,
     states: Sequence[TrainingState],
     checkpoint_steps: int | None = None,
-) -> Iterator[list[Checkpoint]]:
+) -> Iterator[list[Snapshot]]:
     """Train the runs from their states on, in place, and yield all of them at each evaluation step.
 
     They are yielded at each multiple of `checkpoint_steps` as well, which changes nothing in what is trained.
@@ -113,7 +96,7 @@ def train_pack(
                 state.loss_sums.copy_(own_sums)
                 state.reach(step, state.train_seconds + seconds)
             yield [
-                Checkpoint(step, state.autoencoder, loss, penalty, bad, is_evaluation)
+                Snapshot(step, state.autoencoder, loss, penalty, bad, is_evaluation)
                 for state, (loss, penalty), bad in zip(states, means, bad_steps, strict=True)
             ]
             if is_evaluation and None not in bad_steps:

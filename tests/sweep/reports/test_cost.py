@@ -76,6 +76,7 @@ def test_runs_that_did_not_complete_or_ran_elsewhere_teach_nothing(
     assert cost.measured_runs == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("study", "shape", "limit"), [("digits", GREY, 1.0), ("bigwae", (3, 64, 64), 10.0)])
 def test_a_plan_of_thousands_is_costed_at_once_and_algorithms_cost_nearly_the_same(
     study: str, shape: tuple[int, int, int], limit: float

@@ -15,7 +15,8 @@ import search_spaces
 from sweep.errors import SettingsError
 from sweep.launch import launch
 from sweep.results import study_file
-from sweep.results.folder import StudyFolder, Tables
+from sweep.results.folder import StudyFolder
+from sweep.results.tables import Tables
 from sweep.search.plan import plan_runs
 from sweep.settings.settings import FailurePolicy, load_settings
 from wae_core.flops import run_flops
@@ -33,6 +34,7 @@ def cells(output: str) -> dict[str, list[str]]:
     return {name: rest for name, *rest in rows}
 
 
+@pytest.mark.slow
 def test_the_large_study_is_costed_without_its_data(tmp_path: Path) -> None:
     output = dry_run("study=bigwae", "budget=1000", f"results={tmp_path / 'results'}", f"data={tmp_path / 'none'}")
     table = cells(output)

@@ -11,18 +11,20 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from sweep.errors import ResultsError
+from sweep.errors import ResultsError, SettingsError
 from sweep.events import Event, Task, WorkerContext
 from sweep.reports.ledger import ledger_frame
 from sweep.reports.status import main
 from sweep.results import study_file
 from sweep.results.attempt_log import note_dropped_rows, read_attempts
-from sweep.results.compaction import delete_served
-from sweep.results.folder import StudyFolder, Tables
+from sweep.results.compaction import clean_up
+from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import plan_table
+from sweep.results.tables import Tables
 from sweep.running.worker import run_task
 from sweep.search.plan import plan_runs
 from sweep.settings.settings import FailurePolicy, Study
+from tests.places import local
 from wae_core.flops import run_flops, step_flops
 from wae_core.run import Run
 
@@ -36,7 +38,7 @@ def attempt(folder: StudyFolder, run: Run) -> Iterator[Event]:
     """A worker that begins with the run."""
     context = WorkerContext(
         folder.root.parent,
-        folder.root,
+        local(folder.root),
         inception=None,
         device="cpu",
         git_commit="unknown",
@@ -58,7 +60,7 @@ def train(folder: StudyFolder, run: Run, evaluations: int | None = None) -> None
 def entry(folder: StudyFolder, algorithm: str) -> dict[str, Any]:
     frame = ledger_frame(folder)
     (row,) = frame[frame["algorithm"] == algorithm].to_dict("records")
-    return row
+    return {str(name): value for name, value in row.items()}
 
 
 def assert_equals_the_rows(folder: StudyFolder) -> None:
@@ -100,6 +102,7 @@ def test_finished_work_is_the_sum_of_the_rows_whatever_their_status(
     assert row["wasted_steps"] == row["attempts"] == 0
 
 
+@pytest.mark.slow
 def test_flops_are_those_of_the_whole_run_and_unknown_without_the_study_file(folder: StudyFolder, tiny: Run) -> None:
     train(folder, tiny)
     assert entry(folder, "vae")["flops"] == run_flops(tiny, SHAPE)
@@ -108,6 +111,7 @@ def test_flops_are_those_of_the_whole_run_and_unknown_without_the_study_file(fol
     assert_equals_the_rows(folder)
 
 
+@pytest.mark.slow
 def test_a_kill_that_loses_no_checkpoint_is_an_attempt_and_no_known_waste(folder: StudyFolder, tiny: Run) -> None:
     train(folder, tiny, evaluations=2)
     assert entry(folder, "vae") | {"wasted_seconds": 0} == entry(folder, "vae")
@@ -117,9 +121,10 @@ def test_a_kill_that_loses_no_checkpoint_is_an_attempt_and_no_known_waste(folder
     assert_equals_the_rows(folder)
 
 
+@pytest.mark.slow
 def test_work_after_a_lost_checkpoint_is_waste_and_stays_on_record(folder: StudyFolder, tiny: Run) -> None:
     train(folder, tiny, evaluations=3)
-    (folder.work(tiny.run_id) / "attempt-001" / "step-000000006.safetensors").write_bytes(b"damaged")
+    local(folder.work(tiny.run_id) / "attempt-001" / "step-000000006.safetensors").write_bytes(b"damaged")
     train(folder, tiny, evaluations=1)
     train(folder, tiny)
     row = entry(folder, "vae")
@@ -128,11 +133,12 @@ def test_work_after_a_lost_checkpoint_is_waste_and_stays_on_record(folder: Study
     assert row["wasted_seconds"] > 0
     assert_equals_the_rows(folder)
     for _ in range(2):  # twice is as once
-        delete_served(folder, Tables(folder), [tiny.run_id], None)
+        clean_up(folder, Tables(folder), [tiny.run_id], None)
         assert not list(folder.work(tiny.run_id).glob("attempt-*"))
         assert entry(folder, "vae") == row
 
 
+@pytest.mark.slow
 def test_an_orphan_that_writes_on_after_its_attempt_was_recorded_counts_once(folder: StudyFolder, tiny: Run) -> None:
     orphan = attempt(folder, tiny)
     next(orphan)
@@ -146,13 +152,14 @@ def test_an_orphan_that_writes_on_after_its_attempt_was_recorded_counts_once(fol
     assert (row["runs"], row["steps"], row["wasted_steps"]) == (1, 6, 4)
 
 
+@pytest.mark.slow
 def test_a_failed_run_that_is_tried_again_wastes_what_it_did(
     folder: StudyFolder, tiny: Run, make_result: Callable[..., Any]
 ) -> None:
     train(folder, tiny, evaluations=2)
     folder.publish(*make_result(tiny, "failed", fids=(9.0, 8.0), steps_done=4))
     tables = Tables(folder)
-    delete_served(folder, tables, tables.run_ids(), None)
+    clean_up(folder, tables, tables.run_ids(), None)
     assert entry(folder, "vae")["wasted_steps"] == 0  # the failed row counts it
     tables.drop_failed()
     note_dropped_rows(folder, [tiny.run_id])
@@ -171,10 +178,10 @@ def test_an_attempt_that_died_at_its_very_start_is_passed_over(folder: StudyFold
 
 def test_attempts_that_are_damaged_are_refused_by_their_hash(folder: StudyFolder, tiny: Run) -> None:
     train(folder, tiny)
-    delete_served(folder, Tables(folder), [tiny.run_id], None)
+    clean_up(folder, Tables(folder), [tiny.run_id], None)
     data = folder.attempts_file.read_bytes()
     place = data.index(b"attempt-001") + len("attempt-00")
-    folder.attempts_file.write_bytes(data[:place] + b"7" + data[place + 1 :])
+    local(folder.attempts_file).write_bytes(data[:place] + b"7" + data[place + 1 :])
     with pytest.raises(ResultsError, match=r"attempts\.parquet cannot be used: its hash .*; delete it"):
         read_attempts(folder)
 
@@ -202,7 +209,7 @@ def test_an_algorithm_gets_no_other_steps_or_evaluations_than_the_study_has_give
     study_file.claim(folder, study, POLICY, SHAPE)
     pq.write_table(plan_table(plan_runs(study, "wae-mmd", 3)), folder.plan_file)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    with pytest.raises(study_file.SettingsError, match="belongs to another version of study test") as refused:
+    with pytest.raises(SettingsError, match="belongs to another version of study test") as refused:
         study_file.claim(folder, replace(study, protocol=replace(study.protocol, **change)), POLICY, SHAPE)
     assert said in str(refused.value)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

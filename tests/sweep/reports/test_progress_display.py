@@ -12,7 +12,6 @@ import pytest
 from rich.console import Console
 
 from sweep.events import Ended, Evaluated, Paused
-from sweep.reports import progress_display
 from sweep.reports.cost import CostModel
 from sweep.reports.progress_display import ProgressDisplay
 from sweep.search.plan import plan_runs
@@ -30,7 +29,7 @@ CORE = Cluster(
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time in seconds, which a test moves."""
     now = [1000.0]
-    monkeypatch.setattr(progress_display.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("sweep.reports.progress_display.time.monotonic", lambda: now[0])
     return now
 
 

@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from sweep.reports.status import main, status_frame
-from sweep.results.folder import StudyFolder, Tables
+from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import plan_table
 from sweep.results.schema import STATUSES
+from sweep.results.tables import Tables
 from sweep.search.plan import plan_runs
 from sweep.settings.settings import Study
 

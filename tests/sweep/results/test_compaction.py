@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from sweep.errors import LockLost
-from sweep.results.compaction import TableKeeper, delete_served
-from sweep.results.folder import StudyFolder, Tables
+from sweep.results.compaction import TableKeeper, clean_up
+from sweep.results.folder import StudyFolder
+from sweep.results.tables import Tables
+from tests.places import local
 from wae_core.run import Run
 
 FIDS = {"vae": (30.0, 10.0, 20.0), "wae-mmd": (5.0, 6.0)}
@@ -36,13 +38,13 @@ def with_weights(folder: StudyFolder) -> dict[str, list[str]]:
     """What the rows say, and what is there."""
     runs = folder.read_table("runs").to_pandas()
     paths = sorted(str(path) for path in runs["checkpoint_path"].dropna())
-    files = sorted(str(path.relative_to(folder.root)) for path in Path(str(folder.root)).glob("work/*/best.*"))
+    files = sorted(str(path.relative_to(local(folder.root))) for path in Path(str(folder.root)).glob("work/*/best.*"))
     return {"rows": paths, "files": files}
 
 
 def test_the_weights_of_the_best_of_each_algorithm_are_kept(folder: StudyFolder, ended: list[Run]) -> None:
     tables = Tables(folder)
-    delete_served(folder, tables, tables.run_ids(), keep_best=2)
+    clean_up(folder, tables, tables.run_ids(), keep_best=2)
     kept = ["work/vae-00000-s1", "work/vae-00000-s2", "work/wae-mmd-00000-s0", "work/wae-mmd-00000-s1"]
     assert with_weights(folder) == {
         "rows": [f"{path}/best.safetensors" for path in kept],
@@ -54,7 +56,7 @@ def test_the_weights_of_the_best_of_each_algorithm_are_kept(folder: StudyFolder,
 
 def test_without_a_quota_all_weights_stay(folder: StudyFolder, ended: list[Run]) -> None:
     tables = Tables(folder)
-    delete_served(folder, tables, tables.run_ids(), keep_best=None)
+    clean_up(folder, tables, tables.run_ids(), keep_best=None)
     assert len(with_weights(folder)["rows"]) == len(ended)
 
 
@@ -64,16 +66,16 @@ def test_a_launch_after_a_crash_between_files_and_rows_finds_them_again(
     tables = Tables(folder)
     with monkeypatch.context() as patch:
         patch.setattr(Tables, "forget_checkpoints", lambda *_: None)
-        delete_served(folder, tables, [], keep_best=1)
+        clean_up(folder, tables, [], keep_best=1)
     assert len(with_weights(folder)["rows"]) == len(ended)
     tables = Tables(folder)
-    delete_served(folder, tables, [], keep_best=1)
+    clean_up(folder, tables, [], keep_best=1)
     assert with_weights(folder)["rows"] == [
         f"work/{name}/best.safetensors" for name in ("vae-00000-s1", "wae-mmd-00000-s0")
     ]
 
 
-def test_who_has_lost_the_lock_absorbs_nothing(folder: StudyFolder, ended: list[Run]) -> None:
+def test_who_has_lost_the_lock_compacts_nothing(folder: StudyFolder, ended: list[Run]) -> None:
     def lost() -> None:
         raise LockLost("taken over")
 

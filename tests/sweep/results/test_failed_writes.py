@@ -11,9 +11,11 @@ import pyarrow as pa
 import pytest
 
 from sweep.results import compaction
-from sweep.results import folder as module
+from sweep.results import tables as module
 from sweep.results.compaction import TableKeeper
-from sweep.results.folder import StudyFolder, Tables
+from sweep.results.folder import StudyFolder
+from sweep.results.parquet import write_table
+from sweep.results.tables import Tables
 from wae_core.run import Run
 from wae_core.storage.files import Location
 
@@ -25,7 +27,7 @@ def fail_once(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """fail_once(table, error): the next write of that table raises."""
 
     def arm(table: str, error: BaseException) -> None:
-        def write(path: Location, content: pa.Table, write: Any = module.write_table) -> None:
+        def write(path: Location, content: pa.Table, write: Any = write_table) -> None:
             if path.parent.name == table:
                 monkeypatch.setattr(module, "write_table", write)
                 raise error
@@ -48,7 +50,7 @@ def counts(folder: StudyFolder) -> tuple[int, int, int]:
 
 @pytest.fixture
 def tables(folder: StudyFolder, make_run: Callable[..., Run], make_result: Callable[..., Any]) -> Tables:
-    """Three runs have published, one of them failed; nothing is absorbed yet."""
+    """Three runs have published, one of them failed; nothing is compacted yet."""
     tables = Tables(folder)
     for seed, status in enumerate(("completed", "completed", "failed")):
         folder.publish(*make_result(make_run("vae", seed=seed), status))
@@ -61,9 +63,9 @@ def test_a_record_stays_until_both_its_rows_are_written(
 ) -> None:
     fail_once(table, full())
     with pytest.raises(OSError, match="No space left"):
-        tables.absorb()
+        tables.compact()
     assert counts(folder) == (3, 6, 3)
-    assert len(tables.absorb()) == 3
+    assert len(tables.compact()) == 3
     assert counts(folder) == (3, 6, 0)
     assert len(Tables(folder).run_ids()) == 3
 
@@ -79,7 +81,7 @@ def test_a_failed_run_is_dropped_with_its_evaluations_or_not_at_all(
     table: str,
     error: BaseException,
 ) -> None:
-    tables.absorb()
+    tables.compact()
     fail_once(table, error)
     with pytest.raises(type(error)):
         tables.drop_failed()
@@ -88,14 +90,14 @@ def test_a_failed_run_is_dropped_with_its_evaluations_or_not_at_all(
     assert evaluations == 2 * runs
     again.drop_failed()
     folder.publish(*make_result(make_run("vae", seed=2), fids=(3.0,)))
-    again.absorb()
+    again.compact()
     assert counts(folder) == (3, 5, 0), "the new result has the place of the dropped one"
 
 
 def test_a_row_keeps_its_checkpoint_until_that_is_written(
     folder: StudyFolder, tables: Tables, fail_once: Callable[..., None]
 ) -> None:
-    tables.absorb()
+    tables.compact()
     beyond = tables.beyond_best(0)
     fail_once("runs", full())
     with pytest.raises(OSError, match="No space left"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import re
 import shutil
@@ -19,8 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sweep.results.folder import StudyFolder, Tables, read_evaluations, read_runs
+from sweep.results.folder import StudyFolder, read_evaluations, read_runs
 from sweep.results.schema import EVALUATIONS, RUNS
+from sweep.results.tables import Tables
+from tests import crashes
+from tests.places import local
 from wae_core.run import ALGORITHMS, Run
 
 # design.md's lists and fid_infinity, written down a second time: a change of these is a change of the public schema.
@@ -41,11 +43,11 @@ run_id algorithm config_index seed step fid sharpness reconstruction_error train
 loss penalty train_seconds
 """,
 )
-FORK = multiprocessing.get_context("fork")  # a child starts at once, with this module's patches and fixtures
 
 
 def files(folder: StudyFolder) -> dict[str, bytes]:
-    return {str(p.relative_to(folder.root)): p.read_bytes() for p in folder.root.rglob("*") if p.is_file()}
+    root = local(folder.root)
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
 def rows_of(folder: StudyFolder) -> Counter[str]:
@@ -99,17 +101,18 @@ def test_a_second_result_of_a_run_changes_nothing(
     assert list(before) == ["records/vae-00000-s0.parquet"], "no temporary file stays"
 
 
+@pytest.mark.slow
 def test_of_eight_processes_that_publish_the_same_run_one_wins(
     folder: StudyFolder, make_run: Callable[..., Run], make_result: Callable[..., Any]
 ) -> None:
-    run, barrier, answers = make_run("vae"), FORK.Barrier(8), FORK.SimpleQueue()
+    run, barrier, answers = make_run("vae"), crashes.FORK.Barrier(8), crashes.FORK.SimpleQueue()
 
     def publish(number: int) -> None:
         results = [make_result(make_run("vae", seed=seed), host=f"process {number}") for seed in range(10)]
         barrier.wait(timeout=30)
         answers.put((number, [folder.publish(*result) for result in results]))
 
-    processes = [FORK.Process(target=publish, args=(number,)) for number in range(8)]
+    processes = [crashes.FORK.Process(target=publish, args=(number,)) for number in range(8)]
     for process in processes:
         process.start()
     for process in processes:
@@ -143,14 +146,15 @@ def test_a_publisher_that_fails_leaves_no_record(
     assert folder.publish(*result)
 
 
-# --- absorb
+# --- compact
 
 
 def test_the_tables_are_there_typed_and_empty_before_the_first_run(folder: StudyFolder) -> None:
     tables = Tables(folder)
     assert tables.run_ids() == set()
     for name, schema in (("runs", RUNS), ("evaluations", EVALUATIONS)):
-        assert sorted(p.name for p in (folder.root / name).iterdir()) == sorted(f"{a}.parquet" for a in ALGORITHMS)
+        names = {path.name for path in local(folder.root / name).iterdir()}
+        assert names == {f"{algorithm}.parquet" for algorithm in ALGORITHMS}
         for algorithm in ALGORITHMS:
             table = pq.read_table(folder.root / name / f"{algorithm}.parquet")
             assert (len(table), table.schema.equals(schema)) == (0, True)
@@ -164,13 +168,13 @@ def test_records_become_rows_once(
     for run in runs:
         folder.publish(*make_result(run))
     ids = {run.run_id for run in runs}
-    assert sorted(tables.absorb()) == sorted(ids)
+    assert sorted(tables.compact()) == sorted(ids)
     assert tables.run_ids() == ids
-    assert list(folder.records.iterdir()) == []
+    assert list(local(folder.records).iterdir()) == []
     after = files(folder)
-    assert tables.absorb() == []
+    assert tables.compact() == []
     assert Tables(folder).run_ids() == ids
-    assert files(folder) == after, "absorbing again, and opening again, write nothing"
+    assert files(folder) == after, "compacting again, and opening again, write nothing"
     assert rows_of(folder) == Counter(ids)
     assert evaluations_of(folder) == Counter((run_id, step) for run_id in ids for step in (10, 20))
     for algorithm in ALGORITHMS:
@@ -194,7 +198,7 @@ def test_dropped_failed_runs_are_missing_and_can_have_another_result(
     assert tables.drop_failed() == 0
 
     folder.publish(*make_result(runs[1], "completed", fids=(1.0,)))
-    assert tables.absorb() == [runs[1].run_id]
+    assert tables.compact() == [runs[1].run_id]
     assert rows_of(folder)[runs[1].run_id] == 1
     assert [step for run_id, step in evaluations_of(folder) if run_id == runs[1].run_id] != []
 
@@ -212,75 +216,14 @@ def test_the_table_wins_over_a_later_record(
     tables = Tables(folder)
     before = [folder.read_table(name).to_pylist() for name in ("runs", "evaluations")]
     assert folder.publish(*make_result(run, "completed", (1.0, 2.0))), "there is no record any more"
-    assert [folder.read_table(name).to_pylist() for name in ("runs", "evaluations")] == before, "unabsorbed"
-    assert tables.absorb() == []
-    assert [folder.read_table(name).to_pylist() for name in ("runs", "evaluations")] == before, "absorbed"
-    assert list(folder.records.iterdir()) == []
+    assert [folder.read_table(name).to_pylist() for name in ("runs", "evaluations")] == before, "not compacted yet"
+    assert tables.compact() == []
+    assert [folder.read_table(name).to_pylist() for name in ("runs", "evaluations")] == before, "compacted"
+    assert list(local(folder.records).iterdir()) == []
 
 
-class CrashPoint:
-    """Ends the process at the k-th moment of `absorb` that a crash could leave visible: in the middle of a write,
-    before and after a replace, before and after an unlink."""
-
-    def __init__(self, k: int) -> None:
-        self._left = k
-
-    def pass_by(self) -> None:
-        self._left -= 1
-        if self._left == 0:
-            os._exit(17)
-
-    def install(self) -> None:
-        """Only in a child process: nothing is put back."""
-        point, real_open, real_replace, real_unlink = self, Path.open, Path.replace, Path.unlink
-
-        def open_(path: Path, mode: str = "r", *args: Any, **named: Any) -> Any:
-            file = real_open(path, mode, *args, **named)
-            if "w" in mode:
-                real_write = file.write
-
-                class HalfWritten:
-                    def write(self, data: bytes) -> int:
-                        real_write(data[: len(data) // 2])
-                        file.flush()
-                        point.pass_by()
-                        real_write(data[len(data) // 2 :])
-                        return len(data)
-
-                    def __enter__(self) -> HalfWritten:
-                        return self
-
-                    def __exit__(self, *_: object) -> None:
-                        file.close()
-
-                    def __getattr__(self, name: str) -> Any:
-                        return getattr(file, name)
-
-                return HalfWritten()
-            return file
-
-        def replace(path: Path, target: Any) -> Any:
-            point.pass_by()
-            done = real_replace(path, target)
-            point.pass_by()
-            return done
-
-        def unlink(path: Path, *args: Any, **named: Any) -> None:
-            point.pass_by()
-            real_unlink(path, *args, **named)
-            point.pass_by()
-
-        for name, patched in (("open", open_), ("replace", replace), ("unlink", unlink)):
-            setattr(Path, name, patched)
-
-
-def absorb_until(k: int, folder: StudyFolder) -> None:
-    CrashPoint(k).install()
-    Tables(folder).absorb()
-    os._exit(0)
-
-
-def test_a_crash_at_any_point_of_absorb_loses_and_doubles_nothing(
+@pytest.mark.slow
+def test_a_crash_at_any_point_of_compact_loses_and_doubles_nothing(
     folder: StudyFolder, make_run: Callable[..., Run], make_result: Callable[..., Any], tmp_path: Path
 ) -> None:
     already = make_run("vae", seed=2)
@@ -294,32 +237,36 @@ def test_a_crash_at_any_point_of_absorb_loses_and_doubles_nothing(
     evaluations_once = Counter((run_id, step) for run_id in once for step in (10, 20))
     schemas = {"runs": RUNS, "evaluations": EVALUATIONS}
 
-    for k in range(1, 100):
-        crashed = StudyFolder(tmp_path / f"crash-{k}", "test")
-        shutil.copytree(folder.root, crashed.root)
-        process = FORK.Process(target=absorb_until, args=(k, crashed))
-        process.start()
-        process.join(timeout=60)
+    def crashed_at(moment: int | None) -> tuple[StudyFolder, list[str] | None]:
+        crashed = StudyFolder(tmp_path / f"crash-{moment}", "test")
+        shutil.copytree(local(folder.root), local(crashed.root))
+        return crashed, crashes.run(lambda: Tables(crashed).compact(), local(crashed.root), moment)
+
+    _, moments = crashed_at(None)
+    assert moments is not None
+    # Two algorithms have new runs: 2 × 2 tables are written, and 4 records deleted.
+    kinds = Counter(moment.split()[0] for moment in moments)
+    assert (kinds["open"], kinds["replace"], kinds["unlink"]) == (4, 4, 4)
+    assert kinds["write"] >= 4
+    for number, moment in enumerate(moments, start=1):
+        crashed, passed = crashed_at(number)
+        assert passed is None
         # A reader between the crash and the next launch, and the next launch.
         for recover in (lambda: None, lambda crashed=crashed: Tables(crashed)):
             recover()
-            assert rows_of(crashed) == once, k
-            assert evaluations_of(crashed) == evaluations_once, k
-        assert list(crashed.records.iterdir()) == [], k
+            assert rows_of(crashed) == once, moment
+            assert evaluations_of(crashed) == evaluations_once, moment
+        assert list(local(crashed.records).iterdir()) == [], moment
         for name, schema in schemas.items():
             for path in (crashed.root / name).glob("*.parquet"):
-                assert pq.read_schema(path).equals(schema), k
-        if process.exitcode == 0:
-            break
-        assert process.exitcode == 17
-    # Two algorithms have new runs: 2 × 2 tables with 3 points each, and 4 records with 2 points each.
-    assert k - 1 == 20
+                assert pq.read_schema(path).equals(schema), moment
 
 
 # --- reading while others write
 
 
-def test_readers_see_each_run_once_while_records_come_and_are_absorbed(
+@pytest.mark.slow
+def test_readers_see_each_run_once_while_records_come_and_are_compacted(
     folder: StudyFolder, make_run: Callable[..., Run], make_result: Callable[..., Any]
 ) -> None:
     tables, stop = Tables(folder), threading.Event()
@@ -357,12 +304,12 @@ def test_readers_see_each_run_once_while_records_come_and_are_absorbed(
         looks["ours"] += 1
 
     def read_with_pandas() -> None:
-        frame = pd.read_parquet(folder.root / "runs")
+        frame = pd.read_parquet(local(folder.root / "runs"))
         assert frame["run_id"].is_unique
         assert list(frame.columns) == RUNS.names
         looks["pandas"] += 1
 
-    threads = [guarded(step) for step in (publish, tables.absorb, read, read_with_pandas)]
+    threads = [guarded(step) for step in (publish, tables.compact, read, read_with_pandas)]
     for thread in threads:
         thread.start()
     deadline = time.monotonic() + 60  # a machine under load takes its time
@@ -375,14 +322,14 @@ def test_readers_see_each_run_once_while_records_come_and_are_absorbed(
     assert not errors, errors[0]
     assert len(published) >= 15
     assert min(looks["ours"], looks["pandas"]) >= 8
-    tables.absorb()
+    tables.compact()
     assert rows_of(folder) == Counter(published)
 
 
 @pytest.fixture(params=["plain", "a=b", "seed=7", "algorithm=vae"])
 def results(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A results folder whose path pyarrow could take for a partition's."""
-    return tmp_path / request.param
+    return tmp_path / str(request.param)
 
 
 def test_pandas_reads_the_tables_as_they_lie(
@@ -396,9 +343,9 @@ def test_pandas_reads_the_tables_as_they_lie(
     assert empty.dtypes["best_fid"] == "float64"
     for algorithm in ("vae", "wae-mmd"):
         folder.publish(*make_result(make_run(algorithm)))
-    tables.absorb()
+    tables.compact()
     # A table that is being replaced, and one left by a crash.
-    (folder.root / "runs" / ".vae.parquet.123.tmp").write_bytes(b"PAR1 half of a ta")
+    local(folder.root / "runs" / ".vae.parquet.123.tmp").write_bytes(b"PAR1 half of a ta")
     runs = pd.read_parquet(results / "test" / "runs")
     assert sorted(runs["run_id"]) == ["vae-00000-s0", "wae-mmd-00000-s0"]
     assert list(runs.columns) == RUNS.names

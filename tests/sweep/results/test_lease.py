@@ -16,7 +16,7 @@ import pytest
 from sweep.errors import LockLost, SettingsError
 from sweep.results import lock
 from sweep.results.lock import Lease, results_lock
-from wae_core.storage.files import ObjectPath
+from wae_core.storage.objects import ObjectPath
 
 numbers = itertools.count()
 

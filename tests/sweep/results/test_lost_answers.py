@@ -6,6 +6,7 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,17 +14,18 @@ import pytest
 
 from sweep.errors import LockLost
 from sweep.results import lock
-from sweep.results.folder import StudyFolder, Tables
+from sweep.results.folder import StudyFolder
 from sweep.results.lock import results_lock
+from sweep.results.tables import Tables
 from tests.chaos.faulty_proxy import FaultyProxy, faulty_proxy
 from tests.chaos.s3_server import s3_bucket
 from wae_core.run import Run
-from wae_core.storage import files
+from wae_core.storage import objects
 from wae_core.storage.files import create, location
 
 FAULTS = ["lost", "dropped", "doubled", "unavailable"]
 numbers = itertools.count()
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +36,9 @@ def proxy() -> Iterator[FaultyProxy]:
         assert port is not None
         with faulty_proxy(port) as (proxy, own_port):
             os.environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{own_port}"
-            files._open_store.cache_clear()
+            objects._open_store.cache_clear()
             yield proxy
-    files._open_store.cache_clear()
+    objects._open_store.cache_clear()
     os.environ.clear()
     os.environ.update(before)
 
@@ -61,9 +63,9 @@ def test_a_table_has_every_row_whatever_became_of_the_answer_to_its_write(
     tables = Tables(study)
     study.publish(*make_result(make_run("vae", seed=0)))
     proxy.once(fault, "PUT", f"/{table}/vae")
-    tables.absorb()
+    tables.compact()
     study.publish(*make_result(make_run("vae", seed=1)))
-    tables.absorb()
+    tables.compact()
     assert [path.name for path in study.records.glob("*.parquet")] == []
     assert (len(study.read_table("runs")), len(study.read_table("evaluations"))) == (2, 4)
 
@@ -82,10 +84,10 @@ def test_a_write_whose_fate_is_not_known_is_settled_by_the_next(
 
     proxy.rule = away_once_written
     with pytest.raises(OSError, match="evaluations/vae"):
-        tables.absorb()
+        tables.compact()
     proxy.rule = lambda method, path: None
     study.publish(*make_result(make_run("vae", seed=1)))
-    tables.absorb()
+    tables.compact()
     assert (len(study.read_table("runs")), len(study.read_table("evaluations"))) == (2, 4)
 
 
@@ -112,18 +114,18 @@ def test_what_another_has_written_is_still_a_conflict(
     study.publish(*make_result(make_run("vae", seed=0)))
     Tables(study)
     study.publish(*make_result(make_run("vae", seed=1)))
-    with pytest.raises(files.ConflictError):
-        tables.absorb()
+    with pytest.raises(objects.ConflictError):
+        tables.compact()
 
 
 def test_a_lease_that_another_took_is_lost(
     study: StudyFolder, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lock, "LEASE_SECONDS", 2.0)
-    monkeypatch.setattr(lock._thread, "interrupt_main", lambda: None)
+    monkeypatch.setattr("sweep.results.lock._thread.interrupt_main", lambda: None)
     path = study.root / "lock"
     with results_lock(path) as check:
-        assert not isinstance(path, files.Path)
+        assert not isinstance(path, Path)
         path.put(b'{"host": "there", "pid": 1, "holder": "x", "generation": 1, "renewals": 0}')
         time.sleep(2)
         with pytest.raises(LockLost):

@@ -18,13 +18,14 @@ from sweep.results.plan_file import plan_table, planned_runs
 from sweep.results.study_file import claim
 from sweep.search.plan import plan_runs
 from sweep.settings.settings import FailurePolicy, Optuna, Study
+from tests.places import local
 
 POLICY = FailurePolicy(tries=3, worker_deaths=5)
 
 
 @pytest.fixture
 def path(folder: StudyFolder) -> Path:
-    return folder.study_file
+    return local(folder.study_file)
 
 
 def refusal(folder: StudyFolder, study: Study) -> str:
@@ -255,6 +256,6 @@ def test_a_folder_that_is_older_than_search_and_scheduler_goes_on(folder: StudyF
     claim(folder, study, POLICY)
     document = yaml.safe_load(folder.study_file.read_bytes())
     del document["search"], document["scheduler"]
-    folder.study_file.write_text(yaml.safe_dump(document))
+    local(folder.study_file).write_text(yaml.safe_dump(document))
     assert claim(folder, study, POLICY) == []
     assert "scheduler is 'none' there and {'asha': {'reduction': 3.0}}" in refusal(folder, replace(study, asha=3.0))

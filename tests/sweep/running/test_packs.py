@@ -15,6 +15,7 @@ from sweep.results.folder import StudyFolder
 from sweep.running.packs import SIZES, pack_runs, pack_sizes
 from sweep.search.plan import plan_runs
 from sweep.settings.settings import Cluster, Study
+from tests.places import local
 from wae_core.run import ALGORITHMS, Run
 
 MakeRun = Callable[..., Run]
@@ -71,7 +72,8 @@ def test_a_measurement_is_made_once_a_study(place: Place, runs: list[Run]) -> No
     first = place.sizes(runs[:3], None)
     assert place.sizes(runs, None) == first | {"resnet50v2": 1}
     assert len(place.measured) == 2
-    assert set(json.loads((place.folder.root / "pack_sizes.json").read_text())) == {"cuda dcgan", "cuda resnet50v2"}
+    kept = local(place.folder.root / "pack_sizes.json")
+    assert set(json.loads(kept.read_text())) == {"cuda dcgan", "cuda resnet50v2"}
 
 
 # --- packs

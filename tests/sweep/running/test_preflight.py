@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from sweep.errors import SettingsError
 from sweep.running import preflight
 from sweep.running.preflight import check_trainable
 from sweep.settings.settings import Cluster, Settings, Study, load_settings
-from wae_core.data.images import ImageData
+from wae_core.data.images import ImageData, load_dataset
 
 
 def with_line(study: Study, name: str, tmp_path: Path, **changes: object) -> Study:
@@ -30,9 +31,8 @@ def with_line(study: Study, name: str, tmp_path: Path, **changes: object) -> Stu
 @pytest.fixture(autouse=True)
 def _data_once(digits: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
     """The digits take a second to read; unknown names are refused by the real function."""
-    load = preflight.load_dataset
     monkeypatch.setattr(
-        preflight, "load_dataset", lambda name, *rest: digits if name == "digits" else load(name, *rest)
+        preflight, "load_dataset", lambda name, *rest: digits if name == "digits" else load_dataset(name, *rest)
     )
 
 
@@ -96,7 +96,8 @@ def test_a_batch_larger_than_the_data_is_refused(
 def test_more_images_than_there_are_is_refused(
     study: Study, key: str, limit: int, refusal: Callable[..., str]
 ) -> None:
-    sentence = refusal(replace(study, protocol=replace(study.protocol, **{key: limit + 1})))
+    changes: dict[str, Any] = {key: limit + 1}
+    sentence = refusal(replace(study, protocol=replace(study.protocol, **changes)))
     for part in (f"study.{key}", str(limit + 1), str(limit)):
         assert part in sentence
 

@@ -13,7 +13,13 @@ import pytest
 
 import sweep.running.tune
 from sweep.events import Event, Problem, Started, Task, WorkerContext
-from sweep.running.tune import TuneExecutor, resources, session, tune, workers_that_fit
+from sweep.running.tune import (  # type: ignore[attr-defined]  # tune is to be imported after Ray's settings are made
+    TuneExecutor,
+    resources,
+    session,
+    tune,
+    workers_that_fit,
+)
 from sweep.search.fixed_plan import FixedPlan
 from sweep.settings.settings import load_settings
 from wae_core.run import Run
@@ -42,6 +48,7 @@ def one_by_one(runs: Any) -> list[Task]:
     return [Task((run,)) for run in runs]
 
 
+@pytest.mark.slow
 def test_workers_that_start_late_or_never_hold_up_no_task(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,9 +25,11 @@ from wae_core.evaluation.evaluator import Evaluator
 from wae_core.evaluation.selection import Evaluation
 from wae_core.model_file import load_model
 from wae_core.run import ALGORITHMS, Run
+from wae_core.snapshot import Snapshot
 from wae_core.storage.checkpoint import load_checkpoint, save_checkpoint
-from wae_core.storage.files import Location, ObjectPath
-from wae_core.training.loop import Checkpoint, train_pack
+from wae_core.storage.files import Location
+from wae_core.storage.objects import ObjectPath
+from wae_core.training.loop import train_pack
 
 # What may differ between an undisturbed run and a resumed one.
 TIMINGS = {"train_seconds", "eval_seconds", "cpu_seconds", "attempts", "started_at", "ended_at", "host"}
@@ -106,7 +108,10 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path / "results")
 
 
-@pytest.fixture(scope="module", params=ALGORITHMS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=[] if name == "vae" else pytest.mark.slow) for name in ALGORITHMS],
+)
 def undisturbed(
     request: pytest.FixtureRequest, make_run: Callable[..., Run], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Run, Place, list[Event]]:
@@ -172,7 +177,7 @@ def test_the_kept_checkpoint_is_the_best_one_and_its_samples_can_be_seen(
     model, stored_run, step = load_model(place.folder.root / row["checkpoint_path"])
     assert (stored_run, step) == (run, row["best_step"])
     evaluator = equipment_of("digits", run.protocol.fid_features, place.context).evaluator
-    again = evaluator.evaluate(run, Checkpoint(step, model, 0.0, 0.0, None), 0.0)
+    again = evaluator.evaluate(run, Snapshot(step, model, 0.0, 0.0, None), 0.0)
     assert again.fid == pytest.approx(row["best_fid"], rel=1e-6)  # the memory layout may differ from the training's
     confirmation = evaluator.confirm(run, model, step)
     assert confirmation.fid == pytest.approx(row["confirmed_fid"], rel=1e-6)
@@ -185,6 +190,7 @@ def test_the_kept_checkpoint_is_the_best_one_and_its_samples_can_be_seen(
     assert files == {"attempt-001", "best.json", "best.safetensors"}, "no temporary file stays"
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_is_better_than_the_last_one_is_kept(
     vae: tuple[Run, Any], place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +226,7 @@ def test_a_resumed_run_ends_as_the_undisturbed_one(
     assert seconds == sorted(set(seconds)), "the time of the first attempt counts"
 
 
+@pytest.mark.slow
 def test_a_resumed_run_counts_the_time_of_the_attempt_that_died(vae: tuple[Run, Any], place: Place) -> None:
     run, _ = vae
     place.train_until(1, run)
@@ -245,6 +252,7 @@ def _flip(path: Path) -> None:
     path.write_bytes(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("suffix", "damage"),
     [(".safetensors", _cut), (".safetensors", _flip), (".json", _cut), (".json", Path.unlink)],
@@ -261,6 +269,7 @@ def test_after_a_damaged_checkpoint_the_one_before_is_used(
     assert place.outcome(run) == undisturbed
 
 
+@pytest.mark.slow
 def test_where_the_best_checkpoint_is_damaged_the_run_resumes_before_it(vae: tuple[Run, Any], place: Place) -> None:
     run, undisturbed = vae
     place.train_until(3, run)
@@ -282,6 +291,7 @@ def test_without_any_valid_checkpoint_a_run_begins_anew(vae: tuple[Run, Any], pl
 # --- between evaluations, in a store, on a full disk
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpoints", [1, 3, 4, 5])
 def test_a_run_that_was_killed_between_evaluations_goes_on_from_there(
     undisturbed: tuple[Run, Place, list[Event]], tmp_path: Path, checkpoints: int
@@ -353,7 +363,7 @@ def test_a_full_disk_is_reported_and_waited_for(
     vae: tuple[Run, Any], place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, undisturbed = vae
-    is_full = True
+    is_full, naps = True, 0
 
     def fsync(descriptor: int, fsync: Callable[[int], None] = os.fsync) -> None:
         if is_full:
@@ -365,7 +375,6 @@ def test_a_full_disk_is_reported_and_waited_for(
         naps += 1
         is_full = naps < 3
 
-    naps = 0
     monkeypatch.setattr("os.fsync", fsync)
     monkeypatch.setattr("sweep.running.worker.time.sleep", sleep)
     events = place.train(run)
@@ -441,6 +450,7 @@ def test_an_exception_once_costs_an_attempt_and_nothing_else(
     assert place.row(run)["attempts"] == 2
 
 
+@pytest.mark.slow
 def test_three_exceptions_are_a_failed_row_and_the_rest_of_the_pack_goes_on(
     vae: tuple[Run, Any], place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -547,6 +557,7 @@ def pack_of(run: Run, size: int) -> list[Run]:
     return [replace(run, seed=seed) for seed in range(size)]
 
 
+@pytest.mark.slow
 def test_a_pack_gives_each_of_its_runs_a_row(vae: tuple[Run, Any], place: Place) -> None:
     run, (alone, _) = vae
     runs = pack_of(run, 3)
@@ -562,6 +573,7 @@ def test_a_pack_gives_each_of_its_runs_a_row(vae: tuple[Run, Any], place: Place)
     assert all((place.work(member) / "samples.png").exists() for member in runs)
 
 
+@pytest.mark.slow
 def test_a_member_that_diverges_ends_and_the_others_go_on(
     vae: tuple[Run, Any], place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -574,6 +586,7 @@ def test_a_member_that_diverges_ends_and_the_others_go_on(
     assert [row["steps_done"] for row in rows] == [6, 4, 6]
 
 
+@pytest.mark.slow
 def test_out_of_memory_halves_the_pack(vae: tuple[Run, Any], place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
 
@@ -591,6 +604,7 @@ def test_out_of_memory_halves_the_pack(vae: tuple[Run, Any], place: Place, monke
     assert {place.row(member)["status"] for member in runs} == {"completed"}
 
 
+@pytest.mark.slow
 def test_runs_that_were_left_at_different_steps_go_on_each_from_its_own(vae: tuple[Run, Any], place: Place) -> None:
     runs = pack_of(vae[0], 3)
     place.train_until(2, runs[0])

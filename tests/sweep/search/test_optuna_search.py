@@ -25,6 +25,7 @@ from sweep.results.schema import RunRow
 from sweep.search.optuna_search import OptunaSearch, score
 from sweep.search.schedule import Schedule, standings
 from sweep.settings.settings import Optuna, Study
+from tests.places import local
 from tests.sweep.conftest import SPACE
 from wae_core.run import Hyperparameters, Run
 
@@ -60,7 +61,7 @@ class Sweep:
 
     def __init__(self, folder: StudyFolder, study: Study, make_result: Callable[..., Any]) -> None:
         self.folder, self.study, self.make_result = folder, study, make_result
-        self.storage = folder.root / "optuna.journal"
+        self.storage = local(folder.root) / "optuna.journal"
 
     def open(self, configurations: int, algorithms: Sequence[str] = ("wae-mmd",)) -> Launch:
         rows = [RunRow(**row) for row in self.folder.read_table("runs").to_pylist()]
@@ -99,7 +100,7 @@ class Sweep:
         storage = JournalStorage(JournalFileBackend(str(self.storage)))
         return optuna.load_study(storage=storage, study_name=f"test/{algorithm}").trials
 
-    def told(self, algorithm: str = "wae-mmd") -> dict[str, tuple[TrialState, float | None]]:
+    def told(self, algorithm: str = "wae-mmd") -> dict[str, tuple[TrialState, Any]]:
         return {
             trial.user_attrs["configuration"]: (trial.state, trial.value)
             for trial in self.trials(algorithm)
@@ -147,6 +148,7 @@ def test_a_budget_is_whole_configurations_that_optuna_is_told_with_their_means(
     assert not sweep.open(14).schedule.has_more
 
 
+@pytest.mark.slow
 def test_tpe_looks_where_the_fid_is_low(make_sweep: Callable[..., Sweep]) -> None:
     learned, drawn = (
         [fid(run) for run in make_sweep(name, sampler).go(30)[::3]]
@@ -155,6 +157,7 @@ def test_tpe_looks_where_the_fid_is_low(make_sweep: Callable[..., Sweep]) -> Non
     assert sum(learned[15:]) / 15 < 0.7 * sum(drawn) / 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sampler", "count"), [("tpe", 12), ("qmc", 4), ("optuna.samplers.RandomSampler", 3)])
 def test_one_seed_gives_the_same_proposals_and_another_others(
     make_sweep: Callable[..., Sweep], sampler: str, count: int
@@ -167,6 +170,7 @@ def test_one_seed_gives_the_same_proposals_and_another_others(
     assert not set(first.values()) & set(other.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["tpe", "qmc"])
 def test_launches_that_stop_anywhere_propose_what_one_launch_does(
     make_sweep: Callable[..., Sweep], sampler: str
@@ -184,6 +188,7 @@ def test_launches_that_stop_anywhere_propose_what_one_launch_does(
     assert len(sweep.trials()) == 14
 
 
+@pytest.mark.slow
 def test_a_proposal_that_was_never_planned_is_made_again(make_sweep: Callable[..., Sweep]) -> None:
     undisturbed = make_sweep("undisturbed").go(12)
     sweep = make_sweep()
@@ -281,6 +286,7 @@ def test_algorithms_take_turns(make_sweep: Callable[..., Sweep]) -> None:
     assert [run.algorithm for run in sweep.open(2, ["vae"]).schedule.runs] == ["vae"] * 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["tpe", "qmc"])
 def test_conditional_hyperparameters_are_conditional_in_the_sampler(
     make_sweep: Callable[..., Sweep], sampler: str

@@ -37,9 +37,9 @@ def test_proposals_are_inside_the_space(name: str, algorithm: str) -> None:
         values = configure(space, algorithm, lambda p, trial=trial: p.value(p.suggest(trial)))  # type: ignore[misc]
         assert values.keys() == space.sample(algorithm, 0, 0).keys()
 
-        def check(name: str, law: Distribution, values: dict[str, Value] = values) -> Value:
+        def check(name: str, drawn: Distribution, values: dict[str, Value] = values) -> Value:
             value = values[name]
-            assert value in law.support if isinstance(value, str) else law.within(value, value) is not None
+            assert value in drawn.support if isinstance(value, str) else drawn.within(value, value) is not None
             return value
 
         space.configure(algorithm, check)

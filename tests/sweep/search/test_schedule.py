@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from analysis.counterfactual import asha, finished
 from sweep.events import Ended, Paused, Task
-from sweep.search.asha import goes_on, rungs
+from sweep.search.asha import is_promoted, rungs
 from sweep.search.plan import RandomProposals, draw_configuration
 from sweep.search.schedule import Schedule, Standing
 from sweep.settings.settings import Study
@@ -48,7 +48,7 @@ class World:
         self.status: dict[str, str] = {}
 
     def fids(self, run: Run, until: int) -> dict[int, float]:
-        """A level that hangs on the configuration and the seed, and curves that cross."""
+        """A level that depends on the configuration and the seed, and curves that cross."""
         draw = np.random.default_rng([run.config_index, run.seed, len(run.algorithm)]).uniform(size=STEPS)
         level = 100 * np.random.default_rng(run.config_index).uniform()
         return {step: level + 30 * draw[step - 1] / step + 50 / step for step in range(1, until + 1)}
@@ -67,6 +67,7 @@ class World:
     def train(self, schedule: Schedule, run: Run, task: Task) -> None:
         """Bring the run as far as the task says, and report it."""
         assert self.standing(run).status is None, "nothing is trained again that has its row"
+        assert task.until is not None, "a schedule says how far"
         until, status = task.until, "completed"
         if run.run_id in self.status and until >= 3:
             until, status = 3, self.status[run.run_id]
@@ -131,20 +132,20 @@ def test_rungs_are_evaluation_steps_before_the_last(
 
 
 @pytest.mark.parametrize(
-    ("score", "others", "goes"),
+    ("score", "others", "promoted"),
     [
         (5.0, [], True),  # nobody to compare with
         (5.0, [4.0], False),
         (5.0, [6.0], True),
-        (5.0, [4.0, 6.0, 7.0], True),  # the second of four, of which ⌈4/3⌉ go on
+        (5.0, [4.0, 6.0, 7.0], True),  # the second of four, of which ⌈4/3⌉ are promoted
         (5.0, [4.0, 4.5, 7.0], False),
         (math.inf, [], False),
         (math.nan, [], False),
         (5.0, [math.inf, math.inf], True),
     ],
 )
-def test_who_goes_on(score: float, others: list[float], goes: bool) -> None:
-    assert goes_on(score, [*others, score], reduction=3) is goes
+def test_who_is_promoted(score: float, others: list[float], promoted: bool) -> None:
+    assert is_promoted(score, [*others, score], reduction=3) is promoted
 
 
 def test_saved_steps_become_configurations_until_the_budget_is_spent(world: World) -> None:
@@ -238,6 +239,7 @@ def test_algorithms_get_equal_steps(study: Study, make_result: Callable[..., Any
     world.assert_spent(6)
 
 
+@pytest.mark.slow
 def test_a_launch_killed_anywhere_ends_as_one_that_was_not(study: Study, make_result: Callable[..., Any]) -> None:
     undisturbed = World(study, make_result)
     undisturbed.go(6)

@@ -6,6 +6,7 @@ import contextlib
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -278,7 +279,7 @@ def test_without_a_word_it_is_the_smallest_sweep_of_the_embedded_study() -> None
     assert (settings.results, settings.data, settings.inception) == (Path("results"), Path("data"), None)
     assert (settings.study.name, settings.study.seed, settings.study.seeds) == ("digits", 3, 3)
     assert settings.cluster == Cluster(
-        "cpu", None, cpus_per_worker=1, gpus_per_worker=0, tpus_per_worker=0, pack_size=1, teraflops=0.02
+        "ray", "cpu", None, cpus_per_worker=1, gpus_per_worker=0, tpus_per_worker=0, pack_size=1, teraflops=0.02
     )
     protocol = settings.study.protocol
     assert protocol.dataset == "digits"
@@ -312,7 +313,7 @@ def test_words_reach_their_place_and_the_last_of_two_wins() -> None:
     assert (settings.algorithms, settings.budget, settings.dry_run) == (("vae",), 12, True)
     assert settings.retry_failed
     assert settings.cluster == Cluster(
-        "cuda", 4, cpus_per_worker=1, gpus_per_worker=1, tpus_per_worker=0, pack_size=None, teraflops=300.0
+        "ray", "cuda", 4, cpus_per_worker=1, gpus_per_worker=1, tpus_per_worker=0, pack_size=None, teraflops=300.0
     )
     assert settings.study.seed == 7
     protocol = settings.study.protocol
@@ -343,7 +344,7 @@ def test_every_study_file_opens_with_its_command_hardware_time_and_expected_scor
         ("mnist_without_either", {"input_noise": 0.0, "pretraining_steps": 0}),
     ],
 )
-def test_the_mnist_recipes_differ_in_noise_and_pretraining_alone(study: str, differences: dict[str, float]) -> None:
+def test_the_mnist_recipes_differ_in_noise_and_pretraining_alone(study: str, differences: dict[str, Any]) -> None:
     both, other = (load_settings([f"study={name}"]).study for name in ("mnist", study))
     assert both.protocol.input_noise > 0 and both.protocol.pretraining_steps > 0
     assert other == replace(both, name=study, protocol=replace(both.protocol, **differences))

@@ -24,16 +24,18 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.entities import ViewType
 
 from sweep.events import Ended, Evaluated
-from sweep.results.folder import StudyFolder, Tables
+from sweep.results.folder import StudyFolder
 from sweep.results.schema import EvaluationRow, RunRow
+from sweep.results.tables import Tables
 from sweep.tracking import mirror
 from sweep.tracking.__main__ import main
 from sweep.tracking.mirror import Mirror, default_uri, rebuild
 from sweep.tracking.mlflow_study import MlflowStudy
+from tests.places import local
 from wae_core.evaluation.selection import Evaluation
 from wae_core.run import ALGORITHMS, Run
 
-FIGURES = [name for name in Evaluation.__dataclass_fields__ if name != "step"]
+METRICS = [name for name in Evaluation.__dataclass_fields__ if name != "step"]
 LATER = datetime(2026, 2, 3, 4, 5, 6, 789_000, tzinfo=UTC)
 Result = tuple[RunRow, list[EvaluationRow]]
 MakeRun = Callable[..., Run]
@@ -93,7 +95,7 @@ class Results:
             for name in ("best_fid", "confirmed_fid", "best_sharpness", "best_reconstruction_error"):
                 assert run.data.metrics.get(name) == row[name], name
             own = [figures for figures in evaluations if figures["run_id"] == run_id]
-            for name in FIGURES:
+            for name in METRICS:
                 expected = [(figures["step"], figures[name]) for figures in own if math.isfinite(figures[name])]
                 assert self.history(run_id, name) == expected, name
 
@@ -142,7 +144,7 @@ def test_ended_run_is_mirrored_whole(results: Results, make_run: MakeRun, make_r
     mirror = results.start_mirror()
     for evaluation in evaluations:
         mirror.note(Evaluated(run, evaluation))
-    samples = results.folder.work(run.run_id) / "samples.png"
+    samples = local(results.folder.work(run.run_id)) / "samples.png"
     samples.parent.mkdir(parents=True)
     samples.write_bytes(b"png")
     mirror.note(Ended(run, results.publish((row, evaluations))))
@@ -202,6 +204,7 @@ def test_evaluation_is_visible_while_its_run_trains(
     results.assert_equal_to_parquet()
 
 
+@pytest.mark.slow
 def test_next_launch_continues_in_the_same_mlflow_runs(
     results: Results, make_run: MakeRun, make_result: MakeResult
 ) -> None:
@@ -245,6 +248,7 @@ def test_diverged_and_failed_runs_say_so(results: Results, make_run: MakeRun, ma
     assert results.mirrored()[diverged.run_id].data.metrics["fid"] == 9.0
 
 
+@pytest.mark.slow
 def test_runs_of_an_earlier_study_of_this_name_give_way(
     results: Results, make_run: MakeRun, make_result: MakeResult
 ) -> None:
@@ -255,7 +259,7 @@ def test_runs_of_an_earlier_study_of_this_name_give_way(
     for run in (ended, unseen):
         first.note(Ended(run, results.publish(make_result(run, fids=(5.0,)))))
     assert first.close(60) is None
-    shutil.rmtree(results.folder.root)
+    shutil.rmtree(local(results.folder.root))
     results.folder.records.mkdir(parents=True)
 
     second = results.start_mirror()
@@ -281,6 +285,7 @@ def test_what_was_created_twice_or_deleted_by_hand_is_mended(
     assert results.mirrored()[run.run_id].info.run_id in created
 
 
+@pytest.mark.slow
 def test_database_deleted_under_the_mirror_is_filled_again(
     results: Results, make_run: MakeRun, make_result: MakeResult
 ) -> None:
@@ -306,6 +311,7 @@ def test_database_deleted_under_the_mirror_is_filled_again(
     results.assert_equal_to_parquet()
 
 
+@pytest.mark.slow
 def test_rebuild_fills_a_deleted_database(results: Results, make_run: MakeRun, make_result: MakeResult) -> None:
     for algorithm, status, fids in [("wae-mmd", "completed", (3.0, 2.0)), ("wae-gan", "failed", ())]:
         results.publish(make_result(make_run(algorithm, study=results.study), status, fids))
@@ -326,12 +332,13 @@ def test_rebuild_fills_a_deleted_database(results: Results, make_run: MakeRun, m
     assert rebuild(results.root, results.study, results.uri) == 0
 
 
+@pytest.mark.slow
 def test_run_that_mlflow_refuses_holds_up_no_other(
     results: Results, make_run: MakeRun, make_result: MakeResult
 ) -> None:
     refused, fine = make_run("vae", study=results.study), make_run("wae-mmd", study=results.study)
     for run in (refused, fine):
-        samples = results.folder.work(run.run_id) / "samples.png"
+        samples = local(results.folder.work(run.run_id)) / "samples.png"
         samples.parent.mkdir(parents=True)
         samples.write_bytes(b"png")
         results.publish(make_result(run))
@@ -375,6 +382,7 @@ def test_server_that_never_answers_does_not_delay_the_close(results: Results, si
     assert time.monotonic() - began < 1.5
 
 
+@pytest.mark.slow
 def test_driver_does_not_wait_for_the_import_of_mlflow() -> None:
     code = "import sweep.tracking.mirror, sys; print('mlflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

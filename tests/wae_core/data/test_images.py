@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from wae_core.data.images import ImageData, image_shape, load_dataset, to_float, to_uint8
+from wae_core.data.images import DIGITS, ImageData, image_shape, load_dataset, to_float, to_uint8
 from wae_core.data.manifest import Manifest
 
 LEVELS = torch.arange(256, dtype=torch.uint8)
@@ -23,6 +24,14 @@ def test_shapes_and_ranges(digits: ImageData) -> None:
     assert digits.train.dtype == digits.held_out.dtype == torch.uint8
     assert digits.train.min() == 0 and digits.train.max() == 255
     assert digits.image_shape == (1, 28, 28) and digits.pixel_range == (0.0, 1.0)
+
+
+def test_no_pixel_of_the_digits_and_not_their_order_may_change(digits: ImageData) -> None:
+    """The hash is that of the pixels which studies were made with before the digits came to lie here."""
+    pixels = torch.cat([digits.train, digits.held_out]).numpy().tobytes()
+    expected = "d7099ff73588a67d7a5e8930873d86fffe892ba48884191961bdb5103d5b51b5"
+    assert hashlib.sha256(pixels).hexdigest() == expected
+    assert expected in (DIGITS / "README.md").read_text()
 
 
 def test_the_split_is_disjoint_and_loses_nothing(digits: ImageData, digit_classes: dict[bytes, int]) -> None:

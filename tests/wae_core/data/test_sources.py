@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -143,9 +144,12 @@ def test_a_row_without_bytes_is_one_bad_image(tmp_path: Path) -> None:
 
 
 def test_parquet_that_cannot_be_used(tmp_path: Path) -> None:
-    for number, columns in enumerate(
-        ({"picture": [b"x"], "label": [1]}, {"image": [b"x"]}, {"image": [{"path": "1.png"}]})
-    ):
+    tables: list[dict[str, list[Any]]] = [
+        {"picture": [b"x"], "label": [1]},
+        {"image": [b"x"]},
+        {"image": [{"path": "1.png"}]},
+    ]
+    for number, columns in enumerate(tables):
         pq.write_table(pa.table(columns), tmp_path / f"{number}.parquet")
         message = refusal(open_source, tmp_path / f"{number}.parquet")
         assert "no column 'image' with bytes: its columns are " + ", ".join(columns) in message

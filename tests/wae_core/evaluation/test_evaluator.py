@@ -22,7 +22,8 @@ from wae_core.evaluation.selection import Evaluation
 from wae_core.evaluation.sharpness import sharpness
 from wae_core.networks import AutoEncoder, build_autoencoder
 from wae_core.run import Run
-from wae_core.training.loop import Checkpoint, train
+from wae_core.snapshot import Snapshot
+from wae_core.training.loop import train
 from wae_core.training.state import TrainingState
 
 CPU = torch.device("cpu")
@@ -64,8 +65,8 @@ class Encoded(nn.Module):
         return mean, None if self.log_variance is None else self.log_variance.expand(len(x), -1)
 
 
-def checkpoint(model: Any, step: int = 2) -> Checkpoint:
-    return Checkpoint(step, model, loss=1.5, penalty=-0.25, diverged_at=None)
+def checkpoint(model: Any, step: int = 2) -> Snapshot:
+    return Snapshot(step, model, loss=1.5, penalty=-0.25, diverged_at=None)
 
 
 def shown(images: Tensor) -> AutoEncoder:
@@ -87,6 +88,7 @@ def model(make_run: MakeRun, few_digits: ImageData) -> AutoEncoder:
     return state.autoencoder
 
 
+@pytest.mark.slow
 def test_the_fid_of_real_images_is_small_and_of_useless_ones_large(
     make_run: MakeRun, digits: ImageData, evaluator: Evaluator, model: AutoEncoder
 ) -> None:
@@ -193,6 +195,7 @@ def test_figures_repeat_exactly(make_run: MakeRun, evaluator: Evaluator, model: 
     assert all(math.isfinite(value) for value in asdict(first).values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [7, 64])
 @pytest.mark.parametrize("network", ["pooled", "digits"])
 def test_figures_do_not_depend_on_the_batch_size(
@@ -232,6 +235,7 @@ def test_evaluating_leaves_the_model_as_it_was_and_in_evaluation_mode(
         assert all(tensor.equal(before[name]) for name, tensor in model.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["wae-mmd", "wae-gan", "vae"])
 def test_evaluating_between_steps_does_not_change_training(
     make_run: MakeRun, few_digits: ImageData, evaluator: Evaluator, algorithm: str

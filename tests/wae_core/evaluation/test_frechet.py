@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import scipy.linalg  # type: ignore[import-untyped]
+import scipy.linalg
 from numpy.typing import NDArray
 
 from wae_core.evaluation.frechet import FrechetReference, frechet_distance
@@ -92,6 +92,7 @@ def test_distance_from_itself_is_zero(rank: int) -> None:
     assert 0 <= frechet_distance(mean, covariance, mean, covariance) < 1e-12 * np.trace(covariance)
 
 
+@pytest.mark.slow
 def test_unit_shift_in_2048_dimensions_is_exact() -> None:
     identity = np.eye(2048)
     assert frechet_distance(np.zeros(2048), identity, np.ones(2048), identity) == 2048.0

@@ -84,6 +84,7 @@ def test_names_and_shapes_are_the_public_weights_files(public_shapes: dict[str, 
     assert len(public_shapes) == 566
 
 
+@pytest.mark.slow
 def test_features_equal_torch_fidelitys(network: inception.InceptionV3, golden: dict[str, Tensor]) -> None:
     images = random_images()
     features = torch.cat([network(images[:5]), network(images[5:])])  # the batch size must not matter

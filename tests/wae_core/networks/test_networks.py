@@ -85,6 +85,7 @@ def test_dcgan_for_celeba_is_the_paper_s() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_resnet50v2_has_its_blocks_and_no_pooling() -> None:
     model = build("resnet50v2", COLOUR, latent_dim=64)
     stages = [(3, 256, 32), (4, 512, 16), (6, 1024, 8), (3, 2048, 4)]
@@ -118,6 +119,7 @@ def test_resnet_blocks_are_pre_activation_bottlenecks() -> None:
     assert torch.equal(block(x), x)  # the identity path is clean
 
 
+@pytest.mark.slow
 def test_resnet50_has_the_known_number_of_convolution_weights() -> None:
     """23,454,912 in the well-known ResNet-50, whose stem is 7×7·3·64 where ours is 3×3."""
     trunk = build("resnet50v2", COLOUR).encoder.trunk
@@ -148,6 +150,7 @@ def test_dcgan_parameter_counts() -> None:
     assert counted("dcgan") == [mnist_encoder, mnist_decoder, celeba_encoder, celeba_decoder] == stated("dcgan")
 
 
+@pytest.mark.slow
 def test_resnet50v2_parameter_counts() -> None:
     def block(channels: int, out: int) -> int:
         inner = out // 4

@@ -17,8 +17,8 @@ from wae_core.storage.checkpoint import (
     newest_checkpoint,
     read_manifest,
     save_checkpoint,
-    write_atomically,
 )
+from wae_core.storage.files import write_atomically
 
 CONTENT: dict[str, Any] = {"step": 100, "seconds": 0.1, "fids": [3.5, None], "name": "wae-mmd"}
 
@@ -65,6 +65,7 @@ def test_saving_leaves_nothing_but_the_two_files(saved: Path) -> None:
     assert {path.name for path in saved.parent.iterdir()} == {saved.name, "step-000000100.json"}
 
 
+@pytest.mark.slow
 def test_a_change_of_any_byte_of_the_manifest_is_noticed(tmp_path: Path) -> None:
     """Also where JSON would read the same values: in its spaces, the case of an exponent, a last digit."""
     saved = tmp_path / "a.safetensors"

@@ -11,21 +11,19 @@ from typing import Any
 
 import pytest
 
-from wae_core.storage import files
 from wae_core.storage.files import (
     TEMPORARIES,
-    ConflictError,
     Location,
-    ObjectPath,
     create,
     delete_folder,
     listed,
     local_copy,
     location,
-    takes_nothing,
-    try_to_write,
+    probe,
+    storage_unavailable,
     write_atomically,
 )
+from wae_core.storage.objects import ConflictError, ObjectPath, StorageError
 
 numbers = itertools.count()
 
@@ -115,10 +113,10 @@ def test_a_version_can_be_replaced_once() -> None:
 def test_a_trial_write_leaves_nothing_and_its_leftover_would_be_a_temporary(
     folder: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    try_to_write(folder, 1000)
+    probe(folder, 1000)
     assert listed(folder, "*") == []
     monkeypatch.setattr(type(folder / "a"), "unlink", lambda *_, **__: None)  # it dies before
-    try_to_write(folder, 1000)
+    probe(folder, 1000)
     assert [len(path.read_bytes()) for path in listed(folder, TEMPORARIES)] == [1000]
 
 
@@ -137,7 +135,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeyp
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left") as caught:
         write_atomically(tmp_path / "a", b"new")
-    assert takes_nothing(caught.value)
+    assert storage_unavailable(caught.value)
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"old")]
 
 
@@ -145,14 +143,14 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeyp
     ("error", "expected"),
     [
         (OSError(errno.EDQUOT, "quota"), True),
-        (files.StorageError("away"), True),
+        (StorageError("away"), True),
         (FileNotFoundError(errno.ENOENT, "none"), False),
         (ConflictError("changed"), False),
         (ValueError("no space left"), False),
     ],
 )
 def test_what_is_waited_for(error: Exception, expected: bool) -> None:
-    assert takes_nothing(error) is expected
+    assert storage_unavailable(error) is expected
 
 
 @pytest.mark.parametrize(
@@ -172,7 +170,7 @@ def test_a_location_by_its_text(text: str, expected: Any) -> None:
 def test_a_store_that_cannot_be_reached_is_a_storage_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     file = ObjectPath("nothing://bucket", "a")
-    with pytest.raises(files.StorageError, match="nothing://bucket/a"):
+    with pytest.raises(StorageError, match="nothing://bucket/a"):
         file.read_bytes()
 
 

@@ -24,9 +24,10 @@ from wae_core.algorithms.objectives import moment_mismatch
 from wae_core.data.images import ImageData, to_float
 from wae_core.randomness import StepDraws, Streams
 from wae_core.run import Run
+from wae_core.snapshot import Snapshot
 from wae_core.storage.checkpoint import load_checkpoint, save_checkpoint
 from wae_core.training.adam import Adam
-from wae_core.training.loop import Checkpoint, _draw_shapes, _pretrain, _step, train
+from wae_core.training.loop import _draw_shapes, _pretrain, _step, train
 from wae_core.training.members import Solo
 from wae_core.training.state import TrainingState
 
@@ -39,7 +40,7 @@ LONG: dict[str, Any] = {  # an epoch has 5 steps
 }
 
 
-def figures(checkpoint: Checkpoint) -> tuple[int, float, float, int | None]:
+def figures(checkpoint: Snapshot) -> tuple[int, float, float, int | None]:
     return checkpoint.step, checkpoint.loss, checkpoint.penalty, checkpoint.diverged_at
 
 

@@ -15,13 +15,16 @@ from tests.wae_core.variants import every_variant
 from wae_core.data.images import ImageData
 from wae_core.randomness import StepDraws, Streams
 from wae_core.run import ALGORITHMS, Run
-from wae_core.training.loop import Checkpoint, train_pack
+from wae_core.snapshot import Snapshot
+from wae_core.training.loop import train_pack
 from wae_core.training.state import TrainingState
 
 CPU = torch.device("cpu")
 MakeRun = Callable[..., Run]
 every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
-every_architecture = pytest.mark.parametrize("architecture", ["dcgan_small", "resnet11v2"])
+every_architecture = pytest.mark.parametrize(
+    "architecture", ["dcgan_small", pytest.param("resnet11v2", marks=pytest.mark.slow)]
+)
 
 
 def pack_of(run: Run, size: int) -> list[Run]:
@@ -36,7 +39,7 @@ def pack_of(run: Run, size: int) -> list[Run]:
     return [member(number) for number in range(size)]
 
 
-def train_through(runs: list[Run], data: ImageData) -> tuple[list[list[Checkpoint]], list[TrainingState]]:
+def train_through(runs: list[Run], data: ImageData) -> tuple[list[list[Snapshot]], list[TrainingState]]:
     states = [TrainingState(run, data, CPU) for run in runs]
     return list(train_pack(runs, data, CPU, states)), states
 
@@ -49,6 +52,7 @@ def largest_difference(a: TrainingState, b: TrainingState, prefix: str = "") -> 
     )
 
 
+@pytest.mark.slow
 @every_architecture
 @every_variant
 def test_in_float64_a_fused_run_equals_its_solo_run(
@@ -128,6 +132,7 @@ class Launches(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return function(*args, **(kwargs or {}))
 
 
+@pytest.mark.slow
 @every_architecture
 @every_algorithm
 def test_the_operators_of_a_step_do_not_grow_with_the_pack(
@@ -140,13 +145,15 @@ def test_the_operators_of_a_step_do_not_grow_with_the_pack(
         with Launches() as counted:
             for _ in train_pack(pack_of(run, size), few_digits, CPU, states):
                 pass
-        return counted.count
+        count: Counter[str] = counted.count
+        return count
 
     # The third step is within the first epoch and the first block of random draws.
     two, five = (launches(size, 3) - launches(size, 2) for size in (2, 5))
     assert two == five and two.total() > 100
 
 
+@pytest.mark.slow
 @every_algorithm
 def test_bfloat16_follows_the_float32_reference(make_run: MakeRun, few_digits: ImageData, algorithm: str) -> None:
     ends = {}

@@ -20,8 +20,8 @@ import torch
 from safetensors.torch import save_file
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parents[2])]
-from test_inception import GOLDEN, RESIZED_ROWS, random_images, random_weights  # noqa: E402
+sys.path.insert(0, str(HERE.parents[3]))
+from tests.wae_core.evaluation.test_inception import GOLDEN, RESIZED_ROWS, random_images, random_weights  # noqa: E402
 
 # An empty package in place of torch_fidelity/__init__.py, which imports torchvision: these modules do not.
 package = ModuleType("torch_fidelity")

@@ -1,0 +1,175 @@
+"""The two tables, runs and evaluations, which the holder of the results lock derives from the records."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sweep.errors import ResultsError
+from sweep.results.folder import TABLES, StudyFolder, read_algorithms_table, split_records
+from sweep.results.layout import Layout, rows_of, rows_without
+from sweep.results.parquet import serialise, write_table
+from sweep.results.schema import FAILED, RunRow
+from wae_core.run import ALGORITHMS
+from wae_core.storage.files import Location, listed
+from wae_core.storage.objects import ObjectPath, OwnObject
+
+
+class Tables:
+    """The two tables, a file per algorithm, in memory and on disk. Only the results lock's holder has one.
+
+    Attributes:
+        problems: a sentence for each record that could not be read.
+    """
+
+    def __init__(self, folder: StudyFolder) -> None:
+        """Read the tables, or create them typed and empty, and compact what an earlier driver left.
+
+        Raises:
+            ResultsError: a table is damaged, or of another version.
+            OSError: a table cannot be written.
+        """
+        self._folder = folder
+        self.problems: list[str] = []
+        folder.delete_temporaries()
+        for name in TABLES:
+            (folder.root / name).mkdir(parents=True, exist_ok=True)
+        self._runs, self._evaluations = (
+            {algorithm: _TableFile(folder.table_file(name, algorithm), layout) for algorithm in ALGORITHMS}
+            for name, layout in TABLES.items()
+        )
+        self._drop_evaluations_without_row()
+        self.compact()
+
+    def run_ids(self) -> set[str]:
+        """Return the run_ids that have a row."""
+        return {run_id for runs in self._runs.values() for run_id in runs.table["run_id"].to_pylist()}
+
+    def rows(self) -> list[RunRow]:
+        """Return the rows of the ended runs."""
+        return [RunRow(**row) for runs in self._runs.values() for row in runs.table.to_pylist()]
+
+    def compact(self) -> list[str]:
+        """Move finished records into the tables, then delete them; returns the run_ids that became rows.
+
+        Evaluations are written before runs, and records are deleted last: a crash or a failed write at any point
+        leaves either the record, which is compacted again by run_id, or both tables with it. A record that cannot be
+        read is set aside: it holds up no other, nor a new result of its run.
+
+        Raises:
+            OSError: a table could not be written; its records stay, and the next call tries again.
+        """
+        paths = listed(self._folder.records, "*.parquet")
+        if not paths:
+            return []
+        new_runs, new_evaluations = split_records(self._read_or_set_aside(paths)).values()
+        compacted: list[str] = []
+        for algorithm in ALGORITHMS:
+            runs, evaluations = self._runs[algorithm], self._evaluations[algorithm]
+            new = new_runs.filter(pc.equal(new_runs["algorithm"], algorithm))
+            new = rows_without(new, runs.table["run_id"])  # a run that has a row keeps it
+            if len(new):
+                own = rows_of(new_evaluations, new["run_id"])
+                kept = rows_without(evaluations.table, new["run_id"])  # without any that a failed write has left
+                evaluations.replace(pa.concat_tables([kept, own]))
+                runs.replace(pa.concat_tables([runs.table, new]))
+                compacted += new["run_id"].to_pylist()
+        present = self.run_ids()
+        for path in paths:
+            if path.stem in present:
+                path.unlink(missing_ok=True)  # it may have been set aside
+        return compacted
+
+    def drop_failed(self) -> int:
+        """Take the failed runs out of the tables, so that they are missing again; returns how many they were.
+
+        Rows go first: what a crash in between leaves of their evaluations is dropped when the tables are next read.
+
+        Raises:
+            OSError: a table could not be written.
+        """
+        count = 0
+        for algorithm in ALGORITHMS:
+            runs, evaluations = self._runs[algorithm], self._evaluations[algorithm]
+            failed = runs.table.filter(pc.equal(runs.table["status"], FAILED))
+            if len(failed):
+                runs.replace(rows_without(runs.table, failed["run_id"]))
+                evaluations.replace(rows_without(evaluations.table, failed["run_id"]))
+                count += len(failed)
+        return count
+
+    def beyond_best(self, count: int) -> list[str]:
+        """Return the runs that have a checkpoint and are not among the `count` of lowest FID of their algorithm."""
+        run_ids: list[str] = []
+        for runs in self._runs.values():
+            kept = runs.table.filter(pc.is_valid(runs.table["checkpoint_path"])).sort_by(
+                [("best_fid", "ascending"), ("run_id", "ascending")]
+            )
+            run_ids += kept["run_id"].to_pylist()[count:]
+        return run_ids
+
+    def forget_checkpoints(self, run_ids: Sequence[str]) -> None:
+        """Note in the rows of these runs that they have no checkpoint any more.
+
+        Raises:
+            OSError: a table could not be written.
+        """
+        gone = pa.array(run_ids, pa.string())
+        for runs in self._runs.values():
+            is_gone = pc.is_in(runs.table["run_id"], value_set=gone)
+            if pc.any(is_gone).as_py():
+                column = runs.table.schema.get_field_index("checkpoint_path")
+                paths = pc.if_else(is_gone, None, runs.table["checkpoint_path"])
+                runs.replace(runs.table.set_column(column, runs.table.schema.field(column), paths))
+
+    def _read_or_set_aside(self, paths: Sequence[Location]) -> list[pa.Table]:
+        records = []
+        for path in paths:
+            try:
+                records.append(self._folder.read_record(path))
+            except ResultsError as error:
+                self._folder.damaged.mkdir(exist_ok=True)
+                aside = self._folder.damaged / f"{path.name}.{time.time_ns()}"
+                path.replace(aside)  # type: ignore[arg-type]  # both are of the same kind
+                self.problems.append(str(error))
+        return records
+
+    def _drop_evaluations_without_row(self) -> None:
+        """A driver died between the writes of the two tables; where there is a record, it has them as well."""
+        for algorithm in ALGORITHMS:
+            evaluations = self._evaluations[algorithm]
+            with_row = rows_of(evaluations.table, self._runs[algorithm].table["run_id"])
+            if len(with_row) < len(evaluations.table):
+                evaluations.replace(with_row)
+
+
+class _TableFile:
+    """One algorithm's file of a table, and its content in memory, which follows the disk.
+
+    Attributes:
+        table: the rows that are known to be written.
+    """
+
+    def __init__(self, path: Location, layout: Layout) -> None:
+        """Read the file, or create it without rows."""
+        self._path = path
+        self._object = OwnObject(path) if isinstance(path, ObjectPath) else None
+        exists = path.exists()
+        if self._object is not None and exists:
+            self._object.read()
+        self.table = read_algorithms_table(path, layout) if exists else layout.schema.empty_table()
+        # In a store it is written anew: a driver that was cut off, and goes on, has the older version.
+        if not exists or self._object is not None:
+            self.replace(self.table)
+
+    def replace(self, table: pa.Table) -> None:
+        """Replace the table on disk, and then in memory: what could not be written is not believed."""
+        table = table.combine_chunks()
+        if self._object is not None:
+            self._object.put(serialise(table))
+        else:
+            write_table(self._path, table)
+        self.table = table

@@ -1,0 +1,215 @@
+"""MLflow's real server on loopback: what the mirror writes to one, and what `make ui` serves."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from sweep.events import Ended, Evaluated
+from sweep.results.folder import StudyFolder
+from sweep.results.schema import EvaluationRow, RunRow
+from sweep.results.tables import Tables
+from sweep.tracking import mirror
+from sweep.tracking.mirror import Mirror, default_uri, rebuild
+from tests.places import local
+from wae_core.evaluation.selection import Evaluation
+from wae_core.run import Run
+
+MakeRun = Callable[..., Run]
+MakeResult = Callable[..., tuple[RunRow, list[EvaluationRow]]]
+SECONDS = 120.0  # for a server to start, on a machine under load
+OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy reaches loopback
+
+pytestmark = pytest.mark.slow
+
+
+def fetch(url: str, body: dict[str, Any] | None = None) -> bytes:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    with OPENER.open(request, timeout=10) as answer:
+        content: bytes = answer.read()
+    return content
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as client:
+        client.settimeout(5)
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Server:
+    """MLflow's REST interface at an address, asked without MLflow's own client."""
+
+    def __init__(self, address: str) -> None:
+        self._api = f"{address}/api/2.0/mlflow"
+        self._address = address
+
+    def runs(self, experiment: str) -> dict[str, dict[str, Any]]:
+        """The runs of the experiment, by name; empty while there is no such experiment."""
+        try:
+            found = json.loads(fetch(f"{self._api}/experiments/get-by-name?experiment_name={experiment}"))
+        except urllib.error.HTTPError as error:
+            if error.code != 404:
+                raise
+            return {}
+        body = {"experiment_ids": [found["experiment"]["experiment_id"]]}
+        runs = json.loads(fetch(f"{self._api}/runs/search", body)).get("runs", [])
+        return {run["info"]["run_name"]: run for run in runs}
+
+    def history(self, run: dict[str, Any], metric: str) -> list[tuple[int, float]]:
+        url = f"{self._api}/metrics/get-history?run_id={run['info']['run_id']}&metric_key={metric}"
+        points = json.loads(fetch(url)).get("metrics", [])
+        return [(int(point["step"]), float(point["value"])) for point in points]
+
+    def artifact(self, run: dict[str, Any], path: str) -> bytes:
+        return fetch(f"{self._address}/get-artifact?path={path}&run_uuid={run['info']['run_id']}")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """The address of a server with a database and an artifact store of its own."""
+    port = free_port()
+    database = f"sqlite:///{tmp_path / 'server.db'}"
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--backend-store-uri", database, "--registry-store-uri", database]
+    command += ["--artifacts-destination", str(tmp_path / "artifacts")]
+    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(
+        command, env=os.environ | environment, stdout=quiet, stderr=quiet, start_new_session=True
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        until = time.monotonic() + SECONDS
+        while True:
+            with suppress(OSError):
+                if fetch(f"{address}/health") == b"OK":
+                    break
+            assert process.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        yield address
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def publish_with_picture(folder: StudyFolder, run: Run, result: tuple[RunRow, list[EvaluationRow]]) -> None:
+    samples = local(folder.work(run.run_id)) / "samples.png"
+    samples.parent.mkdir(parents=True)
+    samples.write_bytes(b"png")
+    assert folder.publish(*result)
+
+
+def test_the_mirror_writes_to_a_server_over_http(
+    server: str,
+    folder: StudyFolder,
+    make_run: MakeRun,
+    make_result: MakeResult,
+    make_evaluation: Callable[[int, float], Evaluation],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mirror, "FLUSH_SECONDS", 0.1)
+    ended, live = (make_run("wae-mmd", seed=seed) for seed in range(2))
+    row, evaluations = make_result(ended)
+    publish_with_picture(folder, ended, (row, evaluations))
+    problems: list[str] = []
+    writer = Mirror(server, folder, "test", problems.append)
+    writer.start()
+    writer.note(Evaluated(live, make_evaluation(10, 6.0)))
+    writer.note(Ended(ended, row))
+
+    asked = Server(server)
+    until = time.monotonic() + SECONDS
+    while {name: run["info"]["status"] for name, run in asked.runs("test/wae-mmd").items()} != {
+        ended.run_id: "FINISHED",
+        live.run_id: "RUNNING",
+    }:
+        assert not problems, problems
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    runs = asked.runs("test/wae-mmd")
+    assert asked.history(runs[live.run_id], "fid") == [(10, 6.0)], "seen while its run trains"
+    assert asked.history(runs[ended.run_id], "fid") == [(10, 9.0), (20, 7.5)]
+    assert asked.history(runs[ended.run_id], "confirmed_fid") == [(20, 8.0)]
+    params = {param["key"]: param["value"] for param in runs[ended.run_id]["data"]["params"]}
+    assert (params["learning_rate"], params["kernel_scale"], params["seed"]) == ("0.001", "8", "0")
+    tags = {tag["key"]: tag["value"] for tag in runs[ended.run_id]["data"]["tags"]}
+    assert (tags["run_id"], tags["status"], tags["algorithm"]) == (ended.run_id, "completed", "wae-mmd")
+    assert asked.artifact(runs[ended.run_id], "samples.png") == b"png"
+
+    result = make_result(live, fids=(6.0, 5.0))
+    publish_with_picture(folder, live, result)
+    writer.note(Ended(live, result[0]))
+    assert writer.close(SECONDS) is None
+    assert problems == []
+    runs = asked.runs("test/wae-mmd")
+    assert runs[live.run_id]["info"]["status"] == "FINISHED"
+    assert asked.history(runs[live.run_id], "fid") == [(10, 6.0), (20, 5.0)], "each evaluation once"
+    assert rebuild(folder.root.parent, "test", server) == 0, "the server has it all"
+
+
+def test_make_ui_serves_the_printed_pages_until_sigterm(
+    folder: StudyFolder, make_run: MakeRun, make_result: MakeResult
+) -> None:
+    run, results = make_run("vae"), folder.root.parent
+    publish_with_picture(folder, run, make_result(run))
+    Tables(folder)
+    assert rebuild(results, "test", default_uri(results)) == 1
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sweep.tracking", "ui", "--results", str(results), "--port", str(port)],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout is not None
+        printed = []
+        for line in process.stdout:
+            printed.append(line.strip())
+            if line.startswith("Ctrl-C"):
+                break
+        (page,) = re.findall(r"^test/vae +(http://\S+)$", "\n".join(printed), re.MULTILINE)
+        address, _, view = page.partition("/#/experiments/")
+        assert address == f"http://127.0.0.1:{port}"
+        assert b"<html" in fetch(page), "the part behind # is the browser's"
+        asked = Server(address)
+        (served,) = asked.runs("test/vae").values()
+        assert view.startswith(f"{served['info']['experiment_id']}/runs?")
+        assert asked.history(served, "fid") == [(10, 9.0), (20, 7.5)]
+        assert asked.artifact(served, "samples.png") == b"png"
+
+        started = psutil.Process(process.pid).children(recursive=True)
+        assert started and is_listening(port)
+        process.terminate()
+        assert process.wait(timeout=60) == 0
+        _, alive = psutil.wait_procs(started, timeout=30)
+        assert alive == [], "no server outlives it"
+        assert not is_listening(port)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

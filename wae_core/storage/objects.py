@@ -1,0 +1,247 @@
+"""Objects in a store (s3://, gs://), with that part of pathlib.Path's interface which results need."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+Version = dict[str, str]  # of an object: its ETag and, where the store counts them, its generation
+
+
+class StorageError(OSError):
+    """An object store refused, or could not be reached in spite of its client's retries."""
+
+
+class ConflictError(OSError):
+    """The object is not of the version any more that was to be replaced."""
+
+
+@dataclass(frozen=True, order=True)
+class ObjectPath:
+    """An object, or what begins with its name, with that part of pathlib.Path's interface which results need.
+
+    Credentials and endpoint come from the environment (AWS_…, GOOGLE_…) and stand in no path. Every method that
+    asks the store may raise StorageError.
+
+    Attributes:
+        root: scheme and bucket, `s3://bucket`.
+        key: the name within the bucket, without slashes at its ends.
+    """
+
+    root: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"{self.root}/{self.key}"
+
+    def __truediv__(self, name: str) -> ObjectPath:
+        return ObjectPath(self.root, f"{self.key}/{name}".strip("/"))
+
+    @property
+    def name(self) -> str:
+        return self.key.rpartition("/")[2]
+
+    @property
+    def stem(self) -> str:
+        return Path(self.name).stem
+
+    @property
+    def parent(self) -> ObjectPath:
+        return ObjectPath(self.root, self.key.rpartition("/")[0])
+
+    def with_suffix(self, suffix: str) -> ObjectPath:
+        return self.parent / Path(self.name).with_suffix(suffix).name
+
+    def absolute(self) -> ObjectPath:
+        return self
+
+    def exists(self) -> bool:
+        """Whether there is an object of this very name."""
+        with _store_of(self) as store:
+            try:
+                store.head(self.key)
+            except FileNotFoundError:
+                return False
+        return True
+
+    def is_dir(self) -> bool:
+        """Whether there are objects below."""
+        return any(True for _ in self.glob("*"))
+
+    def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
+        """A store has no folders; where it matters who was first, an object below marks the name as taken.
+
+        Raises:
+            FileExistsError: it is taken, and that matters.
+        """
+        if not exist_ok:
+            (self / ".folder").create(os.urandom(16))
+
+    def read_bytes(self) -> bytes:
+        """The object.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        return self.read_version()[0]
+
+    def read_version(self) -> tuple[bytes, Version]:
+        """The object and its version, for `put`.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        with _store_of(self) as store:
+            found = store.get(self.key)
+            return bytes(found.bytes()), _version(found.meta)
+
+    def put(self, data: bytes, *, only: Version | None = None) -> Version:
+        """Write the object, `only` if it is still of that version.
+
+        Raises:
+            ConflictError: it is not.
+        """
+        with _store_of(self) as store:
+            return _version(store.put(self.key, data, mode=only or "overwrite", use_multipart=False))
+
+    def create(self, data: bytes) -> Version:
+        """Write the object if there is none.
+
+        An answer that was lost is settled by reading back, so `data` must be what nobody else would write.
+
+        Raises:
+            FileExistsError: there is another one.
+        """
+        try:
+            with _store_of(self) as store:
+                return _version(store.put(self.key, data, mode="create", use_multipart=False))
+        except (FileExistsError, StorageError):  # the client itself tries again where an answer was lost
+            with contextlib.suppress(FileNotFoundError):
+                found, version = self.read_version()
+                if found == data:
+                    return version
+            raise
+
+    def replace(self, target: ObjectPath) -> None:
+        """Give the object another name."""
+        with _store_of(self) as store:
+            store.rename(self.key, target.key)
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        with _store_of(self) as store, contextlib.suppress(FileNotFoundError):
+            store.delete(self.key)
+
+    def glob(self, pattern: str) -> Iterator[ObjectPath]:
+        """What lies at `pattern` below, objects and folders; `*` stands for anything but a slash."""
+        first, _, rest = pattern.partition("/")
+        with _store_of(self) as store:
+            listing = store.list_with_delimiter(self.key or None)
+        keys = list(listing["common_prefixes"])
+        if not rest:
+            keys += [found["path"] for found in listing["objects"]]
+        for key in keys:
+            below = ObjectPath(self.root, key)
+            if fnmatchcase(below.name, first):
+                yield from below.glob(rest) if rest else [below]
+
+    def delete_below(self) -> None:
+        """Delete all objects below, however deep."""
+        with _store_of(self) as store:
+            for page in store.list(self.key):
+                with contextlib.suppress(FileNotFoundError):
+                    store.delete([found["path"] for found in page])
+
+
+class OwnObject:
+    """An object that one process at a time replaces: each write swaps the version that this process wrote last.
+
+    The answer to a write may be lost after the store has done it, and its client then meets its own write as a
+    conflict. What the store did is settled by reading back, at once or, where that fails too, at the next write.
+    """
+
+    def __init__(self, path: ObjectPath) -> None:
+        self.path = path
+        self._version: Version | None = None
+        self._unsettled: set[str] = set()  # sha256 of what may have been written since the last answer
+
+    def read(self) -> bytes:
+        """Return the object, which becomes the version that the next write replaces.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        data, self._version = self.path.read_version()
+        return data
+
+    def create(self, data: bytes) -> None:
+        """Write the object if there is none.
+
+        Raises:
+            FileExistsError: there is another one.
+        """
+        self._version = self.path.create(data)
+
+    def put(self, data: bytes) -> None:
+        """Replace the version that was read or written last; where there was none, whatever is there.
+
+        Raises:
+            ConflictError: another process has written meanwhile.
+            StorageError: the store did not take it, or it is not known whether it did.
+        """
+        self._unsettled.add(_sha256(data))
+        try:
+            self._version = self.path.put(data, only=self._version)
+        except (ConflictError, StorageError):
+            self._version = self._settle(data)
+        self._unsettled.clear()
+
+    def _settle(self, data: bytes) -> Version:
+        """Find out what became of a write that failed; returns the version in which the object is `data`."""
+        try:
+            found, version = self.path.read_version()
+        except FileNotFoundError:
+            if self._version is None:  # there never was one: the write did not arrive
+                return self.path.put(data)
+            raise ConflictError(f"{self.path} was deleted by another") from None
+        if found == data:
+            return version
+        if version != self._version and _sha256(found) not in self._unsettled:
+            raise ConflictError(f"{self.path} was changed by another")
+        return self.path.put(data, only=version)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@contextlib.contextmanager
+def _store_of(path: ObjectPath) -> Iterator[Any]:
+    """The path's store; the errors of its methods become OSErrors."""
+    from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+
+    try:
+        yield _open_store(path.root)
+    except AlreadyExistsError as error:
+        raise FileExistsError(f"{path} exists") from error
+    except PreconditionError as error:
+        raise ConflictError(f"{path} was changed by another") from error
+    except BaseError as error:
+        raise StorageError(f"{path}: {str(error).splitlines()[0]}") from error
+
+
+@functools.cache
+def _open_store(root: str) -> Any:
+    from obstore.store import from_url
+
+    return from_url(root)
+
+
+def _version(meta: Any) -> Version:
+    return {name: meta[name] for name in ("e_tag", "version") if meta[name]}
