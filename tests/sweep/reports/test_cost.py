@@ -13,7 +13,7 @@ from sweep.search.plan import plan_runs
 from sweep.settings.settings import Cluster, Study, load_settings
 from wae_core import flops
 from wae_core.flops import run_flops
-from wae_core.run import ALGORITHMS, Run
+from wae_core.run import Run
 
 GREY = (1, 28, 28)
 CORE = Cluster(
@@ -83,7 +83,7 @@ def test_a_plan_of_thousands_is_costed_at_once_and_algorithms_cost_nearly_the_sa
     for counted in (flops._pair, flops._discriminator, flops._features):
         counted.cache_clear()
     settings = load_settings([f"study={study}"])
-    plans = [plan_runs(settings.study, algorithm, 1000) for algorithm in ALGORITHMS]
+    plans = [plan_runs(settings.study, algorithm, 1000) for algorithm in ("wae-mmd", "wae-gan", "vae")]
     cost = CostModel(settings.study, shape, settings.cluster)
     began = time.process_time()
     totals = [sum(map(cost.seconds, runs)) for runs in plans]
