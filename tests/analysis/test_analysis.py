@@ -231,7 +231,7 @@ def test_the_distribution_shows_every_run_and_the_median_counts_lost_ones() -> N
 def test_steps_show_every_curve_and_the_kept_checkpoint(results: Path) -> None:
     runs, evaluations = load.load_runs(results, "digits"), load.load_evaluations(results, "digits")
     figure = plots.fid_over_steps(runs[runs["config_index"] < 2], evaluations)
-    assert [axes.get_title().split("\n")[0] for axes in figure.axes] == list(LOOKS)
+    assert [axes.get_title().split("\n")[0] for axes in figure.axes] == ["wae-mmd", "wae-gan", "vae"]
     for needed in ("20.0 at step 100", "15.0 at step 100", "30.0 at step 100", "FID\n(digit_classifier-64@"):
         assert needed in texts(figure)
     wae_mmd, _, vae = figure.axes
@@ -261,7 +261,8 @@ def test_hyperparameters_that_apply_have_a_panel_with_every_run(results: Path) -
     figure = plots.fid_against_hyperparameters(runs)
     assert "(digit_classifier-64@" in texts(figure)
     panels = {axes.get_xlabel(): axes for axes in figure.axes}
-    assert panels.keys() == set(plots.HYPERPARAMETERS.values())
+    given = {label for name, label in plots.HYPERPARAMETERS.items() if runs[name].notna().any()}
+    assert panels.keys() - {""} == given and len(given) == 9
     assert panels["learning rate"].get_xscale() == "log"
     assert panels["penalty weight $λ$"].get_xscale() == "linear"
     drawn = {label: sum(len(np.asarray(line.get_xdata())) for line in axes.lines) for label, axes in panels.items()}

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from matplotlib.axes import Axes
 from matplotlib.image import imread
 from matplotlib.patches import Rectangle
 
 from search_spaces import SearchSpace, load
-from search_spaces.hyperparameters import KNOWN
+from search_spaces.distributions import LogUniform
 from search_spaces.plot import COLORS, SHARED, draws_figure
 from sweep.command import main
 
@@ -91,13 +92,17 @@ def test_a_picture_that_cannot_be_written_is_told(path: Path, capsys: pytest.Cap
     assert f"error: {out} cannot be written: " in capsys.readouterr().err
 
 
+def panels_of(space: SearchSpace) -> dict[str, Axes]:
+    """The panels of the picture by their titles."""
+    return {panel.get_title("left"): panel for panel in draws_figure(space, 0).axes}
+
+
 def test_a_panel_for_each_hyperparameter_on_the_axis_of_its_distribution() -> None:
-    panels = dict(zip(KNOWN, draws_figure(related(), 0).axes, strict=True))
-    assert [panel.get_title("left") for panel in panels.values()] == list(KNOWN)
-    assert {name for name, panel in panels.items() if panel.get_xscale() == "log"} == {
-        "learning_rate",
-        "adversary_learning_rate",
-    }
+    panels = panels_of(related())
+    assert list(panels) == list(dict.fromkeys(line.name for line in related().hyperparameters))
+    log_uniform = {line.name for line in related().hyperparameters if isinstance(line.distribution, LogUniform)}
+    assert {name for name, panel in panels.items() if panel.get_xscale() == "log"} == log_uniform
+    assert {"learning_rate", "adversary_learning_rate"} <= log_uniform
     drawn = [load("digits").sample("vae", index, 0)["latent_dim"] for index in range(1000)]
     bars = [bar for bar in panels["latent_dim"].patches if isinstance(bar, Rectangle)]
     assert [bar.get_height() for bar in bars] == [drawn.count(value) for value in (4, 8, 16)]
@@ -111,7 +116,7 @@ def test_a_panel_for_each_hyperparameter_on_the_axis_of_its_distribution() -> No
 
 
 def test_algorithms_that_draw_apart_are_drawn_apart() -> None:
-    panels = dict(zip(KNOWN, draws_figure(load("paper_celeba"), 0).axes, strict=True))
+    panels = panels_of(load("paper_celeba"))
     shown = [(text.get_text(), text.get_color()) for text in panels["learning_rate"].texts]
     assert shown == [("0.001", COLORS["wae-mmd"]), ("0.0003", COLORS["wae-gan"]), ("0.0001", COLORS["vae"])]
     assert [(text.get_text(), text.get_color()) for text in panels["latent_dim"].texts] == [("64", SHARED)]
@@ -122,7 +127,7 @@ def test_one_that_hangs_on_what_only_some_algorithms_have_is_drawn_alone() -> No
     first, second = ({**data["wae_lambda"], "algorithms": [name]} for name in ("wae-mmd", "wae-gan"))
     data["wae_lambda"] = [first, second | {"at_least": "adversary_learning_rate"}]
     space = SearchSpace.from_dict("mine", data)
-    panels = dict(zip(KNOWN, draws_figure(space, 0).axes, strict=True))
+    panels = panels_of(space)
     assert panels["wae_lambda"].get_ylabel() == "configurations"
 
 

@@ -14,7 +14,7 @@ from sweep.settings.compose import load_settings
 from sweep.settings.settings import Cluster, Study
 from wae_core import flops
 from wae_core.flops import run_flops
-from wae_core.run import ALGORITHMS, Run
+from wae_core.run import Run
 
 GREY = (1, 28, 28)
 CORE = Cluster(
@@ -85,7 +85,7 @@ def test_a_plan_of_thousands_is_costed_at_once_and_algorithms_cost_nearly_the_sa
     for counted in (flops._pair, flops._discriminator, flops._features):
         counted.cache_clear()
     settings = load_settings([f"study={study}"])
-    plans = [plan_runs(settings.study, algorithm, 1000) for algorithm in ALGORITHMS]
+    plans = [plan_runs(settings.study, algorithm, 1000) for algorithm in ("wae-mmd", "wae-gan", "vae")]
     cost = CostModel(settings.study, shape, settings.cluster)
     began = time.process_time()
     totals = [sum(map(cost.seconds, runs)) for runs in plans]

@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 from sweep.results.plan_file import PLAN, plan_table
 from sweep.search.plan import plan_runs
 from sweep.settings.settings import Study
-from wae_core.run import ALGORITHMS, Hyperparameters
+from wae_core.run import Hyperparameters
 
 
 def test_the_plan_round_trips_through_parquet_with_typed_nulls(study: Study, tmp_path: Path) -> None:
-    runs = [run for algorithm in ALGORITHMS for run in plan_runs(study, algorithm, 6)]
+    runs = [run for algorithm in study.space.algorithms for run in plan_runs(study, algorithm, 6)]
     path = tmp_path / "plan.parquet"
     for planned in (runs, plan_runs(study, "vae", 3), []):  # the last two have columns without any value
         pq.write_table(plan_table(planned), path)

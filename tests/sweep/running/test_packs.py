@@ -16,7 +16,7 @@ from sweep.running.packs import SIZES, pack_runs, pack_sizes
 from sweep.search.plan import plan_runs
 from sweep.settings.settings import Cluster, Study
 from tests.places import local
-from wae_core.run import ALGORITHMS, Run
+from wae_core.run import Run
 
 MakeRun = Callable[..., Run]
 RATES = {"dcgan": {1: 10.0, 3: 25.0, 6: 24.0}, "resnet50v2": {1: 2.0, 3: 1.5}}
@@ -90,7 +90,7 @@ def all_of_size(size: int, runs: Sequence[Run]) -> dict[str, int]:
 
 @pytest.mark.parametrize("size", [1, 3, 4])
 def test_packs_hold_each_run_once_and_only_equal_shapes(study: Study, size: int) -> None:
-    runs = [run for algorithm in ALGORITHMS for run in plan_runs(study, algorithm, 60)]
+    runs = [run for algorithm in study.space.algorithms for run in plan_runs(study, algorithm, 60)]
     packs = pack_runs(runs, batch_size, all_of_size(size, runs))
     assert Counter(run.run_id for pack in packs for run in pack.runs) == Counter(run.run_id for run in runs)
     assert max(len(pack.runs) for pack in packs) == size

@@ -14,11 +14,10 @@ from search_spaces.distributions import Distribution
 from sweep.search.optuna_space import as_proposal, configure
 from tests.search_spaces.test_space_properties import declarations
 from wae_core.domains import Value
-from wae_core.run import ALGORITHMS
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(declarations(), st.sampled_from(ALGORITHMS), st.integers(0, 10**6))
+@given(declarations(), st.sampled_from(["wae-mmd", "wae-gan", "vae"]), st.integers(0, 10**6))
 def test_any_draw_is_a_possible_proposal_and_comes_back(data: dict[str, object], algorithm: str, index: int) -> None:
     space = SearchSpace.from_dict("any", data)
     values = space.sample(algorithm, index, study_seed=0)
@@ -27,7 +26,7 @@ def test_any_draw_is_a_possible_proposal_and_comes_back(data: dict[str, object],
     assert configure(space, algorithm, lambda parameter: parameter.value(params[parameter.label])) == values
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", ["wae-mmd", "wae-gan", "vae"])
 @pytest.mark.parametrize("name", ["digits", "bigwae", "paper"])
 def test_proposals_are_inside_the_space(name: str, algorithm: str) -> None:
     space = search_spaces.load(name)

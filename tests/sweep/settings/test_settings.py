@@ -19,7 +19,6 @@ from sweep.errors import SettingsError
 from sweep.settings.compose import load_settings
 from sweep.settings.settings import Cluster, Optuna, Settings
 from sweep.settings.words import CONF, studies
-from wae_core.run import ALGORITHMS
 
 # The words of Hydra, OmegaConf, ANTLR and Python: a user of a sweep need not know them.
 JARGON = re.compile(
@@ -274,7 +273,7 @@ def test_another_space_is_another_study_whatever_it_is_called(tmp_path: Path) ->
 
 def test_without_a_word_it_is_the_smallest_sweep_of_the_embedded_study() -> None:
     settings = load_settings([])
-    assert settings.algorithms == ALGORITHMS
+    assert settings.algorithms == settings.study.space.algorithms
     assert (settings.budget, settings.search, settings.dry_run) == (3, "random", False)
     assert not settings.retry_failed
     assert (settings.results, settings.data, settings.inception) == (Path("results"), Path("data"), None)
