@@ -18,20 +18,20 @@ import torch
 
 from wae_core.run import Protocol
 
-# Of the parts that train, each with its own changes: nothing is evaluated, and there is no pre-training.
+# Of the parts that train, each with its own changes: nothing is evaluated or pre-trained, the counts are the least.
 PROTOCOL = Protocol(
     dataset="mnist",
     width=8,
     steps=100_000,
     evaluation_steps=(100_000,),
     fid_features="digits",
-    fid_samples=0,
-    evaluation_images=0,
+    fid_samples=4,
+    evaluation_images=1,
     prior_variance=1.0,
     cost_scale=0.05,
     input_noise=0.01,
     pretraining_steps=0,
-    pretraining_images=0,
+    pretraining_images=2,
 )
 PACKAGES = ("torch", "numpy", "scipy", "ray", "mlflow", "pandas", "pyarrow", "safetensors")
 
