@@ -25,7 +25,7 @@ from sweep.running.training import worker_context
 from sweep.search.plan import plan_runs
 from sweep.settings.settings import Study, load_settings
 from sweep.tracking.mlflow_study import MlflowStudy
-from wae_core.run import Run
+from wae_core.run import ALGORITHMS, Run
 
 MLFLOW = MlflowStudy  # imported once, and not by each child process
 FORK = multiprocessing.get_context("fork")
@@ -192,7 +192,7 @@ def test_a_death_at_any_write_loses_doubles_and_changes_nothing(sweep: Sweep) ->
         assert sweep.outcome() == quiet, f"after a death at: {writes[moment - 1]}"
         left = {str(path.relative_to(sweep.folder.root)) for path in sweep.folder.root.rglob("*") if path.is_file()}
         expected = {"study.yaml", "plan.parquet", "attempts.parquet", "real_images.json", "lock"}
-        expected |= {f"{name}/{a}.parquet" for name in ("runs", "evaluations") for a in ("wae-mmd", "wae-gan", "vae")}
+        expected |= {f"{name}/{a}.parquet" for name in ("runs", "evaluations") for a in ALGORITHMS}
         work = f"work/{sweep.runs[0].run_id}"
         expected |= {f"{work}/{name}" for name in ("best.safetensors", "best.json")}
         assert {name for name in left if not name.endswith(".png")} == expected, writes[moment - 1]
