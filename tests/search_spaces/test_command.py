@@ -57,7 +57,7 @@ def test_it_prints_the_space_and_what_there_is_to_remark_and_paints_it(path: Pat
     assert ["wae_lambda", "wae-mmd, wae-gan", "uniform", "[1, 40], when encoder is stochastic", "O"] in rows
     warnings = [line for line in done.stdout.splitlines() if line.startswith("warning: ")]
     assert [warning.split(":")[1] for warning in warnings] == [
-        " learning_rate (wae-mmd, wae-gan, vae)",
+        f" learning_rate ({', '.join(load('digits').algorithms)})",
         " batch_size",
     ]
     assert done.stdout.splitlines()[-1] == "1,000 draws: results/space-mine.png"

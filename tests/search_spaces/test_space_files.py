@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from search_spaces import SearchSpace, SpaceError, load
 
@@ -353,6 +354,36 @@ def test_a_name_that_cannot_be_a_folders(stem: str, tmp_path: Path) -> None:
         load(tmp_path / f"{stem}.yaml")
     with pytest.raises(SpaceError, match=r"a-z, 0-9, _ and -"):
         SearchSpace.from_dict(stem, load("digits").as_dict())
+
+
+def without(key: str) -> dict[str, Any]:
+    data: dict[str, Any] = yaml.safe_load(VALID)
+    del data[key]
+    return data
+
+
+def test_an_algorithm_that_no_line_names_is_left_out() -> None:
+    space = SearchSpace.from_dict("mine", without("decoder_variance"))
+    assert space.algorithms == ("wae-mmd", "wae-gan")
+    assert {line.algorithms for line in space.hyperparameters if line.name == "latent_dim"} == {space.algorithms}
+    with pytest.raises(SpaceError, match=r"algorithm is 'vae', and must be one of wae-mmd, wae-gan$"):
+        space.sample("vae", 0, 0)
+
+
+def test_an_algorithm_that_one_line_names_needs_all_of_its_lines() -> None:
+    with pytest.raises(SpaceError, match=r"lacks kernel_scale, and each of latent_dim, .* must have its line"):
+        SearchSpace.from_dict("mine", without("kernel_scale"))
+    data = without("decoder_variance")
+    data["latent_dim"]["algorithms"] = ["wae-mmd", "wae-gan", "vae"]
+    with pytest.raises(SpaceError, match="lacks decoder_variance"):
+        SearchSpace.from_dict("mine", data)
+
+
+def test_a_line_for_no_algorithm_is_refused() -> None:
+    data = yaml.safe_load(VALID)
+    data["decoder_variance"]["algorithms"] = []
+    with pytest.raises(SpaceError, match=r"decoder_variance: algorithms is \[\], and must be \[vae\]"):
+        SearchSpace.from_dict("mine", data)
 
 
 def test_the_file_before_the_mistakes_is_valid(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from sweep.settings.settings import Study
 from sweep.tracking.mlflow_study import MlflowStudy
 from tests import crashes
 from tests.places import local
-from wae_core.run import Run
+from wae_core.run import ALGORITHMS, Run
 
 MLFLOW = MlflowStudy  # imported once, and not by each child process
 # What may differ between an undisturbed run and a resumed one.
@@ -97,7 +97,7 @@ def test_a_death_at_any_write_loses_doubles_and_changes_nothing(sweep: Sweep) ->
         root = local(sweep.folder.root)
         left = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
         expected = {"study.yaml", "plan.parquet", "attempts.parquet", "real_images.json", "lock"}
-        expected |= {f"{name}/{a}.parquet" for name in ("runs", "evaluations") for a in ("wae-mmd", "wae-gan", "vae")}
+        expected |= {f"{name}/{a}.parquet" for name in ("runs", "evaluations") for a in ALGORITHMS}
         work = f"work/{sweep.runs[0].run_id}"
         expected |= {f"{work}/{name}" for name in ("best.safetensors", "best.json")}
         assert {name for name in left if not name.endswith(".png")} == expected, writes[moment - 1]

@@ -180,7 +180,7 @@ def test_make_ui_serves_the_printed_pages_until_sigterm(
     assert rebuild(results, "test", default_uri(results)) == 1
     port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "sweep.tracking", "ui", "--results", str(results), "--port", str(port)],
+        [sys.executable, "-m", "sweep.command", "ui", "--results", str(results), "--port", str(port)],
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
