@@ -173,7 +173,7 @@ def _read_algorithms(
     if not isinstance(given, list):
         raise SpaceError(f"{place} is {show(said)}, and must be {allowed}")
     for algorithm in given:
-        if algorithm not in ALGORITHMS:
+        if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
             did_you_mean = hint(algorithm, ALGORITHMS)
             raise SpaceError(f"{place} has {show(algorithm)}, and must be {allowed}{did_you_mean}")
         if algorithm not in needed:

@@ -18,6 +18,10 @@ class ResultsError(ValueError):
     """A file of the results folder is damaged or not ours; the message is one sentence that names it."""
 
 
+class OtherDataError(ValueError):
+    """A worker has found other data than the sweep's, and trains nothing with them; the message is a sentence."""
+
+
 class LockLost(OSError):
     """Another driver may hold the lock by now: nothing must be written or deleted any more."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -13,7 +14,8 @@ from typing import Any
 from torch import Tensor
 
 from wae_core.evaluation.selection import Evaluation, select_checkpoint
-from wae_core.storage.checkpoint import CheckpointError, newest_checkpoint, read_manifest, save_checkpoint
+from wae_core.run import Run
+from wae_core.storage.checkpoint import CheckpointError, read_manifest, save_checkpoint, valid_checkpoints
 from wae_core.storage.files import TEMPORARIES, Location, delete_folder, listed, write_atomically
 
 ATTEMPT = "attempt-"
@@ -46,6 +48,20 @@ class History:
 
 
 @dataclass(frozen=True)
+class Owner:
+    """Whose training checkpoints they are: it stands in each, and no other's is read."""
+
+    run_id: str
+    run_sha256: str  # `Run.sha256`
+    data_sha256: str
+
+    @classmethod
+    def of(cls, run: Run, data_sha256: str) -> Owner:
+        """Return the owner of what is trained for `run` on these data."""
+        return cls(run.run_id, run.sha256, data_sha256)
+
+
+@dataclass(frozen=True)
 class AttemptRecord:
     """How far an attempt brought its run, by its note at the start and its newest checkpoint."""
 
@@ -58,11 +74,22 @@ class AttemptRecord:
 
 
 class RunFolder:
-    """`work/<run_id>/`: attempts never share a folder, so an orphan that writes on harms nobody."""
+    """`work/<run_id>/`: attempts never share a folder, so an orphan that writes on harms nobody.
 
-    def __init__(self, path: Location) -> None:
-        """Touch nothing; `path` is the folder, as `StudyFolder.work` gives it."""
+    Attributes:
+        foreign: checkpoints of other runs or other data that were found here, and not used.
+    """
+
+    def __init__(self, path: Location, owner: Owner | None = None) -> None:
+        """Touch nothing.
+
+        Args:
+            path: the folder, as `StudyFolder.work` gives it.
+            owner: whose checkpoints are read and written; None for who only counts or deletes.
+        """
         self.path = path
+        self._owner = owner
+        self.foreign: list[Location] = []
         self._attempt: Location | None = None
         self._saved: list[History] = []  # of this attempt, the last two
 
@@ -123,7 +150,9 @@ class RunFolder:
             OSError: the checkpoint cannot be written.
         """
         assert self._attempt is not None
-        save_checkpoint(self._checkpoint(history.step), tensors, asdict(history))
+        assert self._owner is not None
+        content = {"owner": asdict(self._owner)} | asdict(history)
+        save_checkpoint(self._checkpoint(history.step), tensors, content)
         before = self._needed()
         self._saved = [*self._saved[-1:], history]
         for step in before - self._needed():
@@ -135,12 +164,7 @@ class RunFolder:
 
         Where there is none, the history begins now and the tensors are None.
         """
-        for path in sorted(self._checkpoints("*"), key=lambda path: path.name, reverse=True):
-            found = newest_checkpoint([path])
-            if found is None:
-                continue
-            tensors, content = found
-            history = _history(content)
+        for tensors, history in self._own_checkpoints("*"):
             if history.best is None or self.tensors_at(history.best.step) is not None:
                 return history, tensors
         return History(datetime.now(UTC).isoformat()), None
@@ -149,13 +173,12 @@ class RunFolder:
         """Read the newest whole manifest of any attempt, whose tensors may be damaged; None where there is none."""
         for path in sorted(self._checkpoints("*"), key=lambda path: path.name, reverse=True):
             with contextlib.suppress(CheckpointError):
-                return _history(read_manifest(path))
+                return self._own_history(path, read_manifest(path))
         return None
 
     def tensors_at(self, step: int) -> dict[str, Tensor] | None:
         """Read the tensors of any attempt's valid checkpoint of `step`; None where there is none."""
-        found = newest_checkpoint(self._checkpoints(f"{step:09d}"))
-        return None if found is None else found[0]
+        return next((tensors for tensors, _ in self._own_checkpoints(f"{step:09d}")), None)
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file beside the attempts.
@@ -187,19 +210,40 @@ class RunFolder:
         best = {history.best.step for history in self._saved if history.best}
         return best | {history.step for history in self._saved}
 
-    @staticmethod
-    def _reached(attempt: Location) -> tuple[int, float]:
+    def _reached(self, attempt: Location) -> tuple[int, float]:
         """Step and seconds of the newest checkpoint whose manifest is whole."""
         for path in reversed(listed(attempt, "step-*.safetensors")):
-            try:
-                content = read_manifest(path)
-            except CheckpointError:
-                continue
-            return content["step"], content["train_seconds"] + content["eval_seconds"]
+            with contextlib.suppress(CheckpointError):
+                history = self._own_history(path, read_manifest(path))
+                return history.step, history.seconds
         return 0, 0.0
 
     def _checkpoints(self, step: str) -> list[Location]:
+        """The checkpoints of all attempts, of one step or of any ("*")."""
         return list(self.path.glob(f"{ATTEMPT}*/step-{step}.safetensors"))
+
+    def _own_checkpoints(self, step: str) -> Iterator[tuple[dict[str, Tensor], History]]:
+        """Read those that are valid and this run's, the newest first."""
+        for path, tensors, content in valid_checkpoints(self._checkpoints(step)):
+            with contextlib.suppress(CheckpointError):
+                history = self._own_history(path, content)
+                yield tensors, history
+
+    def _own_history(self, path: Location, content: Any) -> History:
+        """The history in a checkpoint's content; of another run's checkpoint, which somebody has put here, none.
+
+        Raises:
+            CheckpointError: it is another run's, or of other data.
+        """
+        try:
+            owner = Owner(**content["owner"])
+            history = _history({key: value for key, value in content.items() if key != "owner"})
+        except (LookupError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"checkpoint {path} is none of a run's") from error
+        if owner.run_id != self.path.name or self._owner not in (None, owner):
+            self.foreign.append(path)
+            raise CheckpointError(f"checkpoint {path} is of another run, or of other data: {owner}")
+        return history
 
 
 def _history(content: dict[str, Any]) -> History:

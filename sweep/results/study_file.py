@@ -31,27 +31,40 @@ from wae_core.storage.files import write_atomically
 PACKAGES = ("torch", "numpy", "ray", "mlflow", "pandas", "pyarrow", "safetensors")
 
 BEFORE = {"search": "random", "scheduler": "none"}  # in a study file that is older than the key
-PROVENANCE = ("failures", "git_commit", "python", "packages")  # behind what must not change
+PROVENANCE = ("failures", "data_sha256", "git_commit", "python", "packages")  # behind what must not change
 
 
-def claim(folder: StudyFolder, study: Study, failures: FailurePolicy, image_shape: Shape | None = None) -> list[str]:
+def claim(
+    folder: StudyFolder,
+    study: Study,
+    failures: FailurePolicy,
+    image_shape: Shape | None = None,
+    data_sha256: str | None = None,
+) -> list[str]:
     """Write study.yaml, or check that the one there is of the same study, with the same space or a wider one.
 
     A space is wider than the stored one if it draws every planned configuration as the plan has it, so that it
     changes only what is still to be drawn; where Optuna proposes, if it allows every planned configuration. Then
     study.yaml records it, and the differences are returned as lines. The failure policy may differ from launch to
     launch; study.yaml records the last one.
-    `image_shape`, (C, H, W), is written for the ledger, which counts FLOPs where the data are not at hand.
+    `image_shape`, (C, H, W), is written for the ledger, which counts FLOPs where the data are not at hand;
+    `data_sha256`, the identity of the data, so that no other data are mixed with them.
 
     Raises:
-        SettingsError: the folder belongs to another version of the study; the sentence names the first difference,
-            or all those of the space.
+        SettingsError: the folder belongs to another version of the study, or to other data; the sentence names the
+            first difference, or all those of the space. Or it has results, and no study file that says of what.
     """
     path, identity = folder.study_file, _identity(study)
     if not path.exists():
+        if held := folder.holds():
+            raise SettingsError(
+                f"{path} is missing beside {held}, so that nobody knows of which study that is: put study.yaml back, "
+                "or give another results folder (RESULTS=)"
+            )
         document = identity | {
             "failures": asdict(failures),
             "image_shape": list(image_shape) if image_shape else None,
+            "data_sha256": data_sha256,
             "git_commit": git_commit(),
             "python": platform.python_version(),
             "packages": {package: version(package) for package in PACKAGES},
@@ -60,6 +73,12 @@ def claim(folder: StudyFolder, study: Study, failures: FailurePolicy, image_shap
         return []
     lines = widening(folder, study)
     stored = yaml.safe_load(path.read_bytes())
+    if data_sha256 is not None and stored["data_sha256"] != data_sha256:
+        raise SettingsError(
+            f"{path.parent} belongs to other data: the sha256 of data set {study.protocol.dataset} is "
+            f"{_show(stored['data_sha256'])} there and {data_sha256!r} in this launch; give another results folder "
+            "(RESULTS=), or the old data (data=)"
+        )
     document = stored | {"failures": asdict(failures)} | ({"space": identity["space"]} if lines else {})
     if document != stored:
         write_atomically(path, yaml.safe_dump(document, sort_keys=False).encode())

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from sweep.errors import without_credentials
+from sweep.errors import OtherDataError, without_credentials
 from sweep.events import Ended, Event, Problem, Task, WorkerContext
 from sweep.results.folder import StudyFolder
 from sweep.results.run_folder import RunFolder
@@ -59,6 +59,11 @@ def run_task(task: Task, context: WorkerContext) -> Iterator[Event]:
             if storage_unavailable(error):
                 waiting.appendleft(replace(work, runs=tuple(left)))
                 yield from _wait_for_storage(left[0], context, error)
+                continue
+            if isinstance(error, OtherDataError):
+                waiting.appendleft(replace(work, runs=tuple(left)))
+                yield Problem(left[0], f"{error}; workers wait until it is back, nothing is lost")
+                time.sleep(SECONDS_TO_WAIT)
                 continue
             if not work.tries_left:
                 raise
@@ -109,6 +114,7 @@ def _wait_for_storage(run: Run, context: WorkerContext, error: Exception) -> Ite
 def _train(runs: Sequence[Run], task: Task, context: WorkerContext) -> Iterator[Event]:
     """Train the runs as far as the task says; those that are at the same step together."""
     attempts = [begin_attempt(run, task, len(runs), context) for run in runs]
+    yield from (Problem(attempt.run, attempt.notice) for attempt in attempts if attempt.notice)
     attempts.sort(key=lambda attempt: attempt.state.step)
     for _, group in itertools.groupby(attempts, key=lambda attempt: attempt.state.step):
         live = list(group)

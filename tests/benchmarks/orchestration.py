@@ -147,6 +147,7 @@ def _ours(results: Path, count: int, executor: Executor) -> Block:
     context = WorkerContext(
         results=results,
         data=results,
+        data_sha256="none",
         inception=None,
         device="cpu",
         git_commit="unknown",

@@ -24,6 +24,7 @@ from sweep.settings.settings import Study
 from sweep.tracking.mlflow_study import MlflowStudy
 from tests import crashes
 from tests.places import local
+from wae_core.data.images import data_sha256
 from wae_core.run import ALGORITHMS, Run
 
 MLFLOW = MlflowStudy  # imported once, and not by each child process
@@ -44,7 +45,9 @@ class Sweep:
         self.runs: Sequence[Run] = plan_runs(self.study, "vae", 1)
         self.folder = StudyFolder(tmp_path / "results", study.name)
         # Kept for the child processes.
-        equipment_of("digits", protocol.fid_features, worker_context(self.settings, self.folder))
+        equipment_of(
+            "digits", protocol.fid_features, worker_context(self.settings, self.folder, data_sha256("digits"))
+        )
 
     def launch(self, die_at: int | None = None) -> list[str] | None:
         """Do what is missing, or die on the way; returns the writes, or None for a death."""

@@ -25,6 +25,7 @@ from sweep.running.worker import run_task
 from sweep.search.plan import plan_runs
 from sweep.settings.settings import FailurePolicy, Study
 from tests.places import local
+from wae_core.data.images import data_sha256
 from wae_core.flops import run_flops, step_flops
 from wae_core.run import Run
 
@@ -39,6 +40,7 @@ def attempt(folder: StudyFolder, run: Run) -> Iterator[Event]:
     context = WorkerContext(
         folder.root.parent,
         local(folder.root),
+        data_sha256=data_sha256("digits"),
         inception=None,
         device="cpu",
         git_commit="unknown",

@@ -22,6 +22,7 @@ from sweep.running.tune import (  # type: ignore[attr-defined]  # tune is to be 
 )
 from sweep.search.fixed_plan import FixedPlan
 from sweep.settings.compose import load_settings
+from wae_core.data.images import data_sha256
 from wae_core.run import Run
 
 MakeRun = Callable[..., Run]
@@ -68,7 +69,7 @@ def test_workers_that_start_late_or_never_hold_up_no_task(
             return {"event": Problem(self._run, f"{self._run.seed} {os.getpid()}"), "done": True}
 
     monkeypatch.setattr(sweep.running.tune, "TaskTrainable", ShortTasks)
-    context = WorkerContext(tmp_path, tmp_path, None, "cpu", "unknown", 1000, 1)
+    context = WorkerContext(tmp_path, tmp_path, data_sha256("digits"), None, "cpu", "unknown", 1000, 1)
     cluster = replace(load_settings([]).cluster, workers=2)
 
     def pids_that_train(executor: TuneExecutor, count: int) -> set[str]:

@@ -21,6 +21,7 @@ from sweep.results.schema import RunRow
 from sweep.running.attempt import equipment_of
 from sweep.running.publishing import publish_failure
 from sweep.running.worker import run_task
+from wae_core.data.images import data_sha256
 from wae_core.evaluation.evaluator import Evaluator
 from wae_core.evaluation.selection import Evaluation
 from wae_core.model_file import load_model
@@ -49,6 +50,7 @@ class Place:
         self.context = WorkerContext(
             results,
             data=Path("data"),
+            data_sha256=data_sha256("digits"),
             inception=None,
             device="cpu",
             git_commit="unknown",

@@ -68,7 +68,7 @@ class Sweep:
         planned = planned_runs(self.folder, self.study)
         search = OptunaSearch(self.study, algorithms, self.storage, planned, rows)
         budget = configurations * self.study.seeds
-        standing = standings(self.folder, rows)
+        standing = standings(self.folder, "none", rows)
         schedule = Schedule(
             self.study,
             algorithms,
