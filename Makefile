@@ -42,8 +42,8 @@ space: .venv/ready ## a search space as a table, with remarks and a picture of 1
 sweep: .venv/ready ## train the models of a budget; the same words again continue it
 	@$(BIGWAE) sweep $(WORDS)
 
-status: .venv/ready ## planned = completed + diverged + failed + missing, and the ledger, for each study of RESULTS
-	@$(BIGWAE) status --results "$(RESULTS)"
+status: .venv/ready ## planned = completed + diverged + failed + missing, and the ledger; ARGS=--check reads every file
+	@$(BIGWAE) status --results "$(RESULTS)" $(ARGS)
 
 ui: .venv/ready ## browse the runs of RESULTS in MLflow on 127.0.0.1
 	@$(BIGWAE) ui --results "$(RESULTS)" $(if $(TRACKING),--tracking "$(TRACKING)")

@@ -102,7 +102,7 @@ class _FlopsCounter:
         try:
             document = yaml.safe_load(folder.study_file.read_bytes())
             self._image_shape: Shape = tuple(document["image_shape"])
-            protocol = Protocol(**{key: _tupled(value) for key, value in document["protocol"].items()})
+            protocol = Protocol.from_plain(document["protocol"])
             name, seed = document["study"], document["seed"]
         except (OSError, KeyError, TypeError, yaml.YAMLError):
             return
@@ -156,11 +156,6 @@ def _waste(folder: StudyFolder, flops: _FlopsCounter) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(waste, columns=["algorithm", "attempts", *WASTE])
-
-
-def _tupled(value: Any) -> Any:
-    """JSON's lists, however deep, as the tuples that they were."""
-    return tuple(map(_tupled, value)) if isinstance(value, list) else value
 
 
 def _flops(flops: float) -> str:

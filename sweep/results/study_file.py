@@ -18,16 +18,20 @@ import yaml
 
 from search_spaces import SearchSpace
 from search_spaces.distributions import Distribution
-from sweep.errors import SettingsError
+from sweep.errors import ResultsError, SettingsError
+from sweep.results.belonging import Rules
 from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import read_plan
 from sweep.results.schema import SCHEMA_VERSION
 from sweep.settings.settings import FailurePolicy, Study
 from wae_core.evaluation.features import features_name
 from wae_core.flops import Shape
+from wae_core.protocol import Protocol
 from wae_core.run import Hyperparameters
 from wae_core.storage.files import write_atomically
 
+# Beside YAMLError, PyYAML lets bare errors through: for a date like 2018-02-30, !!bool maybe, endless nesting.
+UNREADABLE = (OSError, yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 PACKAGES = ("torch", "numpy", "ray", "mlflow", "pandas", "pyarrow", "safetensors")
 
 BEFORE = {"search": "random", "scheduler": "none"}  # in a study file that is older than the key
@@ -85,6 +89,25 @@ def claim(
     return lines
 
 
+def read_rules(folder: StudyFolder) -> tuple[Rules, int]:
+    """Read from study.yaml what the study's rows have in common, and its seed.
+
+    Raises:
+        FileNotFoundError: there is no study.yaml.
+        ResultsError: it is damaged, or of another version.
+    """
+    try:
+        document = yaml.safe_load(folder.study_file.read_bytes())
+        protocol = Protocol.from_plain(document["protocol"])
+        stops_early = document["scheduler"] != "none"
+        rules = Rules(document["study"], document["seeds"], protocol, document["data_sha256"], stops_early)
+        return rules, document["seed"]
+    except FileNotFoundError:
+        raise
+    except UNREADABLE as error:
+        raise ResultsError(f"{folder.study_file} cannot be used: it is not a study file of this version") from error
+
+
 def widening(folder: StudyFolder, study: Study) -> list[str]:
     """Return the lines in which the study's space is wider than the one in study.yaml; nothing is written.
 
@@ -95,8 +118,7 @@ def widening(folder: StudyFolder, study: Study) -> list[str]:
     try:
         document = BEFORE | yaml.safe_load(path.read_bytes())
         stored = {key: document[key] for key in (*identity, *PROVENANCE)}  # else it was cut off
-    # Beside YAMLError, PyYAML lets bare errors through: for a date like 2018-02-30, !!bool maybe, endless nesting.
-    except (OSError, yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except UNREADABLE as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise SettingsError(f"{path} is not a study file of this version ({reason})") from error
     lines = []

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from sweep.command import main
 from sweep.errors import ResultsError, SettingsError
 from sweep.launch import launch
 from sweep.results import opening
@@ -26,6 +27,7 @@ from sweep.running import attempt, worker
 from sweep.settings.compose import load_settings
 from sweep.settings.settings import Settings, Study
 from tests.places import local
+from wae_core.data.images import data_sha256
 
 pytestmark = pytest.mark.slow
 MAY_DIFFER = [
@@ -61,7 +63,8 @@ class Sweep:
     def rows(self, table: str) -> list[dict[str, Any]]:
         rows = self.folder.read_table(table).to_pandas().drop(columns=MAY_DIFFER, errors="ignore")
         ordered = rows.sort_values(["run_id", *({"step"} & set(rows))]).reset_index(drop=True)
-        return ordered.astype(object).where(ordered.notna(), None).to_dict("records")
+        plain: list[dict[str, Any]] = ordered.astype(object).where(ordered.notna(), None).to_dict("records")
+        return plain
 
     def outcome(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         return self.rows("runs"), self.rows("evaluations")
@@ -121,7 +124,7 @@ def assert_refused_and_unchanged(sweep: Sweep, *said: str, **changes: Any) -> No
         ("latent_dim", 5),
     ],
 )
-def test_a_table_with_a_row_of_another_study_is_refused(sweep: Sweep, column: str, value: object) -> None:
+def test_a_table_with_a_row_of_another_study_is_refused(sweep: Sweep, column: str, value: Any) -> None:
     def change(frame: pd.DataFrame) -> pd.DataFrame:
         frame.loc[1, column] = value
         return frame
@@ -132,7 +135,7 @@ def test_a_table_with_a_row_of_another_study_is_refused(sweep: Sweep, column: st
 
 def test_a_seed_that_the_study_does_not_have_is_refused(sweep: Sweep) -> None:
     def change(frame: pd.DataFrame) -> pd.DataFrame:
-        frame.loc[2, ["seed", "run_id"]] = [3, "vae-00000-s3"]
+        frame.loc[2, "seed"], frame.loc[2, "run_id"] = 3, "vae-00000-s3"
         return frame
 
     for file in ("runs/vae.parquet", "evaluations/vae.parquet"):
@@ -214,11 +217,11 @@ def test_a_worker_that_finds_other_data_trains_nothing_until_they_are_back(
     study: Study, tmp_path: Path, finished: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attempt.equipment_of.cache_clear()
-    real, asked = attempt.data_sha256, []
+    asked: list[str] = []
 
     def at_first_another(name: str, folder: Path) -> str:
         asked.append(name)
-        return "0" * 64 if len(asked) == 1 else real(name, folder)
+        return "0" * 64 if len(asked) == 1 else data_sha256(name, folder)
 
     monkeypatch.setattr(attempt, "data_sha256", at_first_another)
     monkeypatch.setattr(worker, "SECONDS_TO_WAIT", 0.1)
@@ -226,6 +229,38 @@ def test_a_worker_that_finds_other_data_trains_nothing_until_they_are_back(
     said = sweep.launch()
     assert "its sha256 is 000000000000…" in said and "workers wait until it is back" in said
     assert sweep.outcome() == finished.outcome()
+
+
+# --- all files at once
+
+
+def damage(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "study.yaml", "plan.parquet", "runs/vae.parquet", "evaluations/vae.parquet", "attempts.parquet",
+        "work/vae-00000-s1/best.safetensors", "work/vae-00000-s1/best.json", "work/vae-00000-s2/samples.png",
+    ],
+)  # fmt: skip
+def test_a_check_finds_a_damaged_file(sweep: Sweep, file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["status", "--results", str(sweep.root.parent), "--study", "test", "--check"]
+    assert main(words) == 0 and "no problems found" in capsys.readouterr().out
+    damage(sweep.root / file)
+    assert main(words) == 1
+    said = capsys.readouterr().out
+    assert str((sweep.root / file).with_suffix("")) in said and "1 problem found" in said
+
+
+def test_a_check_finds_the_model_of_another_run(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("best.safetensors", "best.json"):
+        shutil.copy(sweep.root / "work/vae-00000-s0" / name, sweep.root / "work/vae-00000-s1" / name)
+    assert main(["status", "--results", str(sweep.root.parent), "--check"]) == 1
+    assert "is the model of another run or step than the row of vae-00000-s1 says" in capsys.readouterr().out
 
 
 # --- a lost plan

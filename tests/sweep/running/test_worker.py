@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,9 +19,11 @@ from PIL import Image
 from sweep.events import Ended, Evaluated, Event, Paused, Problem, Task, WorkerContext
 from sweep.results.folder import StudyFolder
 from sweep.results.schema import RunRow
+from sweep.running import attempt as attempt_module
 from sweep.running.attempt import equipment_of
 from sweep.running.publishing import publish_failure
 from sweep.running.worker import run_task
+from tests.places import local
 from wae_core.data.images import data_sha256
 from wae_core.evaluation.evaluator import Evaluator
 from wae_core.evaluation.selection import Evaluation
@@ -619,3 +622,29 @@ def test_runs_that_were_left_at_different_steps_go_on_each_from_its_own(vae: tup
     ]
     assert {place.row(member)["status"] for member in runs} == {"completed"}
     assert place.outcome(runs[0])[0]["best_fid"] == vae[1][0]["best_fid"], "alone before and after"
+
+
+def test_another_runs_checkpoint_is_not_used(place: Place, make_run: Callable[..., Run]) -> None:
+    """Not under another run_id, nor from a study of other steps, nor of other data."""
+    run, sister = make_run("vae", **TINY), make_run("vae", seed=1, **TINY)
+    quiet = Place(place.folder.root.parent / "quiet")
+    quiet.train(run)
+    longer = make_run("vae", **TINY | {"steps": 8, "evaluation_steps": (4, 6, 8)})
+    other_data = replace(place.context, data_sha256="0" * 64)
+    for stranger, context in ((sister, place.context), (longer, place.context), (run, other_data)):
+        events = run_task(Task((stranger,)), replace(context, results=place.folder.root.parent / "elsewhere"))
+        found = context.data_sha256
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(attempt_module, "data_sha256", lambda name, folder, found=found: found)
+            equipment_of.cache_clear()
+            assert not next(events).is_last  # its first checkpoint
+        events.close()  # type: ignore[attr-defined]
+        equipment_of.cache_clear()
+        elsewhere = StudyFolder(place.folder.root.parent / "elsewhere", "test")
+        shutil.rmtree(place.work(run), ignore_errors=True)
+        shutil.copytree(local(elsewhere.work(stranger.run_id)), place.work(run))
+        first, *_ = place.train(run)
+        assert isinstance(first, Problem) and "checkpoints of another run" in first.sentence
+        assert place.outcome(run) == quiet.outcome(run)
+        local(place.folder.records / f"{run.run_id}.parquet").unlink()
+        shutil.rmtree(local(elsewhere.root))
