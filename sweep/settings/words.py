@@ -51,7 +51,7 @@ def _parse(word: str) -> Override:
         raise SettingsError(f"{word!r} refers to another value, but values are written out")
     try:
         return OverridesParser.create().parse_override(word)
-    except (HydraException, RecursionError) as error:
+    except (HydraException, RecursionError, ValueError) as error:  # ValueError: a number of 5,000 digits
         raise SettingsError(
             f"{word!r} cannot be read: put a value with special characters in quotes, and close brackets and quotes"
         ) from error
