@@ -92,6 +92,8 @@ def read_manifest(folder: Path) -> Manifest | None:
     if not path.exists():
         return None
     try:
+        if not path.is_file():
+            raise ValueError("it is no file")
         document: dict[str, Any] = json.loads(path.read_bytes())
         if document.pop("format") != FORMAT:
             raise ValueError(f"its format is not {FORMAT}")

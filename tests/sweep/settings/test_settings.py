@@ -480,7 +480,7 @@ def test_every_number_of_the_settings_has_a_bound() -> None:
     words = ["checkpoint_steps", "keep_best", "failures.tries", "failures.worker_deaths", "cluster.workers", "budget"]
     for group, file in (("study", "digits"), ("cluster", "local")):
         values = OmegaConf.load(CONF / group / f"{file}.yaml")
-        words += [f"{group}.{key}" for key, value in values.items() if type(value) in (int, float)]
+        words += [f"{group}.{key!s}" for key, value in values.items() if type(value) in (int, float)]
     assert {"study.steps", "study.width", "study.input_noise", "cluster.teraflops"} <= set(words)
     for word in words:
         sentence = refusal(f"{word}={10**400}")
