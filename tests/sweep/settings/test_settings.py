@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from omegaconf import OmegaConf
 import search_spaces
 from search_spaces import SpaceError
 from sweep.errors import SettingsError
+from sweep.settings import words
 from sweep.settings.compose import load_settings
 from sweep.settings.settings import Cluster, Optuna, Settings
 from sweep.settings.words import CONF, studies
@@ -354,6 +356,29 @@ def test_words_reach_their_place_and_the_last_of_two_wins() -> None:
 @pytest.mark.parametrize("cluster", sorted(path.stem for path in (CONF / "cluster").glob("*.yaml")))
 def test_every_shipped_study_and_cluster_is_valid(study: str, cluster: str) -> None:
     assert load_settings([f"study={study}", f"cluster={cluster}"]).study.name == study
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("steps: 0600", "steps is '0600', which YAML takes for 384"),
+        ("width: 1:30", "width is '1:30', which YAML takes for 90"),
+        ("evaluation_steps: [0144, 300]", "evaluation_steps is ['0144', 300], which YAML takes for [100, 300]"),
+        ("width: 0x10", "width is '0x10', which YAML takes for 16"),
+    ],
+)
+@pytest.mark.parametrize("chosen", ["mine", "variant"])
+def test_a_number_in_a_study_s_file_is_what_it_looks_like(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: str, line: str, said: str
+) -> None:
+    """Also in the file that it builds upon."""
+    shutil.copytree(CONF, tmp_path / "conf")
+    monkeypatch.setattr(words, "CONF", tmp_path / "conf")
+    key = line.partition(":")[0]
+    text = re.sub(rf"^{key}: .*$", line, (CONF / "study/digits.yaml").read_text(), flags=re.MULTILINE)
+    (tmp_path / "conf/study/mine.yaml").write_text(text)
+    (tmp_path / "conf/study/variant.yaml").write_text("defaults: [mine, _self_]\nname: variant\n")
+    assert f"mine.yaml: {said}: write decimal numbers" in refusal(f"study={chosen}")
 
 
 @pytest.mark.parametrize("study", studies())
