@@ -18,6 +18,7 @@ from sweep.results.attempt_log import read_attempts
 from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import read_plan
 from sweep.results.schema import run_of
+from wae_core.data.manifest import checked_shape
 from wae_core.flops import Shape, show_flops, step_flops, work_flops
 from wae_core.run import ALGORITHMS, Protocol, Run
 
@@ -101,10 +102,10 @@ class _FlopsCounter:
         self._run: Callable[[Mapping[str, Any]], Run] | None = None
         try:
             document = yaml.safe_load(folder.study_file.read_bytes())
-            self._image_shape: Shape = tuple(document["image_shape"])
+            self._image_shape: Shape = checked_shape(document["image_shape"])
             protocol = Protocol.from_plain(document["protocol"])
             name, seed = document["study"], document["seed"]
-        except (OSError, KeyError, TypeError, yaml.YAMLError):
+        except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError):
             return
         self._run = partial(run_of, study=name, study_seed=seed, protocol=protocol)
 

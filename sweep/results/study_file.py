@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import reprlib
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, fields
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from itertools import zip_longest
 from pathlib import Path
 from types import NoneType
@@ -32,7 +33,8 @@ from wae_core.storage.files import write_atomically
 
 # Beside YAMLError, PyYAML lets bare errors through: for a date like 2018-02-30, !!bool maybe, endless nesting.
 UNREADABLE = (OSError, yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
-PACKAGES = ("torch", "numpy", "ray", "mlflow", "pandas", "pyarrow", "safetensors")
+SOURCE = Path(__file__).parents[2]
+PACKAGES = ("bigwae", "torch", "numpy", "ray", "mlflow", "pandas", "pyarrow", "safetensors")
 
 BEFORE = {"search": "random", "scheduler": "none"}  # in a study file that is older than the key
 PROVENANCE = ("failures", "data_sha256", "git_commit", "python", "packages")  # behind what must not change
@@ -71,7 +73,7 @@ def claim(
             "data_sha256": data_sha256,
             "git_commit": git_commit(),
             "python": platform.python_version(),
-            "packages": {package: version(package) for package in PACKAGES},
+            "packages": {package: _version(package) for package in PACKAGES},
         }
         write_atomically(path, yaml.safe_dump(document, sort_keys=False).encode())
         return []
@@ -183,13 +185,26 @@ def _forbidden(space: SearchSpace, planned: Mapping[str, Any]) -> str:
 
 
 def git_commit() -> str:
-    """Return the commit of this source tree, "-dirty" behind it if files differ; "unknown" outside a git checkout."""
-    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    """Return the commit of this source tree, "-dirty" behind it if files differ; "unknown" where it is no checkout.
+
+    A repository that the tree lies in, as an installation in somebody's .venv does, says nothing of it, and neither
+    does one that the environment names, as it does in git's hooks.
+    """
+    place = [f"--git-dir={SOURCE / '.git'}", f"--work-tree={SOURCE}"]
+    command = ["git", *place, "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, cwd=SOURCE, env=environment, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return done.stdout.strip()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # our own, in a source tree that is not installed
+        return "unknown"
 
 
 def _identity(study: Study) -> dict[str, Any]:

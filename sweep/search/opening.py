@@ -48,13 +48,13 @@ def open_search(
 
 
 def check_sampler(settings: Settings) -> None:
-    """Refuse a sampler that there is not, before anything is written.
+    """Refuse a sampler that there is not, or that cannot draw from the space, before anything is written.
 
     Raises:
-        SettingsError: there is no such sampler.
+        SettingsError: there is no such sampler, or it cannot.
     """
     study = settings.study
     if study.optuna is not None:
-        from sweep.search.optuna_search import make_sampler
+        from sweep.search.samplers import rehearse
 
-        make_sampler(study.optuna.sampler, study.seed, settings.algorithms[0], 0)
+        rehearse(study, settings.algorithms)

@@ -58,9 +58,12 @@ def load_dataset(name: str, folder: Path = Path("data")) -> ImageData:
     if name == "digits":
         return _digits()
     command, manifest = _command(name), _packed_manifest(name, folder)
+    path = folder / name / IMAGES
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no file")
         # Copy-on-write: torch warns of arrays that it may not write to.
-        images = np.lib.format.open_memmap(folder / name / IMAGES, mode="c")
+        images = np.lib.format.open_memmap(path, mode="c")
     except (OSError, ValueError) as error:
         raise ValueError(f"data set {name!r} in {folder}/ is damaged ({error}): delete it, then {command}") from error
     if images.dtype != np.uint8 or images.shape != manifest.shape:

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from sweep.command import main
 from sweep.errors import ResultsError, SettingsError
@@ -111,6 +112,21 @@ def test_flops_are_those_of_the_whole_run_and_unknown_without_the_study_file(fol
     folder.study_file.unlink()
     assert pd.isna(entry(folder, "vae")["flops"])
     assert_equals_the_rows(folder)
+
+
+@pytest.mark.slow
+def test_flops_of_what_no_run_can_be_are_unknown(folder: StudyFolder, tiny: Run) -> None:
+    """They are counted in networks that are built: images of 10⁹ pixels a side took all memory."""
+    train(folder, tiny)
+    whole = yaml.safe_load(folder.study_file.read_bytes())
+    damages = [
+        {"image_shape": [3, 10**9, 10**9]},
+        {"image_shape": [1]},
+        {"protocol": whole["protocol"] | {"steps": -1}},
+    ]
+    for damage in damages:
+        local(folder.study_file).write_text(yaml.safe_dump(whole | damage))
+        assert pd.isna(entry(folder, "vae")["flops"])
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,25 @@ def test_no_identity_without_a_data_set(tmp_path: Path) -> None:
         data_sha256("celeba", tmp_path)
     with pytest.raises(ValueError, match=r"unknown data set '\.\./celeba'"):
         data_sha256("../celeba", tmp_path)
+
+
+@pytest.mark.parametrize("shape", [(3, 10**9, 10**9), (1, 28, 1025), (10**9, 28, 28), (2, 28, 28), (3, 0, 28)])
+def test_a_shape_that_no_image_has_is_refused(tmp_path: Path, shape: tuple[int, int, int]) -> None:
+    (tmp_path / "mine").mkdir()
+    Manifest("mine", {}, 10, 8, (10, *shape), "0", None, None, None, "a rule", None, []).write(tmp_path / "mine")
+    for read in (image_shape, load_dataset, data_sha256):
+        with pytest.raises(ValueError, match=r"manifest\.json cannot be used .*1 or 3 channels and sides of"):
+            read("mine", tmp_path)
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "images.npy"])
+def test_a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(tmp_path: Path, file: str) -> None:
+    (tmp_path / "mine").mkdir()
+    Manifest("mine", {}, 4, 2, (4, 1, 8, 8), "0", None, None, None, "a rule", None, []).write(tmp_path / "mine")
+    (tmp_path / "mine" / file).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / "mine" / file)
+    with pytest.raises(ValueError, match="it is no file"):
+        load_dataset("mine", tmp_path)
 
 
 def test_loading_twice_gives_the_same(digits: ImageData) -> None:

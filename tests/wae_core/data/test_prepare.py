@@ -30,10 +30,10 @@ import torch
 from PIL import Image
 
 from sweep.command import main
-from wae_core.data.decoding import Preprocessing
 from wae_core.data.images import data_sha256, load_dataset
+from wae_core.data.interface import BadImage
+from wae_core.data.pixels import Preprocessing
 from wae_core.data.preparing import split_order
-from wae_core.data.sources import BadImage
 from wae_core.run import Run
 from wae_core.training.loop import train
 from wae_core.training.state import TrainingState
@@ -175,13 +175,15 @@ def test_a_folder_of_unlike_images_gets_its_largest_squares(tmp_path: Path) -> N
     source = write_folder(tmp_path / "mine", {"wide.png": b"", "deep/tall.png": b"", "note.jpg": b"no image"})
     Image.fromarray(wide).save(source / "wide.png")
     Image.fromarray(tall).save(source / "deep/tall.png")
+    for number in (1, 2):
+        Image.new("RGB", (9, 9), (number, number, number)).save(source / f"deep/{number}.png")
     words = ("folder", "--name", "cats", "--size", 16, "--source", source, "--data", tmp_path / "data")
     assert prepare(*words, "--processes", 1) == 0
     data = load_dataset("cats", tmp_path / "data")
     assert data.name == "cats" and data.image_shape == (3, 16, 16)
-    assert len(data.train) == len(data.held_out) == 1
-    images = {tuple(image[:, 8, 8].tolist()): image for image in (data.train[0], data.held_out[0])}
-    assert images.keys() == {(10, 200, 90), (77, 77, 77)}
+    assert len(data.train) == len(data.held_out) == 2
+    images = {tuple(image[:, 8, 8].tolist()): image for image in (*data.train, *data.held_out)}
+    assert images.keys() == {(10, 200, 90), (77, 77, 77), (1, 1, 1), (2, 2, 2)}
     assert all((image == image[:, :1, :1]).all() for image in images.values())
     manifest = manifest_of(tmp_path / "data/cats")
     assert manifest["crop"] == "largest centred square"
@@ -202,11 +204,11 @@ def test_mnist_keeps_its_order_and_its_official_test_files(tmp_path: Path) -> No
     assert manifest_of(tmp_path / "data/mnist")["split"] == "the official test files"
 
 
-def test_the_split_is_frozen_and_holds_out_a_tenth_but_at_most_20000() -> None:
+def test_the_split_is_frozen_and_holds_out_a_tenth_but_at_least_2_and_at_most_20000() -> None:
     order, train_count = split_order(10, ())
-    assert order.tolist() == [2, 8, 4, 9, 1, 6, 7, 3, 0, 5] and train_count == 9
+    assert order.tolist() == [2, 8, 4, 9, 1, 6, 7, 3, 0, 5] and train_count == 8
     order, train_count = split_order(10, {9, 0})
-    assert order.tolist() == [2, 8, 4, 1, 6, 7, 3, 5] and train_count == 7
+    assert order.tolist() == [2, 8, 4, 1, 6, 7, 3, 5] and train_count == 6
     order, train_count = split_order(202_599, {5})
     assert len(order) == 202_598 and train_count == 182_598 and len(set(order.tolist()) | {5}) == 202_599
 
@@ -360,7 +362,10 @@ def test_two_packers_do_not_meet(faces: dict[str, bytes], tmp_path: Path, capsys
         ("mnist --source {short}", "its header's shape 3×28×28 needs 2368"),
         ("mnist --source {empty}", "holds neither train-images-idx3-ubyte[.gz]"),
         ("celeba --source {columns}", "no column 'image' with bytes: its columns are picture"),
-        ("celeba --source {broken} --processes 1", "0 usable images of 2, two are needed; 1.jpg: "),
+        (
+            "celeba --source {broken} --processes 1",
+            "0 usable images of 2, but 2 to train on and 2 to hold out are needed; 1.jpg: ",
+        ),
         ("celeba --check", "is not in "),
     ],
 )
