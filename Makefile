@@ -13,7 +13,7 @@ WORDS = $(if $(ALG),alg=$(ALG)) $(if $(BUDGET),budget=$(BUDGET)) $(if $(STUDY),s
         "results=$(RESULTS)" $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data space sweep status ui mlflow-rebuild notebooks figures counterfactual test test-quick check fix bench chaos
+.PHONY: help setup data space sweep status ui mlflow-rebuild notebooks figures counterfactual test test-quick check fix bench chaos faults
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -85,3 +85,6 @@ bench: .venv/ready ## measure speed against others, about 15 minutes: DEVICE=cpu
 chaos: .venv/ready ## kill workers, nodes and drivers and compare with a quiet sweep, about 30 minutes: KILLS=100 SEED=0
 	@$(BIN)/python -m tests.chaos $(if $(KILLS),--kills $(KILLS)) $(if $(BUDGET),--budget $(BUDGET)) $(if $(SEED),--seed $(SEED)) \
 	    --results "$(RESULTS)/chaos" $(ARGS)
+
+faults: .venv/ready ## every failure at every write of a sweep, and every fault at every request to an object store, an hour
+	$(BIN)/pytest --all-positions -rP tests/sweep/test_faults.py tests/sweep/test_store_faults.py

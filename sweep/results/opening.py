@@ -20,7 +20,7 @@ from sweep.results.tables import Tables
 from sweep.settings.settings import Settings
 from wae_core.data.images import image_shape
 from wae_core.run import Run
-from wae_core.storage.files import probe
+from wae_core.storage.files import probe, probe_creation
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def open_study(settings: Settings, drawn: Sequence[Run], console: Console) -> It
         for difference in study_file.claim(folder, study, settings.failures, shape):
             console.print(f"the search space is wider than this folder's was: {difference}")
         extend_plan(folder, drawn if study.is_planned_ahead else [])
-        tables = Tables(folder)
+        tables = Tables(folder, check)
         clean_up(folder, tables, tables.run_ids(), settings.keep_best)
         if settings.retry_failed:
             failed = [row.run_id for row in tables.rows() if row.status == FAILED]
@@ -80,9 +80,11 @@ def open_study(settings: Settings, drawn: Sequence[Run], console: Console) -> It
 
 def _make_folder(settings: Settings) -> StudyFolder:
     folder = StudyFolder(settings.results.absolute(), settings.study.name)
+    folder.check_kinds()
     try:
         folder.records.mkdir(parents=True, exist_ok=True)
-        probe(folder.root, count=0)
+        probe(folder.root)
+        probe_creation(folder.records)
     except OSError as error:
         reason = error.strerror or error
         raise SettingsError(f"results folder {settings.results} cannot be written: {reason}") from error

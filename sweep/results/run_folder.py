@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import math
+import re
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -13,10 +15,17 @@ from typing import Any
 from torch import Tensor
 
 from wae_core.evaluation.selection import Evaluation, select_checkpoint
-from wae_core.storage.checkpoint import CheckpointError, newest_checkpoint, read_manifest, save_checkpoint
-from wae_core.storage.files import TEMPORARIES, Location, delete_folder, listed, write_atomically
+from wae_core.storage.checkpoint import (
+    CheckpointError,
+    load_checkpoint,
+    newest_checkpoint,
+    read_manifest,
+    save_checkpoint,
+)
+from wae_core.storage.files import TEMPORARIES, Location, delete_folder, listed, read, write_atomically
 
-ATTEMPT = "attempt-"
+ATTEMPT = re.compile(r"attempt-\d{3,}")  # folders; a copy that another program has made has other names
+CHECKPOINT = re.compile(r"step-\d{9}\.safetensors")
 START = "start.json"
 BEST = "best.safetensors"
 
@@ -69,7 +78,7 @@ class RunFolder:
     @property
     def attempt_count(self) -> int:
         """The number of times that the run was begun."""
-        return sum(1 for _ in self.path.glob(f"{ATTEMPT}*"))
+        return len(self._attempts())
 
     def begin_attempt(self, history: History) -> None:
         """Create the folder of the next attempt, into which `save` writes, and note there where it starts from.
@@ -80,9 +89,10 @@ class RunFolder:
         Raises:
             OSError: the folder cannot be written.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        for folder in (self.path.parent, self.path):  # work/, but not the study's folder, which may be gone
+            folder.mkdir(exist_ok=True)
         for number in itertools.count(1):
-            path = self.path / f"{ATTEMPT}{number:03d}"
+            path = self.path / f"attempt-{number:03d}"
             try:
                 path.mkdir()
             except FileExistsError:
@@ -99,15 +109,13 @@ class RunFolder:
     def attempt_records(self) -> list[AttemptRecord]:
         """Return how far every attempt came that noted its start, whether it lives, ended or died."""
         records = []
-        for path in listed(self.path, f"{ATTEMPT}*"):
+        for path in self._attempts():
             try:
-                start = json.loads((path / START).read_bytes())
+                started_at, step, seconds = _start(read(path / START))
             except (OSError, ValueError):
                 continue  # it died before it had done anything
-            reached = max(self._reached(path), (start["step"], start["seconds"]))
-            records.append(
-                AttemptRecord(path.name, start["started_at"], start["step"], reached[0], start["seconds"], reached[1])
-            )
+            reached = max(self._reached(path), (step, seconds))
+            records.append(AttemptRecord(path.name, started_at, step, reached[0], seconds, reached[1]))
         return records
 
     def save(self, tensors: dict[str, Tensor], history: History) -> None:
@@ -136,13 +144,11 @@ class RunFolder:
         Where there is none, the history begins now and the tensors are None.
         """
         for path in sorted(self._checkpoints("*"), key=lambda path: path.name, reverse=True):
-            found = newest_checkpoint([path])
-            if found is None:
-                continue
-            tensors, content = found
-            history = _history(content)
-            if history.best is None or self.tensors_at(history.best.step) is not None:
-                return history, tensors
+            with contextlib.suppress(CheckpointError):
+                tensors, content = load_checkpoint(path)
+                history = _history(content)
+                if history.best is None or self.tensors_at(history.best.step) is not None:
+                    return history, tensors
         return History(datetime.now(UTC).isoformat()), None
 
     def newest(self) -> History | None:
@@ -167,8 +173,8 @@ class RunFolder:
 
     def delete_attempts(self) -> None:
         """Delete what an ended run needs no more: training checkpoints, and what a dead process left half written."""
-        for path in listed(self.path, "*"):  # of thousands of runs: one look into each folder
-            if path.name.startswith(ATTEMPT):
+        for path in self.path.glob("*"):  # of thousands of runs: one look into each folder
+            if ATTEMPT.fullmatch(path.name):
                 delete_folder(path)
             elif fnmatchcase(path.name, TEMPORARIES):
                 path.unlink(missing_ok=True)
@@ -191,17 +197,44 @@ class RunFolder:
     def _reached(attempt: Location) -> tuple[int, float]:
         """Step and seconds of the newest checkpoint whose manifest is whole."""
         for path in reversed(listed(attempt, "step-*.safetensors")):
-            try:
-                content = read_manifest(path)
-            except CheckpointError:
-                continue
-            return content["step"], content["train_seconds"] + content["eval_seconds"]
+            with contextlib.suppress(CheckpointError):
+                history = _history(read_manifest(path))
+                return history.step, history.seconds
         return 0, 0.0
 
+    def _attempts(self) -> list[Location]:
+        return [path for path in listed(self.path, "attempt-*") if ATTEMPT.fullmatch(path.name)]
+
     def _checkpoints(self, step: str) -> list[Location]:
-        return list(self.path.glob(f"{ATTEMPT}*/step-{step}.safetensors"))
+        found = listed(self.path, f"attempt-*/step-{step}.safetensors")
+        return [path for path in found if ATTEMPT.fullmatch(path.parent.name) and CHECKPOINT.fullmatch(path.name)]
+
+
+def _start(data: bytes) -> tuple[str, int, float]:
+    """Take an attempt's note at its start apart; returns (started_at, step, seconds).
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        note = json.loads(data)
+        started_at, step, seconds = note["started_at"], note["step"], float(note["seconds"])
+        datetime.fromisoformat(started_at)
+    except (LookupError, TypeError, OverflowError, RecursionError) as error:
+        raise ValueError("it is not the note of an attempt") from error
+    if type(step) is not int or not 0 <= step < 2**63 or not math.isfinite(seconds):
+        raise ValueError("it is not the note of an attempt")
+    return started_at, step, seconds
 
 
 def _history(content: dict[str, Any]) -> History:
-    evaluations = tuple(Evaluation(**evaluation) for evaluation in content["evaluations"])
-    return History(**(content | {"evaluations": evaluations}))
+    """Take the content of a training checkpoint apart.
+
+    Raises:
+        CheckpointError: it is that of something else.
+    """
+    try:
+        evaluations = tuple(Evaluation(**evaluation) for evaluation in content["evaluations"])
+        return History(**(content | {"evaluations": evaluations}))
+    except (LookupError, TypeError) as error:
+        raise CheckpointError(f"it is not the content of a training checkpoint: {error}") from error
