@@ -19,7 +19,7 @@ WORDS = $(call key,alg,$(ALG)) $(call key,budget,$(BUDGET)) $(call key,study,$(S
         $(call quoted,results=$(RESULTS)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data space sweep status ui mlflow-rebuild notebooks figures counterfactual test test-quick check fix bench chaos
+.PHONY: help setup data space sweep status ui mlflow-rebuild notebooks figures counterfactual test test-quick check fix bench chaos faults
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -91,3 +91,6 @@ bench: .venv/ready ## measure speed against others, about 15 minutes: DEVICE=cpu
 chaos: .venv/ready ## kill workers, nodes and drivers and compare with a quiet sweep, about 30 minutes: KILLS=100 SEED=0
 	@$(call quoted,$(BIN)/python) -m tests.chaos $(call option,kills,$(KILLS)) $(call option,budget,$(BUDGET)) $(call option,seed,$(SEED)) \
 	    --results $(call quoted,$(RESULTS)/chaos) $(ARGS)
+
+faults: .venv/ready ## every failure at every write of a sweep, and every fault at every request to an object store, an hour
+	$(call quoted,$(BIN)/pytest) --all-positions -rP tests/sweep/test_faults.py tests/sweep/test_store_faults.py

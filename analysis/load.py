@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 
+from sweep.results.folder import read_evaluations, read_runs
 from sweep.results.schema import DIVERGED, FAILED
+from wae_core.storage.files import Location, listed, location
 
 
-def load_runs(results: str | Path, study: str) -> pd.DataFrame:
+def load_runs(results: str | Location, study: str) -> pd.DataFrame:
     """One row per ended run, also while the sweep goes on; the columns are those of `sweep.results.schema.RunRow`.
 
+    Args:
+        results: a folder, or its address in an object store (s3://…, gs://…).
+
     Raises:
         FileNotFoundError: there is no such study; the sentence names those that there are.
+        ResultsError: a file of it is damaged, of another version, or a stranger among the tables.
     """
-    return _read(results, study, "runs")
+    return _read(read_runs, results, study)
 
 
-def load_evaluations(results: str | Path, study: str) -> pd.DataFrame:
+def load_evaluations(results: str | Location, study: str) -> pd.DataFrame:
     """One row per (ended run, evaluation step); the columns are those of `sweep.results.schema.EvaluationRow`.
 
+    Args:
+        results: a folder, or its address in an object store (s3://…, gs://…).
+
     Raises:
         FileNotFoundError: there is no such study; the sentence names those that there are.
+        ResultsError: a file of it is damaged, of another version, or a stranger among the tables.
     """
-    return _read(results, study, "evaluations")
+    return _read(read_evaluations, results, study)
 
 
 def best_runs(runs: pd.DataFrame, n: int) -> pd.DataFrame:
@@ -67,10 +77,11 @@ def per_configuration(runs: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _read(results: str | Path, study: str, table: str) -> pd.DataFrame:
-    folder = Path(results) / study / table
-    if not folder.is_dir():
-        studies = ", ".join(sorted(path.parent.name for path in Path(results).glob("*/runs")))
+def _read(read: Callable[[Location, str], pd.DataFrame], results: str | Location, study: str) -> pd.DataFrame:
+    place = location(results)
+    try:
+        return read(place, study)
+    except FileNotFoundError as error:
+        studies = ", ".join(path.parent.name for path in listed(place, "*/runs"))
         there_are = f"there are {studies}" if studies else "there is no study at all: run 'make sweep' first"
-        raise FileNotFoundError(f"no study {study!r} in the results folder '{results}': {there_are}")
-    return pd.read_parquet(folder)
+        raise FileNotFoundError(f"no study {study!r} in the results folder '{results}': {there_are}") from error

@@ -47,6 +47,16 @@ def some_value(domain: Domain) -> Any:
     return 1.0 if isinstance(domain, PositiveNumber) else domain.minimum
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all-positions", action="store_true", help="faults at every write and every request: an hour")
+
+
+@pytest.fixture(scope="session")
+def all_positions(pytestconfig: pytest.Config) -> bool:
+    """Whether a fault comes at every position, or at a sample of them."""
+    return bool(pytestconfig.getoption("--all-positions"))
+
+
 @pytest.fixture(scope="session")
 def make_run() -> Callable[..., Run]:
     """make_run(algorithm, **overrides): a tiny run; overrides are fields of Hyperparameters, Protocol or Run."""

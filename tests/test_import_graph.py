@@ -222,8 +222,9 @@ def test_modules_import_each_other_in_no_circle() -> None:
     assert _circle(modules) == []
 
 
-def test_analysis_sees_the_row_schema_ashas_rule_and_the_model_reader_only() -> None:
-    allowed = {"sweep.results.schema", "sweep.search.asha", "wae_core.model_file"}
+def test_analysis_sees_the_tables_their_schema_ashas_rule_and_the_model_reader_only() -> None:
+    allowed = {"sweep.results.schema", "sweep.results.folder", "wae_core.storage.files"}
+    allowed |= {"sweep.search.asha", "wae_core.model_file"}
     allowed |= {"wae_core.algorithms.algorithm", "wae_core.algorithms.registry", "wae_core.hyperparameters"}
     found = {(module, name) for module in MODULES if room(module) == "analysis" for name in of_ours(module)}
     assert {(module, name) for module, name in found if room(name) != "analysis" and name not in allowed} == set()

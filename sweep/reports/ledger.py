@@ -21,6 +21,7 @@ from sweep.results.schema import run_of
 from wae_core.data.manifest import checked_shape
 from wae_core.flops import Shape, show_flops, step_flops, work_flops
 from wae_core.run import ALGORITHMS, Protocol, Run
+from wae_core.storage.files import read
 
 WORK = ("runs", "steps", "images", "flops", "train_seconds", "eval_seconds")
 WASTE = ("wasted_steps", "wasted_images", "wasted_flops", "wasted_seconds")
@@ -101,11 +102,11 @@ class _FlopsCounter:
         """Read from study.yaml, if it is there and says so, what the study fixes for its runs."""
         self._run: Callable[[Mapping[str, Any]], Run] | None = None
         try:
-            document = yaml.safe_load(folder.study_file.read_bytes())
+            document = yaml.safe_load(read(folder.study_file))
             self._image_shape: Shape = checked_shape(document["image_shape"])
             protocol = Protocol.from_plain(document["protocol"])
             name, seed = document["study"], document["seed"]
-        except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError):
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, yaml.YAMLError):
             return
         self._run = partial(run_of, study=name, study_seed=seed, protocol=protocol)
 

@@ -18,7 +18,7 @@ from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import read_plan
 from sweep.results.schema import STATUSES
 from wae_core.run import ALGORITHMS
-from wae_core.storage.files import Location, location
+from wae_core.storage.files import Location, listed, location, read
 
 
 def status_frame(folder: StudyFolder) -> pd.DataFrame:
@@ -89,7 +89,7 @@ def print_status(folder: StudyFolder, console: Console) -> None:
 
 def _print_failure_policy(folder: StudyFolder, console: Console) -> None:
     try:
-        policy = yaml.safe_load(folder.study_file.read_bytes())["failures"]
+        policy = yaml.safe_load(read(folder.study_file))["failures"]
         tries, deaths = int(policy["tries"]), int(policy["worker_deaths"])
     except (OSError, yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ResultsError(f"{folder.study_file} cannot be used: it is not a study file of this version") from error
@@ -102,7 +102,7 @@ def _print_failure_policy(folder: StudyFolder, console: Console) -> None:
 
 def _real_images(path: Location) -> str:
     try:
-        real = json.loads(path.read_bytes())
+        real = json.loads(read(path))
         fid, count, sharpness = float(real["fid"]), int(real["count"]), float(real["sharpness"])
     except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
         raise ResultsError(f"{path} cannot be used: delete it, and the next model measures it again") from error
@@ -131,7 +131,9 @@ def main(words: Sequence[str]) -> int:
     arguments = parser.parse_args(words)
     results = location(arguments.results).absolute()
     names = (
-        [arguments.study] if arguments.study else sorted(path.parent.name for path in results.glob("*/plan.parquet"))
+        [arguments.study]
+        if arguments.study
+        else sorted(path.parent.name for path in listed(results, "*/plan.parquet"))
     )
     folders = [StudyFolder(results, name) for name in names]
     if not folders or not all(folder.plan_file.exists() for folder in folders):

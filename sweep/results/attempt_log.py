@@ -12,6 +12,8 @@ from sweep.results.folder import StudyFolder
 from sweep.results.layout import Layout
 from sweep.results.parquet import read_table, write_table
 from sweep.results.run_folder import RunFolder
+from wae_core.run import RUN_ID
+from wae_core.storage.files import listed
 
 ATTEMPTS = pa.schema(
     [
@@ -61,7 +63,8 @@ def read_attempts(folder: StudyFolder) -> pa.Table:
     Raises:
         ResultsError: attempts.parquet is damaged, or of another version.
     """
-    living = _living(folder, sorted(path.name for path in (folder.root / "work").glob("*")))
+    names = [path.name for path in listed(folder.root / "work", "*")]
+    living = _living(folder, [name for name in names if RUN_ID.fullmatch(name)])
     return pa.concat_tables([_without(_recorded(folder), living), living])
 
 

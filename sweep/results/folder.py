@@ -21,6 +21,9 @@ from wae_core.storage.files import TEMPORARIES, Location, create, listed, locati
 
 TABLES: Mapping[str, Layout] = {"runs": RUN_TABLE, "evaluations": EVALUATION_TABLE}  # a folder each, by its name
 
+FOLDERS = ("records", "damaged", "work", *TABLES)
+FILES = ("study.yaml", "plan.parquet", "attempts.parquet", "real_images.json", "pack_sizes.json", "optuna.journal")
+
 if TYPE_CHECKING:
     import pandas as pd  # a second: workers read no frames
 
@@ -43,6 +46,21 @@ class StudyFolder:
         self.attempts_file = self.root / "attempts.parquet"
         self.records = self.root / "records"
         self.damaged = self.root / "damaged"  # records that could not be read
+
+    def check_kinds(self) -> None:
+        """Make sure that what should be a folder here is none of the other kinds of file, and the other way round.
+
+        Raises:
+            ResultsError: it is; else a folder would seem empty, and a pipe would never end.
+        """
+        if not isinstance(self.root, Path):
+            return  # a store has objects only
+        for path in (self.root, *(self.root / name for name in FOLDERS)):
+            if path.exists() and not path.is_dir():
+                raise ResultsError(f"{path} cannot be used: it is not a folder; move it away")
+        for path in (self.root / name for name in FILES):
+            if path.exists() and not path.is_file():
+                raise ResultsError(f"{path} cannot be used: it is not a file; move it away")
 
     def work(self, run_id: str) -> Location:
         """Return the run's own folder: its pictures, its best checkpoint, and its attempts while it runs.
@@ -75,13 +93,15 @@ class StudyFolder:
         """
         record = asdict(row) | {"evaluations": [asdict(evaluation) for evaluation in evaluations]}
         target = self.records / f"{self.work(row.run_id).name}.parquet"
+        self.records.mkdir(exist_ok=True)  # never the study's folder: where that is gone, nothing is to come back
         return create(target, serialise(pa.Table.from_pylist([record], schema=RECORD)))
 
     def delete_temporaries(self) -> None:
         """Remove what processes that died in the middle of a write have left; only the results lock's holder may."""
         for folder in (self.root, self.records, *(self.root / name for name in TABLES)):
             for path in folder.glob(TEMPORARIES):
-                path.unlink(missing_ok=True)
+                if not path.is_dir():
+                    path.unlink(missing_ok=True)
 
     def read_records(self) -> dict[str, pa.Table]:
         """Read what the records that are not compacted yet will add to the two tables, by the tables' names.
@@ -89,6 +109,7 @@ class StudyFolder:
         Raises:
             ResultsError: a record is damaged, or of another version.
         """
+        self.check_kinds()
         return split_records([self.read_record(path) for path in listed(self.records, "*.parquet")])
 
     def usable_records(self) -> dict[str, pa.Table]:
@@ -161,7 +182,8 @@ class StudyFolder:
 
     def _read_tables(self, name: str) -> pa.Table:
         layout = TABLES[name]
-        tables = [read_algorithms_table(path, layout) for path in listed(self.root / name, "*.parquet")]
+        # Whatever lies there: pandas, given the folder, reads files of any suffix.
+        tables = [read_algorithms_table(path, layout) for path in listed(self.root / name, "*")]
         return pa.concat_tables([layout.schema.empty_table(), *tables])
 
 
@@ -197,13 +219,27 @@ def read_algorithms_table(path: Location, layout: Layout) -> pa.Table:
     """Read the file of a table that holds the rows of the algorithm of its name.
 
     Raises:
-        ResultsError: it is damaged, of another version, or has rows of another algorithm.
+        ResultsError: it is damaged, of another version, has rows of another algorithm, or another name.
     """
+    refuse_stranger(path)
     advice = f"move {path.name} out of runs/ and evaluations/: then a launch trains its runs again"
     table = read_table(path, layout, advice)
-    if path.stem not in ALGORITHMS or not pc.all(pc.equal(table["algorithm"], path.stem), min_count=0).as_py():
+    if not pc.all(pc.equal(table["algorithm"], path.stem), min_count=0).as_py():
         raise ResultsError(f"{path} cannot be used: it is not the table of one algorithm; {advice}")
     return table
+
+
+def refuse_stranger(path: Location) -> None:
+    """Make sure that a file of a table's folder has the name of an algorithm's table.
+
+    Raises:
+        ResultsError: it has another, like the second copies that programs which synchronise folders make.
+    """
+    if path.name not in {f"{algorithm}.parquet" for algorithm in ALGORITHMS}:
+        raise ResultsError(
+            f"{path} cannot be used: it is not the table of one algorithm; move it out of {path.parent}, where every "
+            "file counts as results"
+        )
 
 
 def split_records(records: Sequence[pa.Table]) -> dict[str, pa.Table]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import contextlib
 import fcntl
 import json
 import os
@@ -12,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,12 @@ import psutil
 
 from sweep.errors import LockLost, SettingsError
 from wae_core.storage.files import Location
-from wae_core.storage.objects import ConflictError, ObjectPath, OwnObject
+from wae_core.storage.objects import ConflictError, ObjectPath, StorageError
+from wae_core.storage.own import OwnObject
 
 LEASE_SECONDS = 30.0  # after so long without a renewal a lease may be taken over
 RENEWALS = 3  # in that time
+SECONDS_BETWEEN_LOOKS = 5.0  # at the lock file on a disk
 
 Check = Callable[[], None]  # raises LockLost
 
@@ -32,30 +36,111 @@ def results_lock(path: Location) -> Iterator[Check]:
     """Hold the lock `path`, by `flock` on a disk and by a lease in an object store; yields a check that it is held.
 
     Raises:
-        SettingsError: another driver holds it; the sentence names its host and pid.
+        SettingsError: another driver holds it (the sentence names its host and pid), or the place knows no lock.
+        LockLost: it was lost meanwhile, and the block was interrupted for that.
     """
-    if isinstance(path, ObjectPath):
-        lease = Lease(path)
-        with lease:
-            yield lease.check
-        return
-    with _flock(path):
-        yield lambda: None
-
-
-@contextmanager
-def _flock(path: Path) -> Iterator[None]:
-    """The kernel releases it when the process dies, however it dies."""
-    with path.open("a+") as file:
+    lock = Lease(path) if isinstance(path, ObjectPath) else FileLock(path)
+    with lock:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield lock.check
+        except KeyboardInterrupt:
+            if lock.is_lost:
+                lock.check()  # it was no Ctrl-C
+            raise
+
+
+class FileLock:
+    """A lock by `flock`, which the kernel releases when the process dies, however it dies.
+
+    It is of a file, and not of its name. So it is watched whether the name is still that of the file: a program that
+    synchronises folders may have removed or replaced it, and then another driver may lock the new one. The folder may
+    have been deleted or renamed as well, where nothing must be written any more.
+
+    Attributes:
+        is_lost: whether this was found; it stays so.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Touch nothing; entering the context acquires the lock, and leaving it gives it back."""
+        self._path = path
+        self.is_lost = False
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="lock", daemon=True)
+
+    def __enter__(self) -> None:
+        self._file = _open_lock_file(self._path)
+        try:
+            self._acquire()
+        except BaseException:
+            self._file.close()
+            raise
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._file.close()
+
+    def check(self) -> None:
+        """Make sure that the lock is held.
+
+        Raises:
+            LockLost: another driver may hold it, or the folder is gone.
+            OSError: the disk does not say.
+        """
+        try:
+            is_here = os.path.samestat(self._path.stat(), os.fstat(self._file.fileno()))
+        except (FileNotFoundError, NotADirectoryError):
+            is_here = False
+        if is_here and not self.is_lost:
+            return
+        self.is_lost = True
+        folder = self._path.parent
+        if folder.is_dir():
+            raise LockLost(
+                f"{self._path} was removed or replaced while this sweep held it: another may work on {folder}"
+            )
+        raise LockLost(f"{folder} was deleted or renamed while this sweep wrote there")
+
+    def _acquire(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            file.seek(0)
-            raise SettingsError(f"another sweep works on {path.parent}: {file.read().strip()}") from error
-        file.truncate(0)
-        file.write(f"host {socket.gethostname()}, pid {os.getpid()}\n")
-        file.flush()
-        yield
+            self._file.seek(0)
+            holder = self._file.read(200).decode(errors="replace").strip()
+            raise SettingsError(f"another sweep works on {self._path.parent}: {holder}") from error
+        except OSError as error:
+            raise SettingsError(
+                f"{self._path.parent} cannot be locked against a second sweep ({error.strerror}): the disk must know "
+                "flock; give another results folder (RESULTS=)"
+            ) from error
+        self._file.truncate(0)
+        self._file.write(f"host {socket.gethostname()}, pid {os.getpid()}\n".encode())
+        self.check()  # it may have been removed between the opening and the locking
+
+    def _watch(self) -> None:
+        while not self._stop.wait(SECONDS_BETWEEN_LOOKS):
+            try:
+                self.check()
+            except LockLost:
+                _thread.interrupt_main()  # the sweep ends as by Ctrl-C, and writes nothing any more
+                return
+            except OSError:
+                continue  # the disk is away for now, and whoever writes to it says so
+
+
+def _open_lock_file(path: Path) -> FileIO:
+    """Open the lock file, or create it.
+
+    Raises:
+        SettingsError: there is something else, or another user's file.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise SettingsError(f"{path} is not a file, as the sweep's lock is: move it away")
+        return path.open("ab+", buffering=0)
+    except PermissionError as error:
+        raise SettingsError(f"{path} cannot be opened ({error.strerror}): it may be another user's") from error
 
 
 class Lease:
@@ -64,6 +149,9 @@ class Lease:
     No clocks are compared. Who wants the lease of another watches it for `LEASE_SECONDS`, and takes it over if it
     was not renewed meanwhile; who holds it counts the seconds since the last renewal, and stops where it may have
     been taken over. `generation` counts the holders.
+
+    Attributes:
+        is_lost: whether another driver has taken it; it stays so.
     """
 
     def __init__(self, path: ObjectPath) -> None:
@@ -73,7 +161,7 @@ class Lease:
         self._holder = uuid.uuid4().hex  # a pid says nothing across containers
         self._generation = self._renewals = 0
         self._renewed = -LEASE_SECONDS
-        self._is_lost = False
+        self.is_lost = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
 
@@ -84,8 +172,9 @@ class Lease:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        if not self._is_lost:
-            self._put(host=None)
+        if not self.is_lost:
+            with contextlib.suppress(StorageError):  # then it runs out by itself
+                self._put(host=None)
 
     def check(self) -> None:
         """Make sure that the lease is held.
@@ -93,7 +182,7 @@ class Lease:
         Raises:
             LockLost: it is not, or could not be renewed for so long that it may not be.
         """
-        if self._is_lost or time.monotonic() - self._renewed > LEASE_SECONDS:
+        if self.is_lost or time.monotonic() - self._renewed > LEASE_SECONDS:
             raise LockLost(f"the lease {self._path} was lost to another driver, or could not be renewed")
 
     def _acquire(self) -> None:
@@ -106,7 +195,7 @@ class Lease:
                 break
             except FileExistsError:
                 data = self._object.read()
-            holder = json.loads(data)
+            holder = self._parse(data)
             if seen not in (None, data):
                 raise SettingsError(
                     f"another sweep works on {self._path.parent}: host {holder['host']}, pid {holder['pid']}"
@@ -122,6 +211,20 @@ class Lease:
             time.sleep(1)
         self._renewed = began
 
+    def _parse(self, data: bytes) -> dict[str, Any]:
+        """The holder that the lease names; it becomes part of sentences, and of what is asked of the kernel."""
+        try:
+            holder: dict[str, Any] = json.loads(data)
+            host, pid, generation = (holder[name] for name in ("host", "pid", "generation"))
+            is_ours = isinstance(host, str | None) and type(pid) is type(generation) is int
+            if is_ours and 0 < pid < 2**31 and 0 <= generation < 2**53:
+                return holder
+        except (ValueError, LookupError, TypeError, RecursionError):
+            pass
+        raise SettingsError(
+            f"{self._path} is not a lease of this version: delete it if no sweep works on {self._path.parent}"
+        )
+
     def _renew(self) -> None:
         while not self._stop.wait(LEASE_SECONDS / RENEWALS):
             began = time.monotonic()
@@ -129,7 +232,7 @@ class Lease:
                 self._put()
                 self._renewed = began
             except ConflictError:
-                self._is_lost = True
+                self.is_lost = True
                 _thread.interrupt_main()  # the sweep ends as by Ctrl-C, and writes nothing any more
                 return
             except OSError:

@@ -21,7 +21,7 @@ from sweep.results.tables import Tables
 from sweep.settings.settings import Settings, Study
 from wae_core.data.images import data_sha256, image_shape
 from wae_core.run import Hyperparameters, Run
-from wae_core.storage.files import probe
+from wae_core.storage.files import probe, probe_creation
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def open_study(settings: Settings, drawn: Sequence[Run], console: Console) -> It
         rules = _rules(study, identity, folder)
         if again := _planned_again(folder, study, rules):
             console.print(f"{folder.plan_file} lacked {len(again)} runs of configurations with rows: planned again")
-        tables = Tables(folder, rules)
+        tables = Tables(folder, rules, check)
         clean_up(folder, tables, tables.run_ids(), settings.keep_best)
         note_dropped_rows(folder, tables.dropped)
         if settings.retry_failed:
@@ -144,9 +144,11 @@ def _planned_again(folder: StudyFolder, study: Study, rules: Rules) -> list[Run]
 
 def _make_folder(settings: Settings) -> StudyFolder:
     folder = StudyFolder(settings.results.absolute(), settings.study.name)
+    folder.check_kinds()
     try:
         folder.records.mkdir(parents=True, exist_ok=True)
-        probe(folder.root, count=0)
+        probe(folder.root)
+        probe_creation(folder.records)
     except OSError as error:
         reason = error.strerror or error
         raise SettingsError(f"results folder {settings.results} cannot be written: {reason}") from error

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from sweep.errors import ResultsError
 from sweep.results.layout import Layout
-from wae_core.storage.files import Location, write_atomically
+from wae_core.storage.files import Location, NotAFile, read, write_atomically
 
 HASH = b"sha256"  # key of the file's metadata
 BLANK = b"sha256-of-this-file-with-these-64-bytes-in-the-place-of-the-hash"
@@ -34,8 +34,8 @@ def read_table(path: Location, layout: Layout, advice: str) -> pa.Table:
         ResultsError: it cannot be read, or as `parse` says.
     """
     try:
-        data = path.read_bytes()
-    except (IsADirectoryError, PermissionError) as error:
+        data = read(path)
+    except (NotAFile, PermissionError) as error:
         raise ResultsError(f"{path} cannot be read: {error.strerror}; {advice}") from error
     return parse(data, layout, path, advice)
 

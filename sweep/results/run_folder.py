@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import math
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -16,9 +18,10 @@ from torch import Tensor
 from wae_core.evaluation.selection import Evaluation, select_checkpoint
 from wae_core.run import Run
 from wae_core.storage.checkpoint import CheckpointError, read_manifest, save_checkpoint, valid_checkpoints
-from wae_core.storage.files import TEMPORARIES, Location, delete_folder, listed, write_atomically
+from wae_core.storage.files import TEMPORARIES, Location, delete_folder, listed, read, write_atomically
 
-ATTEMPT = "attempt-"
+ATTEMPT = re.compile(r"attempt-\d{3,}")  # folders; a copy that another program has made has other names
+CHECKPOINT = re.compile(r"step-\d{9}\.safetensors")
 START = "start.json"
 BEST = "best.safetensors"
 
@@ -96,7 +99,7 @@ class RunFolder:
     @property
     def attempt_count(self) -> int:
         """The number of times that the run was begun."""
-        return sum(1 for _ in self.path.glob(f"{ATTEMPT}*"))
+        return len(self._attempts())
 
     def begin_attempt(self, history: History) -> None:
         """Create the folder of the next attempt, into which `save` writes, and note there where it starts from.
@@ -107,9 +110,10 @@ class RunFolder:
         Raises:
             OSError: the folder cannot be written.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        for folder in (self.path.parent, self.path):  # work/, but not the study's folder, which may be gone
+            folder.mkdir(exist_ok=True)
         for number in itertools.count(1):
-            path = self.path / f"{ATTEMPT}{number:03d}"
+            path = self.path / f"attempt-{number:03d}"
             try:
                 path.mkdir()
             except FileExistsError:
@@ -126,15 +130,13 @@ class RunFolder:
     def attempt_records(self) -> list[AttemptRecord]:
         """Return how far every attempt came that noted its start, whether it lives, ended or died."""
         records = []
-        for path in listed(self.path, f"{ATTEMPT}*"):
+        for path in self._attempts():
             try:
-                start = json.loads((path / START).read_bytes())
+                started_at, step, seconds = _start(read(path / START))
             except (OSError, ValueError):
                 continue  # it died before it had done anything
-            reached = max(self._reached(path), (start["step"], start["seconds"]))
-            records.append(
-                AttemptRecord(path.name, start["started_at"], start["step"], reached[0], start["seconds"], reached[1])
-            )
+            reached = max(self._reached(path), (step, seconds))
+            records.append(AttemptRecord(path.name, started_at, step, reached[0], seconds, reached[1]))
         return records
 
     def save(self, tensors: dict[str, Tensor], history: History) -> None:
@@ -190,8 +192,8 @@ class RunFolder:
 
     def delete_attempts(self) -> None:
         """Delete what an ended run needs no more: training checkpoints, and what a dead process left half written."""
-        for path in listed(self.path, "*"):  # of thousands of runs: one look into each folder
-            if path.name.startswith(ATTEMPT):
+        for path in self.path.glob("*"):  # of thousands of runs: one look into each folder
+            if ATTEMPT.fullmatch(path.name):
                 delete_folder(path)
             elif fnmatchcase(path.name, TEMPORARIES):
                 path.unlink(missing_ok=True)
@@ -218,9 +220,13 @@ class RunFolder:
                 return history.step, history.seconds
         return 0, 0.0
 
+    def _attempts(self) -> list[Location]:
+        return [path for path in listed(self.path, "attempt-*") if ATTEMPT.fullmatch(path.name)]
+
     def _checkpoints(self, step: str) -> list[Location]:
         """The checkpoints of all attempts, of one step or of any ("*")."""
-        return list(self.path.glob(f"{ATTEMPT}*/step-{step}.safetensors"))
+        found = listed(self.path, f"attempt-*/step-{step}.safetensors")
+        return [path for path in found if ATTEMPT.fullmatch(path.parent.name) and CHECKPOINT.fullmatch(path.name)]
 
     def _own_checkpoints(self, step: str) -> Iterator[tuple[dict[str, Tensor], History]]:
         """Read those that are valid and this run's, the newest first."""
@@ -247,5 +253,30 @@ class RunFolder:
 
 
 def _history(content: dict[str, Any]) -> History:
-    evaluations = tuple(Evaluation(**evaluation) for evaluation in content["evaluations"])
-    return History(**(content | {"evaluations": evaluations}))
+    """Take the content of a training checkpoint apart.
+
+    Raises:
+        CheckpointError: it is that of something else.
+    """
+    try:
+        evaluations = tuple(Evaluation(**evaluation) for evaluation in content["evaluations"])
+        return History(**(content | {"evaluations": evaluations}))
+    except (LookupError, TypeError) as error:
+        raise CheckpointError(f"it is not the content of a training checkpoint: {error}") from error
+
+
+def _start(data: bytes) -> tuple[str, int, float]:
+    """Take an attempt's note at its start apart; returns (started_at, step, seconds).
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        note = json.loads(data)
+        started_at, step, seconds = note["started_at"], note["step"], float(note["seconds"])
+        datetime.fromisoformat(started_at)
+    except (LookupError, TypeError, OverflowError, RecursionError) as error:
+        raise ValueError("it is not the note of an attempt") from error
+    if type(step) is not int or not 0 <= step < 2**63 or not math.isfinite(seconds):
+        raise ValueError("it is not the note of an attempt")
+    return started_at, step, seconds

@@ -10,13 +10,14 @@ import pyarrow.compute as pc
 
 from sweep.errors import ResultsError
 from sweep.results.belonging import Rules, fids_by_run
-from sweep.results.folder import TABLES, StudyFolder, read_algorithms_table, split_records
+from sweep.results.folder import TABLES, StudyFolder, read_algorithms_table, refuse_stranger, split_records
 from sweep.results.layout import Layout, rows_of, rows_without
+from sweep.results.lock import Check
 from sweep.results.parquet import serialise, write_table
 from sweep.results.schema import FAILED, RunRow
 from wae_core.run import ALGORITHMS
 from wae_core.storage.files import Location, listed
-from wae_core.storage.objects import ObjectPath, OwnObject
+from wae_core.storage.own import OwnObject, own
 
 
 class Tables:
@@ -27,11 +28,12 @@ class Tables:
         dropped: the runs whose rows lacked evaluations, and which are missing now.
     """
 
-    def __init__(self, folder: StudyFolder, rules: Rules | None = None) -> None:
+    def __init__(self, folder: StudyFolder, rules: Rules | None = None, check: Check = lambda: None) -> None:
         """Read the tables, or create them typed and empty, and compact what an earlier driver left.
 
         Args:
             rules: what rows and records must obey; None where the study is not known.
+            check: asked before each write of a table; raises LockLost where another driver may hold the lock.
 
         Raises:
             ResultsError: a table is damaged, of another version or another study, or one of a pair is missing.
@@ -44,8 +46,10 @@ class Tables:
         folder.check_pairs()
         for name in TABLES:
             (folder.root / name).mkdir(parents=True, exist_ok=True)
+            for path in listed(folder.root / name, "*"):
+                refuse_stranger(path)
         self._runs, self._evaluations = (
-            {algorithm: _TableFile(folder.table_file(name, algorithm), layout) for algorithm in ALGORITHMS}
+            {algorithm: _TableFile(folder.table_file(name, algorithm), layout, check) for algorithm in ALGORITHMS}
             for name, layout in TABLES.items()
         )
         self._drop_evaluations_without_row()
@@ -69,7 +73,8 @@ class Tables:
         read is set aside: it holds up no other, nor a new result of its run.
 
         Raises:
-            OSError: a table could not be written; its records stay, and the next call tries again.
+            OSError: a table could not be written; its records stay, and the next call tries again. LockLost and
+                ConflictError are such: another driver may have written meanwhile.
         """
         paths = listed(self._folder.records, "*.parquet")
         if not paths:
@@ -193,23 +198,21 @@ class _TableFile:
         table: the rows that are known to be written.
     """
 
-    def __init__(self, path: Location, layout: Layout) -> None:
+    def __init__(self, path: Location, layout: Layout, check: Check) -> None:
         """Read the file, or create it without rows."""
         self.path = path
-        self._object = OwnObject(path) if isinstance(path, ObjectPath) else None
+        self._file, self._check = own(path), check
         exists = path.exists()
-        if self._object is not None and exists:
-            self._object.read()
         self.table = read_algorithms_table(path, layout) if exists else layout.schema.empty_table()
+        if exists:
+            self._file.read()
         # In a store it is written anew: a driver that was cut off, and goes on, has the older version.
-        if not exists or self._object is not None:
+        if not exists or isinstance(self._file, OwnObject):
             self.replace(self.table)
 
     def replace(self, table: pa.Table) -> None:
         """Replace the table on disk, and then in memory: what could not be written is not believed."""
         table = table.combine_chunks()
-        if self._object is not None:
-            self._object.put(serialise(table))
-        else:
-            write_table(self.path, table)
+        self._check()
+        self._file.put(serialise(table))
         self.table = table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
@@ -12,7 +13,7 @@ from sweep.events import Task
 from sweep.results.folder import StudyFolder
 from sweep.settings.settings import Cluster
 from wae_core.run import Run
-from wae_core.storage.files import write_atomically
+from wae_core.storage.files import Location, read, write_atomically
 
 SIZES = (1, 3, 6, 12, 24, 48)
 
@@ -81,7 +82,7 @@ def pack_sizes(
     if cluster.pack_size is not None:
         return dict.fromkeys(architectures, cluster.pack_size)
     file = folder.root / "pack_sizes.json"
-    known: dict[str, Rates] = json.loads(file.read_bytes()) if file.exists() else {}
+    known = _measured(file)
     sizes = {}
     for architecture in architectures:
         key = f"{cluster.device} {architecture}"
@@ -94,3 +95,15 @@ def pack_sizes(
         shown = ", ".join(f"{rate:,.0f} in packs of {size}" for size, rate in rates.items())
         console.print(f"{architecture}: packs of {sizes[architecture]}; models per hour and worker: {shown}")
     return sizes
+
+
+def _measured(file: Location) -> dict[str, Rates]:
+    """What was measured earlier, by device and architecture; what is not such a file is measured again."""
+    try:
+        known = json.loads(read(file))
+        return {
+            key: {str(int(size)): rate for size, rate in rates.items() if math.isfinite(rate)}
+            for key, rates in known.items()
+        }
+    except (FileNotFoundError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+        return {}

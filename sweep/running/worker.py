@@ -9,6 +9,7 @@ import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -19,12 +20,12 @@ from sweep.results.run_folder import RunFolder
 from sweep.running.attempt import Attempt, begin_attempt, equipment_of
 from sweep.running.publishing import publish_failure
 from wae_core.run import Run
-from wae_core.storage.files import probe, storage_unavailable
+from wae_core.storage.files import FULL, Location, check_room, probe, storage_unavailable
 from wae_core.training.loop import train_pack
 from wae_core.training.throughput import models_per_hour
 
 SECONDS_TO_WAIT = 5.0  # until the storage is tried again that took nothing
-PROBE_BYTES = 2**24  # room for some checkpoints
+FALSE_ALARMS = 20  # after so many in a row, each of a storage that works, it is the run's own error
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,12 @@ class _Work:
 def run_task(task: Task, context: WorkerContext) -> Iterator[Event]:
     """Bring every run of the task to its row, or to where it pauses.
 
-    Where the device's memory does not hold the pack, its halves are trained one after the other. A full disk, or an
-    object store that cannot be reached, is waited for. Any other exception separates the runs, so that the one behind
+    Where the device's memory does not hold the pack, its halves are trained one after the other. A storage that is
+    full, cannot be reached, or is gone, is waited for. Any other exception separates the runs, so that the one behind
     it fails alone.
     """
     waiting = deque([_Work(task.runs, context.tries)])
+    alarms = 0  # in a row, after which the storage was found to work
     while waiting:
         work = waiting.popleft()
         left = list(work.runs)
@@ -54,11 +56,14 @@ def run_task(task: Task, context: WorkerContext) -> Iterator[Event]:
             for event in _try(work, task, context):
                 if event.is_last:
                     left.remove(event.run)
+                alarms = 0
                 yield event
         except Exception as error:
-            if storage_unavailable(error):
+            root = StudyFolder(context.results, task.runs[0].study).root
+            if _is_away(root, error) and alarms < FALSE_ALARMS:
                 waiting.appendleft(replace(work, runs=tuple(left)))
-                yield from _wait_for_storage(left[0], context, error)
+                yield Problem(left[0], _why_waiting(root, error))
+                alarms += _wait_for_storage(root, error)
                 continue
             if isinstance(error, OtherDataError):
                 waiting.appendleft(replace(work, runs=tuple(left)))
@@ -99,16 +104,33 @@ def _keep_traceback(runs: Sequence[Run], context: WorkerContext) -> None:
             )
 
 
-def _wait_for_storage(run: Run, context: WorkerContext, error: Exception) -> Iterator[Event]:
-    """Report the error, and end when the study's folder takes a file again."""
-    folder = StudyFolder(context.results, run.study).root
+def _is_away(root: Location, error: Exception) -> bool:
+    """Whether the study's folder is what the error comes from: it takes nothing now, or was deleted or renamed."""
+    return storage_unavailable(error) or (isinstance(root, Path) and not root.is_dir())
+
+
+def _why_waiting(root: Location, error: Exception) -> str:
+    if isinstance(root, Path) and not root.is_dir():
+        return f"{root} is gone; workers wait until it is back"
     said = (isinstance(error, OSError) and error.strerror) or error
-    yield Problem(run, f"{folder} takes no more files ({said}); workers wait until it does, nothing is lost")
+    return f"{root} takes no more files ({said}); workers wait until it does, nothing is lost"
+
+
+def _wait_for_storage(root: Location, error: Exception) -> bool:
+    """Wait until the study's folder takes files; returns whether it does at once though it was not full.
+
+    An error that lies in one file, as where a disk has a bad sector, must not be waited for for ever.
+    """
+    is_full = isinstance(error, OSError) and error.errno in FULL
+    naps = 0
     while True:
         time.sleep(SECONDS_TO_WAIT)
+        naps += 1
         with contextlib.suppress(OSError):
-            probe(folder, PROBE_BYTES)
-            return
+            probe(root)
+            if is_full:
+                check_room(root)
+            return naps == 1 and not is_full
 
 
 def _train(runs: Sequence[Run], task: Task, context: WorkerContext) -> Iterator[Event]:

@@ -7,17 +7,20 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from sweep.errors import SettingsError
 from sweep.tracking.mirror import default_uri, rebuild
-from wae_core.storage.files import Location, location
+from sweep.tracking.mlflow_sqlite import ARTIFACTS, Database
+from wae_core.storage.files import Location, listed, location
 from wae_core.storage.objects import ObjectPath
 
 SHARED_VIEW = "mlflow.sharedViewState."  # prefix of MLflow's tags of an experiment that hold a view of its runs
@@ -46,7 +49,13 @@ def rebuild_mirror(words: Sequence[str]) -> None:
     results = location(arguments.results)
     tracking_uri = _tracking_uri(results, arguments.tracking)
     for study in _studies(results, arguments.study):
-        written = rebuild(results, study, tracking_uri)
+        try:
+            written = rebuild(results, study, tracking_uri)
+        except (ValueError, OSError):
+            raise
+        except Exception as error:  # MLflow's, SQLAlchemy's and SQLite's have nothing else in common
+            reason = " ".join(str(error).split())[:300]
+            raise SettingsError(f"MLflow at {tracking_uri} cannot be written: {reason}") from error
         print(f"{study}: {written} run{'s' * (written != 1)} written, MLflow has them all")
 
 
@@ -76,7 +85,12 @@ def serve(database: str, host: str, port: int) -> int:
     free_port = _free_port(host, port)
     if free_port != port:
         print(f"port {port} is taken: using {free_port}")
-    artifacts = str(file.parent / "mlartifacts")
+    try:
+        with closing(Database(file)) as opened:
+            opened.mend_places()
+    except sqlite3.Error as error:
+        raise SettingsError(f"{file} cannot be used: it is not an MLflow database ({error})") from error
+    artifacts = str(file.parent / ARTIFACTS)
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", host, "--port", str(free_port)]
     command += ["--backend-store-uri", database, "--registry-store-uri", database]
     command += ["--artifacts-destination", artifacts, "--uvicorn-opts", "--log-level warning"]
@@ -119,7 +133,7 @@ def _tracking_uri(results: Location, given: str | None) -> str:
 
 
 def _studies(results: Location, study: str | None) -> list[str]:
-    found = sorted(path.parent.name for path in results.glob("*/runs"))
+    found = sorted(path.parent.name for path in listed(results, "*/runs"))
     if study is None and found:
         return found
     if study in found:

@@ -126,6 +126,8 @@ class Mirror:
                 self._catch_up.clear()
                 self._mark_ended(self._folder.read_table("runs")["run_id"].to_pylist())
             if self._mlflow is None:
+                if not self._folder.root.is_dir():  # a new database would bring back the place of what is gone
+                    raise FileNotFoundError(f"{self._folder.root} is gone")
                 self._mlflow = self._open()
                 self._tried.set()
             self._write(self._mlflow, until)

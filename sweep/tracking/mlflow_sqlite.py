@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 REVISION = "dc11669786a5"  # of the tables in MLflow 3.17, as its migrations name it
+ARTIFACTS = "mlartifacts"  # the folder beside the file
+OUR_TAG = "mlflow.sharedViewState.best_fid"  # of an experiment: a view of its runs, which MLflow's pages show
 SECONDS_FOR_LOCK = 60.0  # another process, a rebuild say, may be writing
 INSERT_RUN = """
     INSERT INTO runs (run_uuid, name, artifact_uri, experiment_id, start_time, status, lifecycle_stage, user_id,
@@ -37,6 +39,13 @@ UPDATE_LATEST_METRIC = """
     DO UPDATE SET value = excluded.value, timestamp = excluded.timestamp, step = excluded.step
     WHERE (excluded.step, excluded.timestamp, excluded.value) > (step, timestamp, value)
 """
+UPDATE_PLACES = (
+    "UPDATE experiments SET artifact_location = :place WHERE experiment_id = :id AND artifact_location <> :place",
+    """
+    UPDATE runs SET artifact_uri = :place || '/' || run_uuid || '/artifacts'
+    WHERE experiment_id = :id AND artifact_uri <> :place || '/' || run_uuid || '/artifacts'
+    """,
+)
 
 
 class Database:
@@ -48,6 +57,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         """Open the file; the tables are not needed before the first write."""
         self._path = path
+        self._artifacts = path.absolute().parent / ARTIFACTS
         path.parent.mkdir(parents=True, exist_ok=True)
         self._connection = sqlite3.connect(path, timeout=SECONDS_FOR_LOCK)
         # The write-ahead log stays switched on in the file: commits are cheaper, and readers never wait.
@@ -106,10 +116,33 @@ class Database:
             )
             self._set_tags(run_id, {tag.key: tag.value for tag in tags})
 
+    def mend_places(self) -> None:
+        """Let the artifacts of our experiments, and of all their runs, lie beside the file, where `place_of` says.
+
+        MLflow stores absolute places, so a results folder that was moved or copied has those of its old one.
+        """
+        ours = "SELECT experiment_id, name FROM experiments JOIN experiment_tags USING (experiment_id) WHERE key = ?"
+        with self._connection as connection:
+            for experiment_id, name in connection.execute(ours, [OUR_TAG]).fetchall():
+                values = {"id": experiment_id, "place": self.place_of(name)}
+                for update in UPDATE_PLACES:
+                    connection.execute(update, values)
+
+    def place_of(self, experiment: str) -> str:
+        """Return the URI of the folder in which the artifacts of an experiment of this name lie."""
+        return (self._artifacts / experiment.replace("/", "-")).as_uri()
+
     def log_artifact(self, run_id: str, local_path: str) -> None:
-        """Copy a file to the run's artifacts, in the place of one of the same name."""
+        """Copy a file to the run's artifacts, in the place of one of the same name.
+
+        Raises:
+            ValueError: the run's artifacts lie elsewhere than beside the database.
+        """
         uri = self._connection.execute("SELECT artifact_uri FROM runs WHERE run_uuid = ?", [run_id]).fetchone()[0]
-        folder = Path(url2pathname(urlsplit(uri).path))
+        parts = urlsplit(uri)
+        folder = Path(url2pathname(parts.path))
+        if parts.scheme != "file" or not folder.resolve().is_relative_to(self._artifacts.resolve()):
+            raise ValueError(f"MLflow's run {run_id} has its artifacts at {uri}, and not in {self._artifacts}")
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(local_path, folder)
 

@@ -29,15 +29,15 @@ from sweep.results.folder import StudyFolder
 from sweep.results.layout import rows_of
 from sweep.results.schema import RunRow
 from sweep.tracking.entry import HYPERPARAMETERS, METRICS, Entry, Point, milliseconds
-from sweep.tracking.mlflow_sqlite import Database
+from sweep.tracking.mlflow_sqlite import ARTIFACTS, OUR_TAG, Database
 from wae_core.evaluation.selection import Evaluation
-from wae_core.storage.files import local_copy
+from wae_core.storage.files import listed, local_copy
 
 # What MLflow's pages show of an experiment's runs, best run first; by themselves they show no metric.
 COLUMNS = ["tags.`status`", "metrics.`fid`", "metrics.`best_fid`", "metrics.`confirmed_fid`"]
 COLUMNS += [f"params.`{name}`" for name in HYPERPARAMETERS]
 VIEW = {"orderByKey": "metrics.`best_fid`", "orderByAsc": True, "selectedColumns": COLUMNS}
-EXPERIMENT_TAGS = {"mlflow.sharedViewState.best_fid": json.dumps(VIEW)}
+EXPERIMENT_TAGS = {OUR_TAG: json.dumps(VIEW)}
 
 
 @dataclass
@@ -67,12 +67,11 @@ class MlflowStudy:
         Artifacts go to the server, or to `mlartifacts` beside the database.
         """
         self._database: Database | None = None
-        self._artifact_root: Path | None = None  # a server has its own
         if tracking_uri.startswith("sqlite:"):
             file = Path(tracking_uri.removeprefix("sqlite:///"))
             self._database = Database(file)
-            self._artifact_root = file.parent / "mlartifacts"
-            self._engine = SqlAlchemyStore(tracking_uri, str(self._artifact_root)).engine  # type: ignore[no-untyped-call]
+            self._engine = SqlAlchemyStore(tracking_uri, str(file.parent / ARTIFACTS)).engine  # type: ignore[no-untyped-call]
+            self._database.mend_places()
         self._client = MlflowClient(tracking_uri)
         self._client.search_experiments(max_results=1)  # raises if the server cannot be reached
         self._writer: Database | MlflowClient = self._client
@@ -128,7 +127,7 @@ class MlflowStudy:
         mirrored.params, mirrored.tags = entry.params, entry.tags
         mirrored.steps.update(points)
         if end is not None:
-            for picture in self._folder.work(entry.run_id).glob("*.png"):
+            for picture in listed(self._folder.work(entry.run_id), "*.png"):
                 with local_copy(picture) as file:
                     self._writer.log_artifact(mirrored.id, str(file))
             # Last of all: an MLflow run that has ended is taken to be whole.
@@ -161,8 +160,7 @@ class MlflowStudy:
         name = f"{self._study}/{algorithm}"
         found = self._client.get_experiment_by_name(name)
         if found is None:
-            root = self._artifact_root
-            location = None if root is None else (root / f"{self._study}-{algorithm}").as_uri()
+            location = None if self._database is None else self._database.place_of(name)  # a server has its own
             return _Experiment(self._client.create_experiment(name, location, EXPERIMENT_TAGS), {})
         if found.lifecycle_stage == "deleted":
             self._client.restore_experiment(found.experiment_id)

@@ -10,6 +10,8 @@ import pytest
 
 from analysis.counterfactual import Finished, asha, compare, fewer_seeds, finished, full, summary
 from sweep.command import main
+from sweep.results.folder import StudyFolder
+from tests.analysis.test_analysis import evaluation_row, run_row
 
 STEPS = np.array([10, 20, 30])
 
@@ -101,10 +103,12 @@ def test_command_prints_a_table_draws_a_picture_and_refuses_what_is_not_there(
 ) -> None:
     generator = np.random.default_rng(0)
     fids = {i: [sorted(generator.uniform(i, 10 + i, 3), reverse=True) for _ in range(3)] for i in range(8)}
-    runs, evaluations = tables(fids)
-    for name, table in (("runs", runs), ("evaluations", evaluations)):
-        (tmp_path / "digits" / name).mkdir(parents=True)
-        table.to_parquet(tmp_path / "digits" / name / "wae-mmd.parquet")
+    folder = StudyFolder(tmp_path, "digits")
+    folder.records.mkdir(parents=True)
+    for index, seeds in fids.items():
+        for seed, own in enumerate(seeds):
+            row = run_row("wae-mmd", index, seed, min(own), steps_planned=30, steps_done=30)
+            folder.publish(row, [evaluation_row(row, int(step), fid) for step, fid in zip(STEPS, own, strict=True)])
     assert main(["counterfactual", "--results", str(tmp_path), "--out", str(tmp_path / "new" / "asha.png")]) == 0
     output = capsys.readouterr().out
     assert "wae-mmd: 8 configurations × 3 seeds, 720 steps" in output

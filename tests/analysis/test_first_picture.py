@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,28 +13,33 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from analysis.first_picture import first_picture, main
+from analysis.load import load_runs
+from sweep.results.folder import StudyFolder
+from tests.analysis.test_analysis import run_row
+from tests.places import local
 
-KIND = {"fid_features": "digit_classifier-64@012345", "fid_reference": "digits/held_out/1000", "fid_samples": 500}
+KIND: dict[str, Any] = {
+    "fid_features": "digit_classifier-64@012345",
+    "fid_reference": "digits/held_out/1000",
+    "fid_samples": 500,
+}
 FIDS = {"wae-mmd": [170.0, 200.0, 230.0], "wae-gan": [90.0, 120.0, np.nan], "vae": [150.0, np.nan, np.nan]}
 
 
 def make_study(results: Path, fids: dict[str, list[float]]) -> pd.DataFrame:
     """Write the runs' table, the FID of real images and one white samples.png per run; returns the runs."""
-    folder = results / "digits"
-    (folder / "runs").mkdir(parents=True)
-    (folder / "real_images.json").write_text(json.dumps({"count": 500, "fid": 21.3, "sharpness": 0.1}))
-    rows: list[dict[str, object]] = []
+    folder = StudyFolder(results, "digits")
+    folder.records.mkdir(parents=True)
+    local(folder.real_images_file).write_text(json.dumps({"count": 500, "fid": 21.3, "sharpness": 0.1}))
     for algorithm, own in fids.items():
         for index, fid in enumerate(own):
             is_whole = bool(np.isfinite(fid))
-            run = {"algorithm": algorithm, "run_id": f"{algorithm}-{index:05d}-s0", "best_fid": fid}
-            rows.append(KIND | run | {"status": "completed" if is_whole else "diverged", "confirmed_fid": fid + 2})
-            work = folder / "work" / f"{algorithm}-{index:05d}-s0"
+            row = run_row(algorithm, index, 0, fid if is_whole else None, confirmed_fid=fid + 2, **KIND)
+            folder.publish(row, [])
+            work = local(folder.work(row.run_id))
             work.mkdir(parents=True)
             Image.new("L", (16, 16), int(fid) if is_whole else 0).save(work / "samples.png")
-    runs = pd.DataFrame(rows)
-    runs.to_parquet(folder / "runs" / "all.parquet")
-    return runs
+    return load_runs(results, "digits")
 
 
 def words(figure: Figure) -> str:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import http.client
 import http.server
+import os
 import socketserver
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+from tests.chaos.s3_server import s3_bucket
+from wae_core.storage import objects
 
 # lost: done, and answered with a 500 · dropped: done, and the connection is closed · doubled: done twice, and the
 # second answer given · unavailable: not done, answered with a 503 · truncated: done, half of the body is answered.
@@ -106,3 +111,21 @@ def faulty_proxy(upstream_port: int) -> Iterator[tuple[FaultyProxy, int]]:
         finally:
             server.shutdown()
             thread.join()
+
+
+@contextmanager
+def faulty_bucket() -> Iterator[FaultyProxy]:
+    """Serve an empty bucket, s3://chaos, behind a proxy, to which the environment of S3 clients points meanwhile."""
+    before = dict(os.environ)
+    try:
+        with s3_bucket():
+            port = urlsplit(os.environ["AWS_ENDPOINT_URL"]).port
+            assert port is not None
+            with faulty_proxy(port) as (proxy, own_port):
+                os.environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{own_port}"
+                objects._open_store.cache_clear()
+                yield proxy
+    finally:
+        objects._open_store.cache_clear()
+        os.environ.clear()
+        os.environ.update(before)

@@ -1,8 +1,13 @@
-"""A process dies before, in the middle of, and after every write: the next launch ends as an undisturbed one."""
+"""A process dies, or a call fails, at every write: the next launch ends as an undisturbed one.
+
+`make faults` tries every failure at every write.
+"""
 
 from __future__ import annotations
 
+import errno
 import io
+import itertools
 import re
 import shutil
 from collections import Counter
@@ -16,6 +21,7 @@ from rich.console import Console
 
 from sweep.launch import launch
 from sweep.results.folder import StudyFolder
+from sweep.running import worker
 from sweep.running.attempt import equipment_of
 from sweep.running.training import worker_context
 from sweep.search.plan import plan_runs
@@ -49,9 +55,15 @@ class Sweep:
             "digits", protocol.fid_features, worker_context(self.settings, self.folder, data_sha256("digits"))
         )
 
-    def launch(self, die_at: int | None = None) -> list[str] | None:
-        """Do what is missing, or die on the way; returns the writes, or None for a death."""
-        return crashes.run(self._launch, local(self.folder.root.parent), die_at)
+    def launch(self, at: int | None = None, failure: crashes.Failure | None = None) -> crashes.Ended | None:
+        """Do what is missing, or meet a death or a failure on the way."""
+        return crashes.run(self.launch_here, local(self.folder.root.parent), at, failure)
+
+    def quiet(self) -> list[str]:
+        """Do all of it undisturbed; returns its writes."""
+        ended = self.launch()
+        assert ended is not None
+        return ended.moments
 
     def outcome(self) -> Outcome:
         runs, evaluations = (
@@ -66,7 +78,18 @@ class Sweep:
     def clear(self) -> None:
         shutil.rmtree(local(self.folder.root.parent))
 
-    def _launch(self) -> None:
+    def is_tidy(self) -> bool:
+        """Whether the folder holds what that of an undisturbed sweep does, and nothing half written."""
+        root = local(self.folder.root)
+        left = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+        expected = {"study.yaml", "plan.parquet", "attempts.parquet", "real_images.json", "lock"}
+        expected |= {f"{name}/{a}.parquet" for name in ("runs", "evaluations") for a in ALGORITHMS}
+        work = f"work/{self.runs[0].run_id}"
+        expected |= {f"{work}/{name}" for name in ("best.safetensors", "best.json")}
+        return {name for name in left if not name.endswith(".png")} == expected
+
+    def launch_here(self) -> None:
+        """Launch in this very process."""
         launch(self.settings, Console(file=io.StringIO()))
 
 
@@ -78,8 +101,7 @@ def sweep(tmp_path: Path, study: Study) -> Sweep:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_death_at_any_write_loses_doubles_and_changes_nothing(sweep: Sweep) -> None:
-    writes = sweep.launch()
-    assert writes is not None
+    writes = sweep.quiet()
     quiet = sweep.outcome()
     assert [row["status"] for row in quiet[0]] == ["completed"]
     assert [row["step"] for row in quiet[1]] == [1, 2]
@@ -94,16 +116,43 @@ def test_a_death_at_any_write_loses_doubles_and_changes_nothing(sweep: Sweep) ->
         assert {"open", "write", "fsync"} <= {write.split()[0] for write in writes if name in write}, name
     for moment in skip_alike(writes):
         sweep.clear()
-        assert sweep.launch(die_at=moment) is None, writes[moment - 1]
+        assert sweep.launch(at=moment) is None, writes[moment - 1]
         assert sweep.launch() is not None
         assert sweep.outcome() == quiet, f"after a death at: {writes[moment - 1]}"
-        root = local(sweep.folder.root)
-        left = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
-        expected = {"study.yaml", "plan.parquet", "attempts.parquet", "real_images.json", "lock"}
-        expected |= {f"{name}/{a}.parquet" for name in ("runs", "evaluations") for a in ALGORITHMS}
-        work = f"work/{sweep.runs[0].run_id}"
-        expected |= {f"{work}/{name}" for name in ("best.safetensors", "best.json")}
-        assert {name for name in left if not name.endswith(".png")} == expected, writes[moment - 1]
+        assert sweep.is_tidy(), writes[moment - 1]
+
+
+# Of a local disk that is full, that breaks and that the kernel makes read-only; and what a network adds.
+FAILURES = [crashes.Failure(number) for number in (errno.ENOSPC, errno.EIO, errno.EROFS)]
+LOST_ANSWER = crashes.Failure(errno.EIO, crashes.Disk.LOSES_ANSWERS)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_a_write_that_fails_once_loses_doubles_and_changes_nothing(
+    sweep: Sweep, all_positions: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "SECONDS_TO_WAIT", 0.01)
+    writes = sweep.quiet()
+    quiet = sweep.outcome()
+    failures = [*FAILURES, LOST_ANSWER]
+    if all_positions:
+        trials = list(itertools.product(range(1, len(writes) + 1), failures))
+    else:
+        trials = list(zip(skip_alike(writes), itertools.cycle(failures), strict=False))
+    stopped = 0
+    for moment, failure in trials:
+        what = f"{failure} at: {writes[moment - 1]}"
+        sweep.clear()
+        ended = sweep.launch(moment, failure)
+        assert ended is not None
+        assert ended.error or sweep.outcome() == quiet, f"it seemed to be done after {what}"
+        stopped += bool(ended.error)
+        again = sweep.launch()
+        assert again is not None and not again.error, what
+        assert sweep.outcome() == quiet, what
+        assert sweep.is_tidy(), what
+    print(f"\n{len(writes)} writes of a sweep, {len(trials)} failures, after {stopped} of which it stopped")
 
 
 def skip_alike(writes: Sequence[str]) -> list[int]:

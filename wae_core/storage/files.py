@@ -6,14 +6,25 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from wae_core.storage.naming import name_if_free
 from wae_core.storage.objects import ObjectPath, StorageError
 
 STORES = ("s3://", "gs://")
 TEMPORARIES = ".*.tmp"  # what a process that died in the middle of a write may have left
+ROOM = 2**24  # bytes; for some checkpoints
+# Full, read-only, broken, or somewhere else on the network, by the names that an operating system may know.
+_AWAY = """
+    ENOSPC EDQUOT EROFS EIO ESTALE ETIMEDOUT ENODEV ENXIO ENOMEDIUM EMEDIUMTYPE EUCLEAN EREMOTEIO ENOLINK ENOTCONN
+    ESHUTDOWN ECONNREFUSED ECONNRESET ECONNABORTED ENETDOWN ENETUNREACH EHOSTDOWN EHOSTUNREACH EACCES EPERM
+    ENOKEY EKEYEXPIRED EKEYREVOKED
+"""
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+AWAY = frozenset(getattr(errno, name) for name in _AWAY.split() if hasattr(errno, name))
 
 Location = Path | ObjectPath
 
@@ -29,9 +40,31 @@ def location(text: str | Location) -> Location:
     return ObjectPath(f"{scheme}://{bucket}", "/".join(part for part in key.split("/") if part))
 
 
+class NotAFile(OSError):
+    """There is a folder, a pipe or a device where a file is read."""
+
+
 def listed(folder: Location, pattern: str) -> list[Location]:
-    """What lies at `pattern` in the folder, in the order of the names."""
-    return sorted(folder.glob(pattern), key=str)
+    """What lies at `pattern` in the folder, in the order of the names, without what is hidden.
+
+    Hidden files are those of other programs (._x, .DS_Store, .nfs…, .ipynb_checkpoints): pandas, too, reads none.
+    """
+    levels = pattern.count("/") + 1
+    found = [path for path in folder.glob(pattern) if "/." not in "/".join(["", *str(path).split("/")[-levels:]])]
+    return sorted(found, key=str)
+
+
+def read(path: Location) -> bytes:
+    """Read a file whole.
+
+    Raises:
+        FileNotFoundError: there is none.
+        NotAFile: there is something else, which may have no end.
+        OSError: it cannot be read.
+    """
+    if isinstance(path, Path) and not stat.S_ISREG(path.stat().st_mode):
+        raise NotAFile(errno.EINVAL, "it is not a file", str(path))
+    return path.read_bytes()
 
 
 def write_atomically(path: Location, data: bytes) -> None:
@@ -49,30 +82,55 @@ def create(path: Location, data: bytes) -> bool:
         if isinstance(path, ObjectPath):
             path.create(data)
         else:
-            # A rename would let the later of two win; a link fails where the name is taken.
+            # A plain rename would let the later of two win.
             with _complete(path, data) as temporary:
-                _link(temporary, path)
-            temporary.unlink(missing_ok=True)
+                name_if_free(temporary, path)
+            with contextlib.suppress(OSError):  # it is created, whatever becomes of its first name
+                temporary.unlink()
     except FileExistsError:
         return False
     return True
 
 
 def storage_unavailable(error: BaseException) -> bool:
-    """Say whether the error means that the storage is full or cannot be reached, so that a later try may succeed."""
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return full or isinstance(error, StorageError)
+    """Say whether the error means that the storage is full or cannot be used, so that a later try may succeed."""
+    return isinstance(error, StorageError) or (isinstance(error, OSError) and error.errno in AWAY)
 
 
-def probe(folder: Location, count: int) -> None:
-    """Find out whether the folder can be written: write a file of `count` bytes into it, and delete it.
+def probe(folder: Location) -> None:
+    """Find out whether the folder takes files: write a small one, and delete it.
 
     Raises:
-        OSError: it cannot, or has no room for so many bytes.
+        OSError: it does not.
     """
     path = folder / f".probe.{os.uname().nodename}.{os.getpid()}.tmp"
-    write_atomically(path, bytes(count))
-    path.unlink()
+    write_atomically(path, b"probe")
+    path.unlink(missing_ok=True)
+
+
+def check_room(folder: Location) -> None:
+    """Find out whether the folder's disk has room to go on; it is asked, since to try would take it from others.
+
+    Raises:
+        OSError: less than ROOM is left.
+    """
+    if isinstance(folder, Path):
+        disk = os.statvfs(folder)
+        if disk.f_blocks and disk.f_bavail * disk.f_frsize < ROOM:  # of 0 blocks, it is a disk that does not say
+            raise OSError(errno.ENOSPC, f"less than {ROOM // 2**20} MiB are left", str(folder))
+
+
+def probe_creation(folder: Location) -> None:
+    """Find out whether a file can be created in the folder only where there is none, as publishing needs.
+
+    Raises:
+        OSError: it cannot.
+    """
+    path = folder / f".probe.{os.uname().nodename}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
+    answers = create(path, b"first"), create(path, b"second"), read(path)
+    path.unlink(missing_ok=True)
+    if answers != (True, False, b"first"):
+        raise OSError(errno.EOPNOTSUPP, "a file that is there can be created a second time", str(folder))
 
 
 def delete_folder(path: Location) -> None:
@@ -98,22 +156,15 @@ def local_copy(path: Location) -> Iterator[Path]:
 @contextlib.contextmanager
 def _complete(path: Path, data: bytes) -> Iterator[Path]:
     """The data in a file beside `path`, safe on the disk, until it gets its name; it is gone after an error."""
-    temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
+    # Never an earlier one's name: that may still be a second name of what was created.
+    temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         yield temporary
     except OSError:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what the disk does not delete now, the next launch does
+            temporary.unlink()
         raise
-
-
-def _link(source: Path, target: Path) -> None:
-    """Give a file a second name, if that is free; over NFS a link that was made may be answered as an error."""
-    try:
-        os.link(source, target)
-    except OSError:
-        if not (target.exists() and target.samefile(source)):
-            raise

@@ -7,17 +7,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from sweep.results import compaction
-from sweep.results import tables as module
 from sweep.results.compaction import TableKeeper
 from sweep.results.folder import StudyFolder
-from sweep.results.parquet import write_table
 from sweep.results.tables import Tables
 from wae_core.run import Run
-from wae_core.storage.files import Location
+from wae_core.storage import own
+from wae_core.storage.files import Location, write_atomically
 
 TABLES = ["evaluations", "runs"]
 
@@ -27,13 +25,13 @@ def fail_once(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """fail_once(table, error): the next write of that table raises."""
 
     def arm(table: str, error: BaseException) -> None:
-        def write(path: Location, content: pa.Table, write: Any = write_table) -> None:
+        def write(path: Location, data: bytes, write: Any = write_atomically) -> None:
             if path.parent.name == table:
-                monkeypatch.setattr(module, "write_table", write)
+                monkeypatch.setattr(own, "write_atomically", write)
                 raise error
-            write(path, content)
+            write(path, data)
 
-        monkeypatch.setattr(module, "write_table", write)
+        monkeypatch.setattr(own, "write_atomically", write)
 
     return arm
 

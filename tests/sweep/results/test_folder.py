@@ -241,13 +241,14 @@ def test_a_crash_at_any_point_of_compact_loses_and_doubles_nothing(
     evaluations_once = Counter((run_id, step) for run_id in once for step in (10, 20))
     schemas = {"runs": RUNS, "evaluations": EVALUATIONS}
 
-    def crashed_at(moment: int | None) -> tuple[StudyFolder, list[str] | None]:
+    def crashed_at(moment: int | None) -> tuple[StudyFolder, crashes.Ended | None]:
         crashed = StudyFolder(tmp_path / f"crash-{moment}", "test")
         shutil.copytree(local(folder.root), local(crashed.root))
         return crashed, crashes.run(lambda: Tables(crashed).compact(), local(crashed.root), moment)
 
-    _, moments = crashed_at(None)
-    assert moments is not None
+    _, ended = crashed_at(None)
+    assert ended is not None
+    moments = ended.moments
     # Two algorithms have new runs: 2 × 2 tables are written, and 4 records deleted.
     kinds = Counter(moment.split()[0] for moment in moments)
     assert (kinds["open"], kinds["replace"], kinds["unlink"]) == (4, 4, 4)

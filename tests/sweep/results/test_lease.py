@@ -79,6 +79,30 @@ def test_the_lease_of_a_lost_host_is_taken_over_when_it_was_not_renewed(path: Ob
         assert holder(path)["generation"] == 5
 
 
+GOOD = {"host": "there", "pid": 1, "generation": 4, "renewals": 9}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"host here, pid 1",
+        b"[" * 100_000,
+        *(b"null", b"[]", b'"x"', b"{}", b'{"host": null}'),
+        *(json.dumps(GOOD | {name: value}).encode() for name, value in (
+            ("host", 1), ("host", []), ("pid", "1"), ("pid", None), ("pid", 2**40), ("pid", -1), ("pid", True),
+            ("generation", "4"), ("generation", None), ("generation", 1.5), ("generation", -1),
+        )),
+    ],
+)  # fmt: skip
+def test_an_object_of_another_shape_is_refused_in_a_sentence(path: ObjectPath, content: bytes) -> None:
+    path.put(content)
+    with pytest.raises(SettingsError, match="not a lease") as caught, results_lock(path):
+        pytest.fail("it is held")
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert path.read_bytes() == content
+
+
 @pytest.fixture
 def _heeds_sigint() -> Iterator[None]:
     """As Tune does while it trains; a script's background process ignores it from its start."""

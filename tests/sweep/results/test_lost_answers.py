@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -17,8 +15,7 @@ from sweep.results import lock
 from sweep.results.folder import StudyFolder
 from sweep.results.lock import results_lock
 from sweep.results.tables import Tables
-from tests.chaos.faulty_proxy import FaultyProxy, faulty_proxy
-from tests.chaos.s3_server import s3_bucket
+from tests.chaos.faulty_proxy import FaultyProxy, faulty_bucket
 from wae_core.run import Run
 from wae_core.storage import objects
 from wae_core.storage.files import create, location
@@ -30,17 +27,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 @pytest.fixture(scope="module")
 def proxy() -> Iterator[FaultyProxy]:
-    before = dict(os.environ)
-    with s3_bucket() as _:
-        port = urlsplit(os.environ["AWS_ENDPOINT_URL"]).port
-        assert port is not None
-        with faulty_proxy(port) as (proxy, own_port):
-            os.environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{own_port}"
-            objects._open_store.cache_clear()
-            yield proxy
-    objects._open_store.cache_clear()
-    os.environ.clear()
-    os.environ.update(before)
+    with faulty_bucket() as proxy:
+        yield proxy
 
 
 @pytest.fixture

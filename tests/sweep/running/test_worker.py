@@ -20,6 +20,7 @@ from sweep.events import Ended, Evaluated, Event, Paused, Problem, Task, WorkerC
 from sweep.results.folder import StudyFolder
 from sweep.results.schema import RunRow
 from sweep.running import attempt as attempt_module
+from sweep.running import worker
 from sweep.running.attempt import equipment_of
 from sweep.running.publishing import publish_failure
 from sweep.running.worker import run_task
@@ -364,30 +365,94 @@ def test_a_run_in_an_object_store_is_the_same(vae: tuple[Run, Any]) -> None:
     assert load_model(best)[2] == place.row(run)["best_step"]
 
 
-def test_a_full_disk_is_reported_and_waited_for(
-    vae: tuple[Run, Any], place: Place, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "number", [errno.ENOSPC, errno.EROFS, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EDQUOT]
+)
+def test_a_storage_that_takes_nothing_is_reported_and_waited_for(
+    vae: tuple[Run, Any], place: Place, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     run, undisturbed = vae
     is_full, naps = True, 0
 
     def fsync(descriptor: int, fsync: Callable[[int], None] = os.fsync) -> None:
         if is_full:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise OSError(number, os.strerror(number))
         fsync(descriptor)
 
     def sleep(_: float) -> None:
         nonlocal is_full, naps
         naps += 1
-        is_full = naps < 3
+        is_full = naps < 30  # more often than anything is tried
 
     monkeypatch.setattr("os.fsync", fsync)
     monkeypatch.setattr("sweep.running.worker.time.sleep", sleep)
     events = place.train(run)
     assert isinstance(events[0], Problem)
-    assert "No space left on device" in events[0].sentence
-    assert naps == 3
+    assert os.strerror(number) in events[0].sentence
+    assert naps == 30
     assert place.outcome(run) == undisturbed
     assert list(place.folder.root.glob(".*")) == [], "no probe stays"
+
+
+def test_one_file_that_cannot_be_written_is_not_waited_for_for_ever(
+    place: Place, make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bad sector under the run's second checkpoint: the probes find a disk that works."""
+    run, naps = make_run("vae", **TINY), 0
+
+    def fsync(descriptor: int, fsync: Callable[[int], None] = os.fsync) -> None:
+        if "step-000000004" in os.readlink(f"/proc/self/fd/{descriptor}"):  # noqa: PTH115
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fsync(descriptor)
+
+    def sleep(_: float) -> None:
+        nonlocal naps
+        naps += 1
+
+    monkeypatch.setattr("os.fsync", fsync)
+    monkeypatch.setattr("sweep.running.worker.time.sleep", sleep)
+    events = place.train(run)
+    row = place.row(run)
+    assert (row["status"], row["steps_done"]) == ("failed", 2)
+    assert os.strerror(errno.EIO) in row["status_reason"]
+    assert sum(isinstance(event, Problem) for event in events) == naps == worker.FALSE_ALARMS
+
+
+@pytest.mark.parametrize("lose", ["rename", "delete"])
+def test_a_folder_that_is_gone_is_waited_for_and_not_made_again(
+    vae: tuple[Run, Any], place: Place, monkeypatch: pytest.MonkeyPatch, lose: str
+) -> None:
+    run, undisturbed = vae
+    root = local(place.folder.root)
+    elsewhere, naps = root.with_name("elsewhere"), 0
+    place.train_until(2, run)
+
+    def sleep(_: float) -> None:
+        nonlocal naps
+        naps += 1
+        assert not root.exists(), "nothing is written into the void"
+        if naps == 3:
+            elsewhere.rename(root)
+
+    monkeypatch.setattr("sweep.running.worker.time.sleep", sleep)
+    root.rename(elsewhere)
+    if lose == "delete":
+        shutil.copytree(elsewhere, root)
+        shutil.rmtree(root)
+    events = place.train(run)
+    assert isinstance(events[0], Problem)
+    assert str(root) in events[0].sentence and "is gone" in events[0].sentence
+    assert naps == 3
+    assert place.outcome(run) == undisturbed
+
+
+@pytest.mark.parametrize("name", ["work", "records"])
+def test_a_folder_within_the_study_is_made_again(vae: tuple[Run, Any], place: Place, name: str) -> None:
+    run, undisturbed = vae
+    place.train_until(2, run)
+    shutil.rmtree(local(place.folder.root) / name)
+    place.train(run)
+    assert place.outcome(run) == undisturbed
 
 
 # --- a run that diverges

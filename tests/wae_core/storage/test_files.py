@@ -14,12 +14,16 @@ import pytest
 from wae_core.storage.files import (
     TEMPORARIES,
     Location,
+    NotAFile,
+    check_room,
     create,
     delete_folder,
     listed,
     local_copy,
     location,
     probe,
+    probe_creation,
+    read,
     storage_unavailable,
     write_atomically,
 )
@@ -113,11 +117,56 @@ def test_a_version_can_be_replaced_once() -> None:
 def test_a_trial_write_leaves_nothing_and_its_leftover_would_be_a_temporary(
     folder: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    probe(folder, 1000)
-    assert listed(folder, "*") == []
+    for trial in (probe, probe_creation):
+        trial(folder)
+        assert list(folder.glob("*")) == []
     monkeypatch.setattr(type(folder / "a"), "unlink", lambda *_, **__: None)  # it dies before
-    probe(folder, 1000)
-    assert [len(path.read_bytes()) for path in listed(folder, TEMPORARIES)] == [1000]
+    probe(folder)
+    (left,) = folder.glob("*")
+    assert list(folder.glob(TEMPORARIES)) == [left]
+    assert len(left.read_bytes()) < 100, "who waits takes no room from who writes"
+
+
+@pytest.mark.parametrize(("blocks", "free", "is_enough"), [(10**6, 4096, True), (10**6, 4095, False), (0, 0, True)])
+def test_room_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blocks: int, free: int, is_enough: bool
+) -> None:
+    """In blocks of 4 KiB; a disk of 0 blocks does not say how large it is."""
+    disk = os.statvfs_result((4096, 4096, blocks, 10**6, free, 0, 0, 0, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda path: disk)
+    check_room(in_memory())
+    if is_enough:
+        check_room(tmp_path)
+    else:
+        with pytest.raises(OSError, match="less than 16 MiB") as caught:
+            check_room(tmp_path)
+        assert storage_unavailable(caught.value)
+
+
+HIDDEN = [".DS_Store", "._a.json", ".nfs0123", ".a.json.host.1.tmp", ".ipynb_checkpoints/a.json"]
+
+
+def test_what_is_hidden_is_not_listed(folder: Location) -> None:
+    for name in ("a.json", "b/a.json", *HIDDEN, *(f"b/{name}" for name in HIDDEN)):
+        if isinstance(folder, Path):
+            (folder / name).parent.mkdir(exist_ok=True, parents=True)
+        write_atomically(folder / name, b"x")
+    for pattern, expected in (("*", ["a.json", "b"]), ("*.json", ["a.json"]), ("*/*.json", ["b/a.json"])):
+        assert [str(path)[len(str(folder)) + 1 :] for path in listed(folder, pattern)] == expected
+
+
+def test_only_files_are_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")  # it would never end
+    (tmp_path / "zeros").symlink_to("/dev/zero")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "zeros", "folder"):
+        with pytest.raises(NotAFile, match="not a file"):
+            read(tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        read(tmp_path / "nothing")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    (tmp_path / "file").write_bytes(b"x")
+    assert read(tmp_path / "link") == b"x"
 
 
 def test_a_file_gets_another_name(folder: Location) -> None:
@@ -142,7 +191,18 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
+        (OSError(errno.ENOSPC, "full"), True),
         (OSError(errno.EDQUOT, "quota"), True),
+        (OSError(errno.EROFS, "read-only"), True),
+        (OSError(errno.EIO, "broken"), True),
+        (OSError(errno.ESTALE, "another export"), True),
+        (OSError(errno.ETIMEDOUT, "no answer"), True),
+        (OSError(errno.ENOTCONN, "the mount's process died"), True),
+        (OSError(errno.EHOSTUNREACH, "the server is gone"), True),
+        (PermissionError(errno.EACCES, "the ticket ran out"), True),
+        (OSError(errno.ENAMETOOLONG, "name"), False),
+        (OSError(errno.EMFILE, "too many open files"), False),
+        (IsADirectoryError(errno.EISDIR, "a folder"), False),
         (StorageError("away"), True),
         (FileNotFoundError(errno.ENOENT, "none"), False),
         (ConflictError("changed"), False),
