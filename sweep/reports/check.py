@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.progress import track
 
 from sweep.errors import ResultsError
-from sweep.results.attempt_log import read_attempts
 from sweep.results.belonging import Rules, fids_by_run
 from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import read_plan
-from sweep.results.run_folder import ATTEMPT, BEST
 from sweep.results.schema import run_of
 from sweep.results.study_file import read_rules
+from sweep.results.work.attempt_log import read_attempts
+from sweep.results.work.run_folder import ATTEMPT, BEST
 from wae_core.hyperparameters import Hyperparameters
 from wae_core.pictures import PICTURES
 from wae_core.storage.checkpoint import CheckpointError, load_checkpoint

@@ -14,10 +14,10 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from sweep.results.attempt_log import read_attempts
 from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import read_plan
 from sweep.results.schema import run_of
+from sweep.results.work.attempt_log import read_attempts
 from wae_core.data.manifest import checked_shape
 from wae_core.flops import Shape, show_flops, step_flops, work_flops
 from wae_core.run import ALGORITHMS, Protocol, Run

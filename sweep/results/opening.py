@@ -10,7 +10,6 @@ from rich.console import Console
 
 from sweep.errors import ResultsError, SettingsError
 from sweep.results import study_file
-from sweep.results.attempt_log import note_dropped_rows
 from sweep.results.belonging import Rules
 from sweep.results.compaction import TableKeeper, clean_up
 from sweep.results.folder import StudyFolder
@@ -18,6 +17,7 @@ from sweep.results.lock import Check, results_lock
 from sweep.results.plan_file import extend_plan, read_plan
 from sweep.results.schema import FAILED, RunRow, run_of
 from sweep.results.tables import Tables
+from sweep.results.work.attempt_log import note_dropped_rows
 from sweep.settings.settings import Settings, Study
 from wae_core.data.images import data_sha256, image_shape
 from wae_core.run import Hyperparameters, Run

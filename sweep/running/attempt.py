@@ -14,8 +14,9 @@ import torch
 from sweep.errors import OtherDataError
 from sweep.events import CheckpointSaved, Ended, Evaluated, Event, Paused, Task, WorkerContext
 from sweep.results.folder import StudyFolder
-from sweep.results.run_folder import BEST, History, RunFolder
 from sweep.results.schema import COMPLETED, DIVERGED
+from sweep.results.work.history import History
+from sweep.results.work.run_folder import BEST, RunFolder
 from sweep.running.publishing import publish, run_folder
 from wae_core.data.images import ImageData, data_sha256, load_dataset
 from wae_core.device import select_device

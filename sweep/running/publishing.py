@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 
 from sweep.events import WorkerContext
 from sweep.results.folder import StudyFolder
-from sweep.results.run_folder import BEST, History, Owner, RunFolder
 from sweep.results.schema import FAILED, SCHEMA_VERSION, RunRow, evaluation_rows
+from sweep.results.work.history import History, Owner
+from sweep.results.work.run_folder import BEST, RunFolder
 from wae_core.device import describe, select_device
 from wae_core.evaluation.evaluator import Confirmation
 from wae_core.run import Run

@@ -16,7 +16,7 @@ import torch
 from sweep.errors import OtherDataError, without_credentials
 from sweep.events import Ended, Event, Problem, Task, WorkerContext
 from sweep.results.folder import StudyFolder
-from sweep.results.run_folder import RunFolder
+from sweep.results.work.run_folder import RunFolder
 from sweep.running.attempt import Attempt, begin_attempt, equipment_of
 from sweep.running.publishing import publish_failure
 from wae_core.run import Run

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from sweep.events import Ended, Event, Paused, Task
 from sweep.results.belonging import fids_by_run
 from sweep.results.folder import StudyFolder
-from sweep.results.run_folder import Owner, RunFolder
 from sweep.results.schema import COMPLETED, DIVERGED, FAILED, RunRow
+from sweep.results.work.history import Owner
+from sweep.results.work.run_folder import RunFolder
 from sweep.search.asha import is_promoted, rungs_of
 from sweep.search.interface import Pack, Proposer
 from sweep.settings.settings import Study

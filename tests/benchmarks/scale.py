@@ -23,9 +23,9 @@ import pandas as pd
 from sweep.results import study_file
 from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import extend_plan
-from sweep.results.run_folder import BEST
 from sweep.results.schema import COMPLETED, SCHEMA_VERSION, RunRow, evaluation_rows
 from sweep.results.tables import Tables
+from sweep.results.work.run_folder import BEST
 from sweep.search.plan import plan_runs
 from sweep.settings.compose import load_settings
 from tests.benchmarks.measuring import Options, Row

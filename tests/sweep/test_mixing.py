@@ -237,7 +237,7 @@ def test_a_worker_that_finds_other_data_trains_nothing_until_they_are_back(
 def damage(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
-    path.write_bytes(data)
+    path.write_bytes(data[:200] if path.suffix == ".yaml" else data)
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,11 @@ from sweep.errors import ResultsError, SettingsError
 from sweep.events import Event, Task, WorkerContext
 from sweep.reports.ledger import ledger_frame
 from sweep.results import study_file
-from sweep.results.attempt_log import note_dropped_rows, read_attempts
 from sweep.results.compaction import clean_up
 from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import plan_table
 from sweep.results.tables import Tables
+from sweep.results.work.attempt_log import note_dropped_rows, read_attempts
 from sweep.running.worker import run_task
 from sweep.search.plan import plan_runs
 from sweep.settings.settings import FailurePolicy, Study

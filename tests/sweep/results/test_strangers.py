@@ -14,12 +14,13 @@ import pytest
 from analysis.load import load_evaluations, load_runs
 from sweep.errors import ResultsError, SettingsError
 from sweep.reports.status import status_frame
-from sweep.results.attempt_log import read_attempts
 from sweep.results.compaction import clean_up
 from sweep.results.folder import FILES, FOLDERS, StudyFolder
 from sweep.results.plan_file import extend_plan
-from sweep.results.run_folder import History, RunFolder
 from sweep.results.tables import Tables
+from sweep.results.work.attempt_log import read_attempts
+from sweep.results.work.history import History
+from sweep.results.work.run_folder import RunFolder
 from tests.places import local
 from wae_core.run import Run
 from wae_core.storage.files import Location, delete_folder, write_atomically

@@ -239,13 +239,13 @@ def test_a_resumed_run_counts_the_time_of_the_attempt_that_died(vae: tuple[Run, 
     path = place.work(run) / "attempt-001" / "step-000000002.safetensors"
     tensors, content = load_checkpoint(path)
     spent = {"train_seconds": 1000.0, "eval_seconds": 2000.0, "cpu_seconds": 3000.0}
-    assert all(0 < content[name] < 100 for name in spent)
-    save_checkpoint(path, tensors, content | spent)
+    assert all(0 < content["history"][name] < 100 for name in spent)
+    save_checkpoint(path, tensors, content | {"history": content["history"] | spent})
     place.train(run)
     row = place.row(run)
     for name, seconds in spent.items():
         assert seconds < row[name] < seconds + 100
-    assert row["started_at"].isoformat() == content["started_at"]
+    assert row["started_at"].isoformat() == content["history"]["started_at"]
 
 
 def _cut(path: Path) -> None:
@@ -689,6 +689,7 @@ def test_runs_that_were_left_at_different_steps_go_on_each_from_its_own(vae: tup
     assert place.outcome(runs[0])[0]["best_fid"] == vae[1][0]["best_fid"], "alone before and after"
 
 
+@pytest.mark.slow
 def test_another_runs_checkpoint_is_not_used(place: Place, make_run: Callable[..., Run]) -> None:
     """Not under another run_id, nor from a study of other steps, nor of other data."""
     run, sister = make_run("vae", **TINY), make_run("vae", seed=1, **TINY)
@@ -697,7 +698,9 @@ def test_another_runs_checkpoint_is_not_used(place: Place, make_run: Callable[..
     longer = make_run("vae", **TINY | {"steps": 8, "evaluation_steps": (4, 6, 8)})
     other_data = replace(place.context, data_sha256="0" * 64)
     for stranger, context in ((sister, place.context), (longer, place.context), (run, other_data)):
-        events = run_task(Task((stranger,)), replace(context, results=place.folder.root.parent / "elsewhere"))
+        elsewhere = StudyFolder(place.folder.root.parent / "elsewhere", "test")
+        local(elsewhere.records).mkdir(parents=True)
+        events = run_task(Task((stranger,)), replace(context, results=elsewhere.root.parent))
         found = context.data_sha256
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(attempt_module, "data_sha256", lambda name, folder, found=found: found)
@@ -705,7 +708,6 @@ def test_another_runs_checkpoint_is_not_used(place: Place, make_run: Callable[..
             assert not next(events).is_last  # its first checkpoint
         events.close()  # type: ignore[attr-defined]
         equipment_of.cache_clear()
-        elsewhere = StudyFolder(place.folder.root.parent / "elsewhere", "test")
         shutil.rmtree(place.work(run), ignore_errors=True)
         shutil.copytree(local(elsewhere.work(stranger.run_id)), place.work(run))
         first, *_ = place.train(run)

@@ -8,15 +8,14 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import Tensor
 
-from wae_core.evaluation.selection import Evaluation, select_checkpoint
-from wae_core.run import Run
+from sweep.results.work.history import History, Owner, put_together, take_apart
 from wae_core.storage.checkpoint import CheckpointError, read_manifest, save_checkpoint, valid_checkpoints
 from wae_core.storage.files import TEMPORARIES, Location, delete_folder, listed, read, write_atomically
 
@@ -24,44 +23,6 @@ ATTEMPT = re.compile(r"attempt-\d{3,}")  # folders; a copy that another program 
 CHECKPOINT = re.compile(r"step-\d{9}\.safetensors")
 START = "start.json"
 BEST = "best.safetensors"
-
-
-@dataclass(frozen=True)
-class History:
-    """What a run has behind it: the content of a training checkpoint, beside the tensors."""
-
-    started_at: str  # of the first attempt that left a checkpoint; ISO 8601, UTC
-    step: int = 0
-    train_seconds: float = 0.0
-    eval_seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    fid_features: str | None = None
-    fid_reference: str | None = None
-    evaluations: tuple[Evaluation, ...] = ()
-
-    @property
-    def best(self) -> Evaluation | None:
-        """The evaluation of the checkpoint that the run keeps, so far."""
-        return select_checkpoint(self.evaluations)
-
-    @property
-    def seconds(self) -> float:
-        """Device-seconds of training and evaluation."""
-        return self.train_seconds + self.eval_seconds
-
-
-@dataclass(frozen=True)
-class Owner:
-    """Whose training checkpoints they are: it stands in each, and no other's is read."""
-
-    run_id: str
-    run_sha256: str  # `Run.sha256`
-    data_sha256: str
-
-    @classmethod
-    def of(cls, run: Run, data_sha256: str) -> Owner:
-        """Return the owner of what is trained for `run` on these data."""
-        return cls(run.run_id, run.sha256, data_sha256)
 
 
 @dataclass(frozen=True)
@@ -153,8 +114,7 @@ class RunFolder:
         """
         assert self._attempt is not None
         assert self._owner is not None
-        content = {"owner": asdict(self._owner)} | asdict(history)
-        save_checkpoint(self._checkpoint(history.step), tensors, content)
+        save_checkpoint(self._checkpoint(history.step), tensors, put_together(self._owner, history))
         before = self._needed()
         self._saved = [*self._saved[-1:], history]
         for step in before - self._needed():
@@ -241,28 +201,11 @@ class RunFolder:
         Raises:
             CheckpointError: it is another run's, or of other data.
         """
-        try:
-            owner = Owner(**content["owner"])
-            history = _history({key: value for key, value in content.items() if key != "owner"})
-        except (LookupError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"checkpoint {path} is none of a run's") from error
+        owner, history = take_apart(content)
         if owner.run_id != self.path.name or self._owner not in (None, owner):
             self.foreign.append(path)
             raise CheckpointError(f"checkpoint {path} is of another run, or of other data: {owner}")
         return history
-
-
-def _history(content: dict[str, Any]) -> History:
-    """Take the content of a training checkpoint apart.
-
-    Raises:
-        CheckpointError: it is that of something else.
-    """
-    try:
-        evaluations = tuple(Evaluation(**evaluation) for evaluation in content["evaluations"])
-        return History(**(content | {"evaluations": evaluations}))
-    except (LookupError, TypeError) as error:
-        raise CheckpointError(f"it is not the content of a training checkpoint: {error}") from error
 
 
 def _start(data: bytes) -> tuple[str, int, float]:
