@@ -18,7 +18,6 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
-from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -48,28 +47,38 @@ def jpeg(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+def make_faces(count: int) -> dict[str, bytes]:
+    """JPEGs of CelebA's 178×218 pixels, all different; every 60th is cut off, number BAD first."""
+    random = np.random.RandomState(0)
+    images = {}
+    for number in range(count):
+        coarse = Image.fromarray(random.randint(0, 256, (12, 10, 3), dtype=np.uint8))
+        encoded = jpeg(np.asarray(coarse.resize((178, 218))))
+        whole = len(encoded) if number % 60 != BAD else len(encoded) // 2
+        images[f"img_align_celeba/{number + 1:06d}.jpg"] = encoded[:whole]
+    return images
+
+
+def pixels_of(images: dict[str, bytes]) -> np.ndarray:
+    """The pixels of each image by Pillow alone, [N, 3, 64, 64]; zero for those that are cut off."""
+    pixels = np.zeros((len(images), 3, 64, 64), np.uint8)
+    for index, encoded in enumerate(images.values()):
+        if index % 60 != BAD:
+            middle = Image.open(io.BytesIO(encoded)).crop((19, 39, 159, 179))
+            pixels[index] = np.moveaxis(np.asarray(middle.resize((64, 64), Image.Resampling.LANCZOS)), -1, 0)
+    return pixels
+
+
 @pytest.fixture(scope="session")
 def faces() -> dict[str, bytes]:
     """60 JPEGs of CelebA's 178×218 pixels, all different; number BAD is cut off."""
-    random = np.random.RandomState(0)
-    images = {}
-    for number in range(60):
-        coarse = Image.fromarray(random.randint(0, 256, (12, 10, 3), dtype=np.uint8))
-        images[f"img_align_celeba/{number + 1:06d}.jpg"] = jpeg(np.asarray(coarse.resize((178, 218))))
-    name = list(images)[BAD]
-    images[name] = images[name][: len(images[name]) // 2]
-    return images
+    return make_faces(60)
 
 
 @pytest.fixture(scope="session")
 def expected(faces: dict[str, bytes]) -> np.ndarray:
     """The pixels of each image by Pillow alone, [60, 3, 64, 64]; zero for the one that is cut off."""
-    pixels = np.zeros((len(faces), 3, 64, 64), np.uint8)
-    for index, encoded in enumerate(faces.values()):
-        if index != BAD:
-            middle = Image.open(io.BytesIO(encoded)).crop((19, 39, 159, 179))
-            pixels[index] = np.moveaxis(np.asarray(middle.resize((64, 64), Image.Resampling.LANCZOS)), -1, 0)
-    return pixels
+    return pixels_of(faces)
 
 
 def write_zip(path: Path, images: dict[str, bytes]) -> Path:
@@ -154,10 +163,8 @@ def test_the_manifest_says_what_was_done_and_nothing_else_is_left(packed: Path) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["folder", "parquet"])
-def test_two_processes_and_another_kind_of_source_give_the_same_file(
-    packed: Path, faces: dict[str, bytes], tmp_path: Path, kind: str
-) -> None:
-    many = {f"{copy}/{name}": data for copy in range(3) for name, data in faces.items()}  # three chunks
+def test_two_processes_and_another_kind_of_source_give_the_same_file(tmp_path: Path, kind: str) -> None:
+    many = make_faces(180)  # three chunks
     backwards = dict(reversed(many.items()))
     one = write_zip(tmp_path / "one.zip", backwards)
     two = write_folder(tmp_path / "two", backwards) if kind == "folder" else write_parquet(tmp_path / "two", many)
@@ -252,14 +259,12 @@ def test_photographs_are_turned_upright() -> None:
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_goes_on_and_ends_with_the_same_file(
-    faces: dict[str, bytes], expected: np.ndarray, tmp_path: Path
-) -> None:
+def test_an_interrupted_run_goes_on_and_ends_with_the_same_file(tmp_path: Path) -> None:
     """First Ctrl-C, then kill -9, then to the end."""
     psutil = pytest.importorskip("psutil")
     count = 1200
-    names = [f"{number:06d}.jpg" for number in range(count)]
-    source = write_zip(tmp_path / "many.zip", dict(zip(names, islice(cycle(faces.values()), count), strict=True)))
+    many = make_faces(count)
+    source = write_zip(tmp_path / "many.zip", many)
     words = command("celeba", "--source", source, "--data", tmp_path / "data", "--processes", 1)
     folder = tmp_path / "data/celeba"
 
@@ -290,9 +295,8 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_file(
     again = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
     assert f"goes on: {done * 64:,} of {count:,} images are there" in again.stderr
     images = np.load(folder / "images.npy", allow_pickle=False)
-    bad = tuple(range(BAD, count, len(faces)))
-    pixels = np.concatenate([expected] * (count // len(faces)))
-    np.testing.assert_array_equal(images, in_order(pixels, bad))
+    bad = tuple(range(BAD, count, 60))
+    np.testing.assert_array_equal(images, in_order(pixels_of(many), bad))
     assert len(manifest_of(folder)["skipped"]) == len(bad)
     assert sorted(path.name for path in folder.iterdir()) == ["images.npy", "manifest.json"]
 
@@ -358,6 +362,7 @@ def test_two_packers_do_not_meet(faces: dict[str, bytes], tmp_path: Path, capsys
         ("celeba --source {tmp}/nowhere", "does not exist"),
         ("celeba --source {faces} --size 4", "from 8 to 1024"),
         ("celeba --source {faces} --processes 0", "at least 1"),
+        ("celeba --source {faces} --processes 1025", "at most 1024"),
         ("mnist --source {faces} --size 32", "mnist keeps its 28×28"),
         ("mnist --source {short}", "its header's shape 3×28×28 needs 2368"),
         ("mnist --source {empty}", "holds neither train-images-idx3-ubyte[.gz]"),
