@@ -13,12 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from sweep.errors import ResultsError, SettingsError
+from sweep.places import results_location
 from sweep.reports.ledger import print_ledger
 from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import read_plan
 from sweep.results.schema import STATUSES
 from wae_core.run import ALGORITHMS
-from wae_core.storage.files import Location, location
+from wae_core.storage.files import Location
 
 
 def status_frame(folder: StudyFolder) -> pd.DataFrame:
@@ -126,7 +127,7 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--results", default="results", help="the results folder (default: results)")
     parser.add_argument("--study", help="one study; all of the folder if left out")
     arguments = parser.parse_args(words)
-    results = location(arguments.results).absolute()
+    results = results_location(arguments.results).absolute()
     names = (
         [arguments.study] if arguments.study else sorted(path.parent.name for path in results.glob("*/plan.parquet"))
     )

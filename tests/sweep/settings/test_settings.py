@@ -229,7 +229,6 @@ PATHS = [
     "a#b;c:d",
     "100 %",
     "$HOME",
-    "~/x",
     "3",
     "true",
     "back\\slash",
