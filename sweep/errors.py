@@ -26,6 +26,10 @@ class LockLost(OSError):
     """Another driver may hold the lock by now: nothing must be written or deleted any more."""
 
 
+class WorkersLost(OSError):
+    """There are no workers any more, or none can start: nothing is trained until the next launch."""
+
+
 def without_credentials(text: str) -> str:
     """Replace the user of an address, and the values of variables that name a secret, by ***."""
     for name, value in os.environ.items():

@@ -152,13 +152,14 @@ ROOMS: dict[str, set[str]] = {
         *("wae_core.algorithms", "wae_core.data", "wae_core.networks"),
     },
     "sweep.errors": set(),
+    "sweep.places": {"sweep.errors"},
     "sweep.events": {"sweep.errors", "sweep.results"},
-    "sweep.settings": {"sweep.errors", "sweep.events"},
+    "sweep.settings": {"sweep.errors", "sweep.places", "sweep.events"},
     "sweep.results": {"sweep.errors", "sweep.events", "sweep.settings"},
     "sweep.search": {"sweep.errors", "sweep.events", "sweep.settings", "sweep.results"},
     "sweep.running": {"sweep.errors", "sweep.events", "sweep.settings", "sweep.results"},
-    "sweep.tracking": {"sweep.errors", "sweep.events", "sweep.results"},
-    "sweep.reports": {"sweep.errors", "sweep.events", "sweep.settings", "sweep.results"},
+    "sweep.tracking": {"sweep.errors", "sweep.places", "sweep.events", "sweep.results"},
+    "sweep.reports": {"sweep.errors", "sweep.places", "sweep.events", "sweep.settings", "sweep.results"},
 }
 PACKAGES: dict[str, set[str]] = {  # package: the others that it may import
     "search_spaces": {"wae_core"},  # what of it is free of torch

@@ -13,12 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from sweep.errors import ResultsError, SettingsError
+from sweep.places import results_location
 from sweep.reports.ledger import print_ledger
 from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import read_plan
 from sweep.results.schema import STATUSES
 from wae_core.run import ALGORITHMS
-from wae_core.storage.files import Location, listed, location, read
+from wae_core.storage.files import Location, listed, read
 
 
 def status_frame(folder: StudyFolder) -> pd.DataFrame:
@@ -129,7 +130,7 @@ def main(words: Sequence[str]) -> int:
         "--check", action="store_true", help="read every file whole, models included, and compare them"
     )
     arguments = parser.parse_args(words)
-    results = location(arguments.results).absolute()
+    results = results_location(arguments.results).absolute()
     names = (
         [arguments.study]
         if arguments.study

@@ -34,7 +34,11 @@ def train(
         drawn: stand for what is not planned yet.
     """
     context = worker_context(settings, study.folder, study.data_sha256)
-    with open_executor(settings.cluster) as executor:
+
+    def say(sentence: str) -> None:
+        console.print(sentence, style="yellow")
+
+    with open_executor(settings.cluster, say) as executor:
         if search.depends_on_order and executor.workers > 1:
             console.print(
                 f"with {executor.workers} workers, {search.depends_on_order} depends on which run ends first: it is "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -76,12 +77,13 @@ def _parse(word: str) -> Override:
 
 
 def split_paths(words: Sequence[str]) -> tuple[dict[str, str | None], list[str]]:
+    """Return the values of PATHS, in which a shell may have left ~ for the home folder, and the other words."""
     paths: dict[str, str | None] = {}
     others = []
     for word in words:
         key, equals, value = word.partition("=")
         if key in PATHS and equals:
-            paths[key] = None if value == "null" else value
+            paths[key] = None if value == "null" else os.path.expanduser(value)  # noqa: PTH111 (Path has no words)
         else:
             others.append(word)
     return paths, others

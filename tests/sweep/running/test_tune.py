@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 import sweep.running.tune
+from sweep.errors import SettingsError
 from sweep.events import Event, Problem, Started, Task, WorkerContext
+from sweep.running.executor import check_fit, cluster_address, resources, workers_that_fit
 from sweep.running.tune import (  # type: ignore[attr-defined]  # tune is to be imported after Ray's settings are made
     TuneExecutor,
-    resources,
     session,
     tune,
-    workers_that_fit,
 )
 from sweep.search.fixed_plan import FixedPlan
 from sweep.settings.compose import load_settings
@@ -30,19 +30,57 @@ DEATHS = 5
 
 
 @pytest.mark.parametrize(
-    ("available", "wanted", "workers"),
+    ("nodes", "wanted", "workers"),
     [
-        ({"CPU": 8.0}, {"CPU": 1}, 8),
-        ({"CPU": 16.0, "GPU": 4.0}, {"CPU": 1, "GPU": 1}, 4),
-        ({"CPU": 2.0, "GPU": 4.0}, {"CPU": 1, "GPU": 1}, 2),
-        ({"CPU": 7.0}, {"CPU": 2}, 3),
-        ({"CPU": 4.0}, {"CPU": 1, "GPU": 1}, 1),
+        ([{"CPU": 8.0}], {"CPU": 1}, 8),
+        ([{"CPU": 16.0, "GPU": 4.0}], {"CPU": 1, "GPU": 1}, 4),
+        ([{"CPU": 2.0, "GPU": 4.0}], {"CPU": 1, "GPU": 1}, 2),
+        ([{"CPU": 7.0}], {"CPU": 2}, 3),
+        ([{"CPU": 4.0}], {"CPU": 1, "GPU": 1}, 0),
+        ([{"CPU": 3.0}, {"CPU": 5.0}, {}], {"CPU": 2}, 3),
+        ([{"CPU": 1.0}] * 3, {"CPU": 2}, 0),
+        ([{"CPU": 8.0}, {"GPU": 8.0}], {"CPU": 1, "GPU": 1}, 0),
+        ([], {"CPU": 1}, 0),
     ],
 )
-def test_as_many_workers_as_the_scarcest_resource_is_enough_for(
-    available: dict[str, float], wanted: dict[str, float], workers: int
+def test_as_many_workers_as_the_scarcest_resource_of_each_node_is_enough_for(
+    nodes: list[dict[str, float]], wanted: dict[str, float], workers: int
 ) -> None:
-    assert workers_that_fit(available, wanted) == workers
+    assert workers_that_fit(nodes, wanted) == workers
+
+
+def test_workers_larger_than_every_node_are_refused_with_what_there_is() -> None:
+    check_fit([{"CPU": 1.0}, {"CPU": 4.0}], {"CPU": 4})
+    with pytest.raises(SettingsError) as raised:
+        check_fit([{"CPU": 2.0}, {"CPU": 1.0, "GPU": 1.0}], {"CPU": 64, "GPU": 1})
+    assert str(raised.value) == (
+        "not one worker fits: cluster.cpus_per_worker is 64, cluster.gpus_per_worker is 1, "
+        "but a node has at most 2 CPU, 1 GPU"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "address"),
+    [
+        ("", None),
+        ("local", None),
+        (" 10.0.0.1:6379 ", "10.0.0.1:6379"),
+        ("[::1]:6379", "[::1]:6379"),
+        ("auto", "auto"),
+    ],
+)
+def test_ray_address_names_a_cluster_or_this_machine(
+    given: str, address: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", given)
+    assert cluster_address() == address
+
+
+@pytest.mark.parametrize("given", ["host", "host:", ":6379", "ray://host:10001", "host:0", "host:65536", "host:x"])
+def test_a_ray_address_that_is_none_is_refused(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", given)
+    with pytest.raises(SettingsError, match="but it is host:port of a cluster's head, auto or local"):
+        cluster_address()
 
 
 def one_by_one(runs: Any) -> list[Task]:
@@ -72,6 +110,8 @@ def test_workers_that_start_late_or_never_hold_up_no_task(
     context = WorkerContext(tmp_path, tmp_path, data_sha256("digits"), None, "cpu", "unknown", 1000, 1)
     cluster = replace(load_settings([]).cluster, workers=2)
 
+    said: list[str] = []
+
     def pids_that_train(executor: TuneExecutor, count: int) -> set[str]:
         events: list[Event] = []
         runs = [make_run("vae", seed=seed) for seed in range(count)]
@@ -81,7 +121,7 @@ def test_workers_that_start_late_or_never_hold_up_no_task(
         assert sorted(int(seed) for seed, _ in told) == list(range(count))
         return {pid for _, pid in told}
 
-    with session(cluster) as executor:
+    with session(cluster, said.append) as executor:
         assert len(pids_that_train(executor, 60)) == 2
-        more = TuneExecutor(resources(cluster), executor.workers + 1)
+        more = TuneExecutor(resources(cluster), executor.workers + 1, tmp_path / "tune", said.append)
         assert len(pids_that_train(more, 10)) <= 2

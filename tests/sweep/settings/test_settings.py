@@ -258,7 +258,6 @@ PATHS = [
     "a#b;c:d",
     "100 %",
     "$HOME",
-    "~/x",
     "3",
     "true",
     "back\\slash",
