@@ -20,10 +20,9 @@ from types import FrameType
 from typing import NoReturn
 
 from search_spaces.sentences import SpaceError, closest
-from sweep.errors import ResultsError, SettingsError, without_credentials
+from sweep.errors import CONTINUES, ResultsError, SettingsError, without_credentials
 
 CONF = Path(__file__).parent / "conf"
-CONTINUES = "what was finished is kept; the same command continues"
 SIGNALS: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 
+CONTINUES = "what was finished is kept; the same command continues"  # the advice to whom a sweep stopped
 _USER_OF_ADDRESS = re.compile(r"(?<=://)[^/\s'\"]*@")  # http://user:password@host
 _SECRET = re.compile(r"secret|password|passwd|token|credential|api_?key", re.IGNORECASE)  # variables' names
 _SHORTEST = 8  # characters; a shorter value, "true" say, may stand in a text by chance

@@ -22,6 +22,7 @@ os.environ.update(
     RAY_USAGE_STATS_ENABLED="0",
     RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
     TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",  # our records take the place of Tune's four files per trial
+    TUNE_STATE_REFRESH_PERIOD="1000000",  # the cluster's size, which nobody reads; nothing interrupts that call
     TUNE_GLOBAL_CHECKPOINT_S="1000000",  # a killed driver resumes from our records, not from Tune's snapshots
     TUNE_DISABLE_SIGINT_HANDLER="1",  # Ctrl-C unwinds at once: Tune would end as if nothing had happened
     RAY_DEDUP_LOGS_SKIP_REGEX="^",  # no lines of the servers' logs on the terminal
@@ -167,8 +168,7 @@ def session(cluster: Cluster, say: Say) -> Iterator[TuneExecutor]:
     address = cluster_address()
     family = Family()
     with scratch_folder() as scratch, _ray(cluster, address, scratch, family):
-        nodes = [node["Resources"] for node in _nodes()]
-        wanted = resources(cluster)
+        nodes, wanted = [node["Resources"] for node in _nodes()], resources(cluster)
         if address is None or not _may_grow():
             check_fit(nodes, wanted)
         workers = cluster.workers or max(1, workers_that_fit(nodes, wanted))

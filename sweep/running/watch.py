@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -14,11 +16,12 @@ from typing import NoReturn
 
 import psutil
 
-from sweep.errors import WorkersLost
+from sweep.errors import CONTINUES, WorkersLost
 
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_TO_ANSWER = 5.0
 SECONDS_TO_DIE = 5.0
+SECONDS_TO_UNWIND = 10.0
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ class Family:
 def watching(servers: Sequence[Server], family: Family, patience: float) -> Iterator[None]:
     """Interrupt the main thread, which may wait for an answer for ever, once one of the servers is gone.
 
-    It is to be entered in the main thread.
+    It is to be entered in the main thread. Where that is in a call of Ray's that nothing interrupts, the process ends
+    here, with the same sentence and exit code as by the error.
 
     Args:
         family: looks on as well.
@@ -116,6 +120,13 @@ class _Watch(threading.Thread):
                 except OSError:
                     if time.monotonic() - reached[server] > self._patience:
                         self.lost = f"{server.name} has ended"
-                        # Not SIGINT, which a job in the background may ignore.
-                        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR2)
+                        self._interrupt(self.lost)
                         return
+
+    def _interrupt(self, why: str) -> None:
+        # Not SIGINT, which a job in the background may ignore.
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR2)
+        if not self.stop.wait(SECONDS_TO_UNWIND):
+            self._family.end()
+            print(f"stopped: {why}; {CONTINUES}", file=sys.stderr, flush=True)
+            os._exit(1)

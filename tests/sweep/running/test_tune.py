@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 import sweep.running.tune
-from sweep.errors import SettingsError
+from sweep.errors import SettingsError, WorkersLost
 from sweep.events import Event, Problem, Started, Task, WorkerContext
 from sweep.running.executor import check_fit, cluster_address, resources, workers_that_fit
+from sweep.running.handout import UNBEGUN_ALLOWED
 from sweep.running.tune import (  # type: ignore[attr-defined]  # tune is to be imported after Ray's settings are made
     TuneExecutor,
     session,
@@ -121,7 +122,17 @@ def test_workers_that_start_late_or_never_hold_up_no_task(
         assert sorted(int(seed) for seed, _ in told) == list(range(count))
         return {pid for _, pid in told}
 
+    class NeverStarts(ShortTasks):
+        def setup(self, config: dict[str, Any]) -> None:
+            os._exit(1)
+
     with session(cluster, said.append) as executor:
         assert len(pids_that_train(executor, 60)) == 2
         more = TuneExecutor(resources(cluster), executor.workers + 1, tmp_path / "tune", said.append)
         assert len(pids_that_train(more, 10)) <= 2
+        monkeypatch.setattr(sweep.running.tune, "TaskTrainable", NeverStarts)
+        events: list[Event] = []
+        search = FixedPlan([make_run("vae", config_index=index) for index in range(9)], set(), one_by_one)
+        with pytest.raises(WorkersLost, match=f"no worker can start: {UNBEGUN_ALLOWED} in a row"):
+            executor.train(search, context, DEATHS, events.append)
+        assert [event for event in events if not isinstance(event, Problem)] == [], "none is lost, none has begun"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
 import psutil
 import pytest
 
-from sweep.errors import WorkersLost
+from sweep.errors import CONTINUES, WorkersLost
 from sweep.running import watch
 from sweep.running.watch import Family, Server, watching
 
@@ -82,3 +83,23 @@ def test_a_family_is_ended_with_those_whose_parent_is_dead() -> None:
     finally:
         before.kill()
         before.wait()
+
+
+UNINTERRUPTIBLE = """
+import contextlib, socket, sys, time
+from sweep.running import watch
+watch.SECONDS_BETWEEN_LOOKS = watch.SECONDS_TO_UNWIND = 0.1
+listening = socket.create_server(("127.0.0.1", 0))
+gone = watch.Server("the raylet", f"127.0.0.1:{listening.getsockname()[1]}")
+with watch.watching([gone], watch.Family(), patience=0):
+    listening.close()
+    while True:
+        with contextlib.suppress(KeyboardInterrupt):
+            time.sleep(60)
+"""
+
+
+def test_a_main_thread_that_nothing_interrupts_does_not_hold_up_the_end() -> None:
+    done = subprocess.run([sys.executable, "-c", UNINTERRUPTIBLE], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert done.stderr == f"stopped: the raylet has ended; {CONTINUES}\n"
