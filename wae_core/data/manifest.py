@@ -5,16 +5,21 @@ It is written last, and makes the data set valid.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from wae_core.storage.files import write_atomically
 
-FORMAT = 1
+FORMAT = 2
 IMAGES = "images.npy"
 MANIFEST = "manifest.json"
+HASHED_AT_A_TIME = 1024  # images
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ class Manifest:
     count: int  # N
     train_count: int
     shape: tuple[int, int, int, int]  # (N, C, H, W)
-    sha256: str  # of the file images.npy
+    sha256: str  # by `images_sha256`: the data set's identity
     crop: str | None
     filter: str | None  # of the resize; None where images keep their size
     pillow: str | None  # the version that decoded them, where Pillow did
@@ -39,6 +44,22 @@ class Manifest:
 
         document = {"format": FORMAT, **asdict(self)}
         write_atomically(folder / MANIFEST, (json.dumps(document, indent=1) + "\n").encode())
+
+
+def images_sha256(images: NDArray[np.uint8], train_count: int) -> str:
+    """Return the identity of a data set: it differs where a pixel, the order, the shape or the split does.
+
+    Where the images came from, and when they were packed, is no part of it.
+
+    Args:
+        images: uint8 [N, C, H, W]; may be memory-mapped, and is never copied whole.
+        train_count: how many of them, from the first, are the training images.
+    """
+    shape = "×".join(map(str, images.shape))
+    digest = hashlib.sha256(f"uint8 {shape}, the first {train_count} to train on\n".encode())
+    for start in range(0, len(images), HASHED_AT_A_TIME):
+        digest.update(np.ascontiguousarray(images[start : start + HASHED_AT_A_TIME]).data)
+    return digest.hexdigest()
 
 
 def read_manifest(folder: Path) -> Manifest | None:

@@ -13,7 +13,7 @@ import PIL
 from numpy.typing import NDArray
 
 from wae_core.data.decoding import FILTER, Preprocessing, decode, decoded_images, remove_working_files
-from wae_core.data.manifest import IMAGES, MANIFEST, Manifest, read_manifest
+from wae_core.data.manifest import IMAGES, MANIFEST, Manifest, images_sha256, read_manifest
 from wae_core.data.mnist import read_mnist
 from wae_core.data.sources import REPOSITORIES, ImageSource, download, open_source
 
@@ -73,7 +73,8 @@ def check(name: str, data: Path) -> str:
     folder = data / name
     manifest = read_manifest(folder)
     assert manifest is not None
-    if file_sha256(folder / IMAGES) != manifest.sha256:
+    images = np.lib.format.open_memmap(folder / IMAGES, mode="r")
+    if images_sha256(images, manifest.train_count) != manifest.sha256:
         raise ValueError(f"{folder / IMAGES} is damaged (its sha256 is not the manifest's): delete {folder}")
     return f"{folder}: {manifest.count:,} images, sha256 as in the manifest"
 
@@ -89,21 +90,16 @@ def split_order(count: int, skipped: Collection[int]) -> tuple[NDArray[np.int64]
     return order, len(order) - held_out
 
 
-def write_images(images: NDArray[np.uint8], order: NDArray[np.int64], folder: Path) -> str:
-    """Write images[order] as folder/images.npy, whole or not at all; returns the file's sha256."""
+def write_images(images: NDArray[np.uint8], order: NDArray[np.int64], train_count: int, folder: Path) -> str:
+    """Write images[order] as folder/images.npy, whole or not at all; returns the data set's `images_sha256`."""
     temporary = folder / TEMPORARY
     packed = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(order), *images.shape[1:]))
     for start in range(0, len(order), 1024):
         packed[start : start + 1024] = images[order[start : start + 1024]]
     packed.flush()
-    digest = file_sha256(temporary)
+    digest = images_sha256(packed, train_count)
     temporary.replace(folder / IMAGES)
     return digest
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _pack_mnist(name: str, folder: Path, source: Path, origin: dict[str, str]) -> Manifest | None:
@@ -119,7 +115,7 @@ def _pack_mnist(name: str, folder: Path, source: Path, origin: dict[str, str]) -
             count=len(images),
             train_count=len(train),
             shape=images.shape,
-            sha256=write_images(images, np.arange(len(images)), folder),
+            sha256=write_images(images, np.arange(len(images)), len(train), folder),
             crop=None,
             filter=None,
             pillow=PIL.__version__ if kind == "parquet" else None,
@@ -157,7 +153,7 @@ def _pack_images(
             count=usable,
             train_count=train_count,
             shape=(usable, 3, size, size),
-            sha256=write_images(decoded_images(folder, len(source.names), size), order, folder),
+            sha256=write_images(decoded_images(folder, len(source.names), size), order, train_count, folder),
             crop=preprocessing.crop_name,
             filter=FILTER,
             pillow=PIL.__version__,

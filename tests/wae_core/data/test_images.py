@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from wae_core.data.images import DIGITS, ImageData, image_shape, load_dataset, to_float, to_uint8
-from wae_core.data.manifest import Manifest
+from wae_core.data.images import DIGITS, ImageData, data_sha256, image_shape, load_dataset, to_float, to_uint8
+from wae_core.data.manifest import Manifest, images_sha256
 
 LEVELS = torch.arange(256, dtype=torch.uint8)
 
@@ -52,6 +52,34 @@ def test_images_stand_upright(digits: ImageData, digit_classes: dict[bytes, int]
     mean = torch.stack(ones).float().mean(0)[0]
     assert mean[:, 12:17].sum() > 0.6 * mean.sum()
     assert mean[12:17, :].sum() < 0.5 * mean.sum()
+
+
+def test_the_identity_of_the_digits_is_for_ever(digits: ImageData) -> None:
+    pixels = torch.cat([digits.train, digits.held_out]).numpy().tobytes()
+    header = "uint8 5000×1×28×28, the first 4000 to train on\n".encode()
+    assert data_sha256("digits") == hashlib.sha256(header + pixels).hexdigest()
+
+
+def test_the_identity_differs_where_a_pixel_the_order_the_shape_or_the_split_does() -> None:
+    images = np.random.RandomState(0).randint(0, 256, (2050, 1, 2, 4), dtype=np.uint8)
+    other_pixel = images.copy()
+    other_pixel[-1, 0, 1, 3] ^= 1
+    others = [
+        images_sha256(other_pixel, 2000),
+        images_sha256(images[[1, 0, *range(2, 2050)]], 2000),
+        images_sha256(images.reshape(2050, 1, 4, 2), 2000),
+        images_sha256(images, 1999),
+        images_sha256(images[:-1], 2000),
+    ]
+    same = images_sha256(np.asfortranarray(images), 2000)  # laid out otherwise in memory
+    assert same == images_sha256(images, 2000) and len({same, *others}) == 6
+
+
+def test_no_identity_without_a_data_set(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"'celeba' is not in .*make data DATA=celeba"):
+        data_sha256("celeba", tmp_path)
+    with pytest.raises(ValueError, match=r"unknown data set '\.\./celeba'"):
+        data_sha256("../celeba", tmp_path)
 
 
 def test_loading_twice_gives_the_same(digits: ImageData) -> None:

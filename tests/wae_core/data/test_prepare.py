@@ -31,7 +31,7 @@ from PIL import Image
 
 from sweep.command import main
 from wae_core.data.decoding import Preprocessing
-from wae_core.data.images import load_dataset
+from wae_core.data.images import data_sha256, load_dataset
 from wae_core.data.preparing import split_order
 from wae_core.data.sources import BadImage
 from wae_core.run import Run
@@ -142,9 +142,10 @@ def test_celeba_is_cropped_and_resized_and_its_order_is_a_frozen_permutation(
 def test_the_manifest_says_what_was_done_and_nothing_else_is_left(packed: Path) -> None:
     assert sorted(path.name for path in (packed / "celeba").iterdir()) == ["images.npy", "manifest.json"]
     manifest = manifest_of(packed / "celeba")
-    images = (packed / "celeba/images.npy").read_bytes()
-    assert manifest["sha256"] == hashlib.sha256(images).hexdigest()
-    assert (manifest["format"], manifest["name"], manifest["count"], manifest["train_count"]) == (1, "celeba", 59, 54)
+    pixels = np.load(packed / "celeba/images.npy").tobytes()
+    header = "uint8 59×3×64×64, the first 54 to train on\n".encode()
+    assert manifest["sha256"] == hashlib.sha256(header + pixels).hexdigest() == data_sha256("celeba", packed)
+    assert (manifest["format"], manifest["name"], manifest["count"], manifest["train_count"]) == (2, "celeba", 59, 54)
     assert manifest["shape"] == [59, 3, 64, 64]
     assert (manifest["crop"], manifest["filter"], manifest["split_seed"]) == ("centre 140×140", "PIL lanczos", 0)
     (skipped,) = manifest["skipped"]
@@ -444,7 +445,7 @@ def damaged(packed: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("shape", [59, 3, 64, 63]), ("shape", [58, 3, 64, 64]), ("count", 60), ("train_count", 59), ("format", 2)],
+    [("shape", [59, 3, 64, 63]), ("shape", [58, 3, 64, 64]), ("count", 60), ("train_count", 59), ("format", 1)],
 )
 def test_a_manifest_that_does_not_fit_is_refused(packed: Path, tmp_path: Path, key: str, value: object) -> None:
     folder = damaged(packed, tmp_path)
