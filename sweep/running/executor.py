@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -106,3 +107,9 @@ def check_fit(nodes: Sequence[Mapping[str, float]], wanted: Mapping[str, float])
     asked = ", ".join(f"cluster.{KEYS[name]} is {amount:g}" for name, amount in wanted.items())
     there = ", ".join(f"{amount:g} {name}" for name, amount in most.items())
     raise SettingsError(f"not one worker fits: {asked}, but a node has at most {there}")
+
+
+def may_grow(autoscaling_status: bytes | None) -> bool:
+    """Say whether the cluster has an autoscaler, by its monitor's words: without one a node's type is its own id."""
+    report = json.loads(autoscaling_status or b"{}").get("autoscaler_report", {})
+    return not all(name.startswith("node_") for name in report.get("active_nodes", {}))

@@ -25,12 +25,12 @@ class Handout:
     where that happens again and again no worker can start.
 
     Attributes:
-        error: what the search raised, or that no worker can start; then no more is handed out.
+        error: what the search or `on_event` raised, or that no worker can start; then no more is handed out.
     """
 
     def __init__(self, search: Search, deaths_allowed: int, on_event: Callable[[Event], None]) -> None:
         self.error: Exception | None = None
-        self._search, self._deaths_allowed, self._on_event = search, deaths_allowed, on_event
+        self._search, self._deaths_allowed, self._told = search, deaths_allowed, on_event
         self._again: deque[Task] = deque()
         self._running: dict[str, Task] = {}  # by worker
         self._begun: set[str] = set()  # run_ids of those, in the tasks that run, that their workers have begun
@@ -64,7 +64,7 @@ class Handout:
             self._done.add(event.run.run_id)
         elif isinstance(event, CheckpointSaved):
             del self._deaths[event.run.run_id]
-        self._on_event(event)
+        self._tell(event)
 
     def end(self, worker: str, death: str | None = None) -> None:
         """Take in that a worker is done with its task, or has died over it, for the reason that `death` gives."""
@@ -81,7 +81,7 @@ class Handout:
         self._deaths.update(run.run_id for run in left)
         for run in left:
             if self._deaths[run.run_id] >= self._deaths_allowed:
-                self._on_event(Lost(run, self._deaths_allowed))
+                self._tell(Lost(run, self._deaths_allowed))
         left = [run for run in left if self._deaths[run.run_id] < self._deaths_allowed]
         half = -(-len(left) // 2) if any(self._deaths[run.run_id] > 1 for run in left) else len(left)
         for part in (left[half:], left[:half]):
@@ -111,14 +111,20 @@ class Handout:
         sentence = f"no worker can start: {self._unbegun} in a row ended before they began a run ({reason})"
         self.error = WorkersLost(sentence)
         if not self.is_idle:
-            self._on_event(Problem(task.runs[0], f"{sentence}; nothing more is begun, what trains is waited for"))
+            self._tell(Problem(task.runs[0], f"{sentence}; nothing more is begun, what trains is waited for"))
 
     def _ask(self) -> Task | None:
         try:
             return self._search.next()
-        except Exception as error:  # raised into Tune, it would end the tasks that run
+        except Exception as error:  # raised into Tune, it would end the tasks that run, and become a text
             self.error = error
             return None
+
+    def _tell(self, event: Event) -> None:
+        try:
+            self._told(event)
+        except Exception as error:
+            self.error = self.error or error
 
 
 class Shared:
@@ -141,9 +147,13 @@ class NotPickled:
         return {}
 
 
-def last_line(file: Path) -> str:
-    """Return the last line of a text, in which an error's message stands; nothing where it cannot be read."""
-    lines: list[str] = []
+def last_line_of(file: Path) -> str:
+    """Return the last line of a file, in which an error's message stands; nothing where it cannot be read."""
     with contextlib.suppress(OSError):  # somebody may have deleted the session's folder
-        lines = file.read_text("utf-8", errors="replace").strip().splitlines()
-    return textwrap.shorten(lines[-1] if lines else "", 200, placeholder=" …")
+        return last_line(file.read_text("utf-8", errors="replace"))
+    return ""
+
+
+def last_line(text: str) -> str:
+    """Return the last line of a text, shortened for a sentence."""
+    return textwrap.shorten(text.strip().rpartition("\n")[2], 200, placeholder=" …")

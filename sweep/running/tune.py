@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import json
 import logging
 import os
 import signal
@@ -24,6 +23,7 @@ os.environ.update(
     TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",  # our records take the place of Tune's four files per trial
     TUNE_STATE_REFRESH_PERIOD="1000000",  # the cluster's size, which nobody reads; nothing interrupts that call
     TUNE_GLOBAL_CHECKPOINT_S="1000000",  # a killed driver resumes from our records, not from Tune's snapshots
+    TUNE_PRINT_ALL_TRIAL_ERRORS="0",  # a traceback for each worker's death
     TUNE_DISABLE_SIGINT_HANDLER="1",  # Ctrl-C unwinds at once: Tune would end as if nothing had happened
     RAY_DEDUP_LOGS_SKIP_REGEX="^",  # no lines of the servers' logs on the terminal
     RAY_AIR_NEW_OUTPUT="0",  # the newer console output prints a table even when verbose is 0
@@ -36,14 +36,16 @@ else:
 import ray
 import torch
 from ray import tune
+from ray.exceptions import RayError
 from ray.experimental import internal_kv
+from ray.tune import TuneError
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import ConcurrencyLimiter, Searcher
 
 from sweep.errors import WorkersLost
 from sweep.events import Event, Search, Started, Task, WorkerContext
-from sweep.running.executor import KEYS, Say, check_fit, resources, workers_that_fit
-from sweep.running.handout import Handout, NotPickled, Shared, last_line
+from sweep.running.executor import KEYS, Say, check_fit, may_grow, resources, workers_that_fit
+from sweep.running.handout import Handout, NotPickled, Shared, last_line, last_line_of
 from sweep.running.scratch import guard_token, scratch_folder
 from sweep.running.watch import Family, Server, reach, watching
 from sweep.running.worker import pack_rates, run_task
@@ -138,7 +140,7 @@ class _Listener(NotPickled, tune.Callback):
             self._handout.note(Started(run))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._handout.end(trial.trial_id, death=last_line(Path(trial.error_file)) or "its process ended")
+        self._handout.end(trial.trial_id, death=last_line_of(Path(trial.error_file)) or "its process ended")
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -169,7 +171,7 @@ def session(cluster: Cluster, say: Say) -> Iterator[TuneExecutor]:
     family = Family()
     with scratch_folder() as scratch, _ray(cluster, address, scratch, family):
         nodes, wanted = [node["Resources"] for node in _nodes()], resources(cluster)
-        if address is None or not _may_grow():
+        if address is None or not may_grow(internal_kv._internal_kv_get(AUTOSCALING_STATUS)):
             check_fit(nodes, wanted)
         workers = cluster.workers or max(1, workers_that_fit(nodes, wanted))
         with watching(_servers(), family, PATIENCE["here" if address is None else "cluster"]):
@@ -197,21 +199,21 @@ def _ray(cluster: Cluster, address: str | None, scratch: Path, family: Family) -
 
 
 def _start(cluster: Cluster, address: str | None, scratch: Path) -> None:
-    if address is None:
-        guard_token()
-        ray.init(
-            address="local",
-            _temp_dir=str(scratch / "ray"),  # Ray opens it to everybody, again and again
-            num_cpus=cluster.workers * max(1, cluster.cpus_per_worker) if cluster.workers else None,
-            object_store_memory=OBJECT_STORE_BYTES,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    else:
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is not None:
         if address != "auto":
             reach(address)
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address=address, **quiet)
+        return
+    guard_token()
+    ray.init(
+        address="local",
+        _temp_dir=str(scratch / "ray"),  # Ray opens it to everybody, again and again
+        num_cpus=cluster.workers * max(1, cluster.cpus_per_worker) if cluster.workers else None,
+        object_store_memory=OBJECT_STORE_BYTES,
+        include_dashboard=False,
+        **quiet,
+    )
 
 
 def _shut_down() -> None:
@@ -236,13 +238,6 @@ def _servers() -> list[Server]:
         Server("Ray's head (its GCS)", here.gcs_address),
         Server("Ray's raylet on this machine", f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"),
     ]
-
-
-def _may_grow() -> bool:
-    """Whether the cluster has an autoscaler; without one its monitor names each node's type after the node."""
-    status = json.loads(internal_kv._internal_kv_get(AUTOSCALING_STATUS) or "{}")
-    types = status.get("autoscaler_report", {}).get("active_nodes", {})
-    return not all(name.startswith("node_") for name in types)
 
 
 class TuneExecutor:
@@ -275,7 +270,7 @@ class TuneExecutor:
         self, search: Search, context: WorkerContext, deaths_allowed: int, on_event: Callable[[Event], None]
     ) -> None:
         handout = Handout(search, deaths_allowed, on_event)
-        tune.Tuner(
+        tuner = tune.Tuner(
             tune.with_resources(TaskTrainable, self._resources),
             param_space={"context": Shared(context)},
             tune_config=tune.TuneConfig(
@@ -293,7 +288,11 @@ class TuneExecutor:
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 verbose=0,
             ),
-        ).fit()
+        )
+        try:
+            tuner.fit()
+        except (TuneError, RayError, OSError) as error:  # not ours: the handout keeps those
+            raise WorkersLost(f"Ray Tune cannot go on: {last_line(str(error))}") from error
         if handout.error is not None:
             raise handout.error
         if handout.has_more:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.command import CONTINUES
+from sweep.errors import CONTINUES
 from sweep.results.folder import StudyFolder, read_runs
 from tests.chaos.killer import kill_child, kill_session, session_of
 from tests.chaos.progress import milestones, names

@@ -253,3 +253,19 @@ def test_it_waits_for_workers_as_long_as_no_task_is_begun(make_run: MakeRun) -> 
     assert not handout.waits_for_workers
     handout.end("b")
     assert handout.waits_for_workers
+
+
+def test_what_goes_wrong_where_events_are_told_waits_for_the_tasks_that_run(make_run: MakeRun) -> None:
+    """Raised into Tune it came out as a text, whatever it had been."""
+    task = Task((make_run("vae"),))
+
+    def fail(event: Event) -> None:
+        raise OSError("the storage is away")
+
+    handout = Handout(Tasks(task), DEATHS, fail)
+    handout.next("a")
+    handout.note(Started(task.runs[0]))
+    assert isinstance(handout.error, OSError)
+    assert not handout.is_idle
+    handout.end("a")
+    assert handout.is_idle

@@ -14,7 +14,7 @@ import pytest
 import sweep.running.tune
 from sweep.errors import SettingsError, WorkersLost
 from sweep.events import Event, Problem, Started, Task, WorkerContext
-from sweep.running.executor import check_fit, cluster_address, resources, workers_that_fit
+from sweep.running.executor import check_fit, cluster_address, may_grow, resources, workers_that_fit
 from sweep.running.handout import UNBEGUN_ALLOWED
 from sweep.running.tune import (  # type: ignore[attr-defined]  # tune is to be imported after Ray's settings are made
     TuneExecutor,
@@ -82,6 +82,19 @@ def test_a_ray_address_that_is_none_is_refused(given: str, monkeypatch: pytest.M
     monkeypatch.setenv("RAY_ADDRESS", given)
     with pytest.raises(SettingsError, match="but it is host:port of a cluster's head, auto or local"):
         cluster_address()
+
+
+@pytest.mark.parametrize(
+    ("status", "grows"),
+    [
+        (None, False),
+        (b'{"load_metrics_report": {}}', False),
+        (b'{"autoscaler_report": {"active_nodes": {"node_0a1b": 1, "node_2c": 1}}}', False),
+        (b'{"autoscaler_report": {"active_nodes": {"ray.head.default": 1}}}', True),
+    ],
+)
+def test_a_cluster_with_an_autoscaler_may_grow(status: bytes | None, grows: bool) -> None:
+    assert may_grow(status) == grows
 
 
 def one_by_one(runs: Any) -> list[Task]:
