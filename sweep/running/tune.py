@@ -193,7 +193,6 @@ def _ray(cluster: Cluster, address: str | None, scratch: Path, family: Family) -
             signal.signal(number, handler)
         yield
     finally:
-        family.look()
         _shut_down()
         family.end()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import socket
@@ -19,6 +20,7 @@ import psutil
 from sweep.errors import CONTINUES, WorkersLost
 
 SECONDS_BETWEEN_LOOKS = 1.0
+PR_SET_CHILD_SUBREAPER = 36  # of Linux: who has lost its parent becomes our child, and not that of process 1
 SECONDS_TO_ANSWER = 5.0
 SECONDS_TO_DIE = 5.0
 SECONDS_TO_UNWIND = 10.0
@@ -47,26 +49,22 @@ def reach(address: str) -> None:
 
 
 class Family:
-    """The processes below this one that were started since: those that were seen, though their parent may be dead."""
+    """The processes below this one that were started since, also those whose parent has died."""
 
     def __init__(self) -> None:
-        self._others, self._ours = self._below(), set[psutil.Process]()
-
-    def look(self) -> None:
-        """Take note of those that there are."""
-        self._ours |= self._below() - self._others
+        if sys.platform == "linux":  # elsewhere who has lost its parent must end by itself, as Ray's processes do
+            ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        self._others = set(psutil.Process().children(recursive=True))
 
     def end(self) -> None:
         """SIGKILL to all; returns when they are gone."""
-        self.look()
-        for process in self._ours:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        psutil.wait_procs(self._ours, timeout=SECONDS_TO_DIE)
-
-    @staticmethod
-    def _below() -> set[psutil.Process]:
-        return set(psutil.Process().children(recursive=True))
+        while ours := set(psutil.Process().children(recursive=True)) - self._others:  # some start others meanwhile
+            for process in ours:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            _, left = psutil.wait_procs(ours, timeout=SECONDS_TO_DIE)
+            if left:
+                return  # nothing ends them
 
 
 @contextlib.contextmanager
@@ -77,7 +75,7 @@ def watching(servers: Sequence[Server], family: Family, patience: float) -> Iter
     here, with the same sentence and exit code as by the error.
 
     Args:
-        family: looks on as well.
+        family: is ended before the process.
         patience: for how many seconds a server may not be reached before it counts as gone.
 
     Raises:
@@ -112,7 +110,6 @@ class _Watch(threading.Thread):
     def run(self) -> None:
         reached = dict.fromkeys(self._servers, time.monotonic())
         while not self.stop.wait(SECONDS_BETWEEN_LOOKS):
-            self._family.look()
             for server in self._servers:
                 try:
                     reach(server.address)

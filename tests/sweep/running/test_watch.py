@@ -73,7 +73,6 @@ def test_a_family_is_ended_with_those_whose_parent_is_dead() -> None:
     try:
         while not (orphans := psutil.Process(parent.pid).children()):
             time.sleep(0.01)
-        family.look()
         parent.kill()
         parent.wait()
         assert [orphan.is_running() for orphan in orphans] == [True]
