@@ -235,6 +235,10 @@ def _history(content: dict[str, Any]) -> History:
     """
     try:
         evaluations = tuple(Evaluation(**evaluation) for evaluation in content["evaluations"])
-        return History(**(content | {"evaluations": evaluations}))
-    except (LookupError, TypeError) as error:
+        history = History(**(content | {"evaluations": evaluations}))
+        datetime.fromisoformat(history.started_at)
+        if type(history.step) is int and math.isfinite(history.seconds + history.cpu_seconds):
+            return history
+    except (LookupError, TypeError, ValueError) as error:
         raise CheckpointError(f"it is not the content of a training checkpoint: {error}") from error
+    raise CheckpointError("it is not the content of a training checkpoint")
