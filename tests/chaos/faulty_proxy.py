@@ -57,6 +57,7 @@ def faulty_proxy(upstream_port: int) -> Iterator[tuple[FaultyProxy, int]]:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # else the body waits 40 ms for the other side to acknowledge the head
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""

@@ -23,7 +23,6 @@ from tests.chaos.faulty_proxy import FAULTS, FaultyProxy, faulty_bucket
 from tests.sweep.test_faults import Sweep
 from wae_core.storage.files import delete_folder
 
-# Reads are safe to repeat, so what is doubled or refused is alike for all of them.
 ALIKE = re.compile(r"/(wae-mmd|wae-gan)\.parquet|/(reconstructions|interpolations)\.png")
 
 
@@ -79,12 +78,12 @@ def test_a_request_that_fails_once_loses_doubles_and_changes_nothing(sweep: Stor
     quiet = sweep.outcome()
     assert [row["status"] for row in quiet[0]] == ["completed"]
     assert [row["step"] for row in quiet[1]] == [1, 2]
-    assert {place.split()[0] for place in places} >= {"GET", "PUT", "DELETE", "HEAD"}
+    assert {place.split()[0] for place in places} == {"GET", "PUT", "POST", "HEAD"}
     places = list(dict.fromkeys(places))
     if all_positions:
         trials = list(itertools.product(places, FAULTS))
     else:
-        trials = list(zip([p for p in places if not ALIKE.search(p)], itertools.cycle(FAULTS), strict=False))
+        trials = list(zip([p for p in places if not ALIKE.search(p)][::4], itertools.cycle(FAULTS), strict=False))
     stopped, unmet = 0, []
     for place, fault in trials:
         what = f"{fault}: {place}"

@@ -11,7 +11,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from wae_core.storage.files import Location, write_atomically
+from wae_core.storage.files import Location, read, write_atomically
 
 FORMAT = 3  # 2: linear layers beside feature maps order them channels last; 3: sums of the losses
 
@@ -51,7 +51,7 @@ def load_checkpoint(path: Location) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     body = _read_body(path)
     try:
-        data = path.read_bytes()
+        data = read(path)
     except OSError as error:
         raise CheckpointError(f"checkpoint {path} cannot be read: {error}") from error
     if hashlib.sha256(data).hexdigest() != body["tensors_sha256"]:
@@ -75,7 +75,7 @@ def valid_checkpoints(paths: Iterable[Location]) -> Iterator[tuple[Location, dic
 def _read_body(path: Location) -> dict[str, Any]:
     manifest = path.with_suffix(".json")
     try:
-        data = manifest.read_bytes()
+        data = read(manifest)
         body: dict[str, Any] = json.loads(data)["body"]
         # Byte for byte: a space, the case of an exponent, a last digit may change without changing the values.
         valid = data == _written(body) and body["format"] == FORMAT and "content" in body

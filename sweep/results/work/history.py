@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 from wae_core.evaluation.selection import Evaluation, select_checkpoint
@@ -57,9 +59,13 @@ def take_apart(content: Any) -> tuple[Owner, History]:
     try:
         owner, plain = Owner(**content["owner"]), content["history"]
         evaluations = tuple(Evaluation(**evaluation) for evaluation in plain["evaluations"])
-        return owner, History(**(plain | {"evaluations": evaluations}))
-    except (LookupError, TypeError) as error:
+        history = History(**(plain | {"evaluations": evaluations}))
+        datetime.fromisoformat(history.started_at)
+        if type(history.step) is int and math.isfinite(history.seconds + history.cpu_seconds):
+            return owner, history
+    except (LookupError, TypeError, ValueError) as error:
         raise CheckpointError(f"it is not the content of a training checkpoint: {error}") from error
+    raise CheckpointError("it is not the content of a training checkpoint")
 
 
 def put_together(owner: Owner, history: History) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from sweep.results.work.history import History
 from sweep.results.work.run_folder import RunFolder
 from tests.places import local
 from wae_core.run import Run
+from wae_core.storage.checkpoint import save_checkpoint
 from wae_core.storage.files import Location, delete_folder, write_atomically
 from wae_core.storage.objects import ObjectPath
 
@@ -187,3 +188,40 @@ def test_a_note_of_another_shape_is_no_attempt_that_had_begun(study: StudyFolder
     write_atomically(note, content.encode())
     assert len(read_attempts(study)) == 1
     clean_up(study, Tables(study), ["vae-00000-s0"], None)
+
+
+GOOD = {"started_at": "2026-01-01T00:00:00+00:00", "step": 2, "evaluations": []}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        [],
+        None,
+        GOOD | {"evaluations": None},
+        GOOD | {"evaluations": [{"step": 1}]},
+        GOOD | {"step": "2"},
+        GOOD | {"step": None},
+        GOOD | {"train_seconds": "1"},
+        GOOD | {"started_at": 0},
+        GOOD | {"mine": 1},
+    ],
+)
+def test_a_checkpoint_of_something_else_is_none_of_the_run(study: StudyFolder, content: Any) -> None:
+    work = RunFolder(study.work("vae-00000-s0"))
+    before = read_attempts(study).to_pylist()
+    save_checkpoint(work.path / "attempt-001" / "step-000000002.safetensors", {}, content)
+    assert work.resume()[1] is None
+    assert work.newest() is None
+    assert read_attempts(study).to_pylist() == before
+    save_checkpoint(work.path / "attempt-001" / "step-000000002.safetensors", {}, GOOD)
+    assert work.resume()[0].step == 2 and len(read_attempts(study)) == len(before)
+
+
+def test_a_pipe_in_a_checkpoints_place_hangs_nobody(study: StudyFolder) -> None:
+    work = RunFolder(study.work("vae-00000-s0"))
+    for name in ("step-000000002.safetensors", "step-000000002.json"):
+        os.mkfifo(local(work.path) / "attempt-001" / name)
+    assert work.resume()[1] is None and work.newest() is None
+    assert len(read_attempts(study)) == 2
