@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from analysis.load import load_evaluations, load_runs
 from analysis.looks import STYLE, WIDTH
-from sweep.search.asha import is_promoted, rungs
+from sweep.search.asha import is_promoted, is_reduction, rungs
 
 ORDERS = 200  # random orders in which the configurations could have come
 BAND = (5, 95)  # percent of the orders
@@ -240,6 +240,6 @@ def main(words: Sequence[str]) -> None:
 
 def _reduction(word: str) -> float:
     value = float(word)
-    if not 1 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{word!r} is not a number above 1")
+    if not is_reduction(value):
+        raise argparse.ArgumentTypeError(f"{word!r} is not a number above 1, from 1.01 on")
     return value

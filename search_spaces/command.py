@@ -27,7 +27,8 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("space", help="a file of search_spaces/ by its name, or the path of a YAML file")
     parser.add_argument("--seed", type=int, default=0, help="the study's seed, which decides the draws (default: 0)")
     parser.add_argument("--images", type=int, help="training images of the data set, to compare the batches with")
-    parser.add_argument("--out", type=Path, help="the picture (default: results/space-<name>.png)")
+    parser.add_argument("--out", type=Path, help="the picture (default: space-<name>.png in the results folder)")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="that folder (default: results)")
     arguments = parser.parse_args(words)
     try:
         space = load(arguments.space)
@@ -40,7 +41,7 @@ def main(words: Sequence[str]) -> int:
     console.print(_table(space))
     for remark in remarks(space, arguments.images):
         console.print(f"warning: {remark}", style="yellow")
-    picture = arguments.out or Path("results") / f"space-{space.name}.png"
+    picture = arguments.out or arguments.results / f"space-{space.name}.png"
     try:
         from search_spaces.plot import DRAWS, draws_figure  # a second, and not in every installation
 

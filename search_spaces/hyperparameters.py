@@ -11,7 +11,7 @@ from search_spaces.distributions import ALL_PARAMETERS, PARAMETERS, Distribution
 from search_spaces.sentences import SpaceError, hint, listed, show
 from search_spaces.values import read_values
 from wae_core.algorithms.registry import ALGORITHMS, owners
-from wae_core.domains import Value
+from wae_core.domains import LONGEST_LIST, Value
 from wae_core.hyperparameters import DECLARED, IN_TABLES, deciding
 
 KNOWN = {name: (DECLARED[name].domain, owners(name)) for name in IN_TABLES}  # its domain, the algorithms that have it
@@ -107,6 +107,8 @@ def read_lines(name: str, lines: object, place: str, algorithms: tuple[str, ...]
         raise SpaceError(
             f"{place} is a list, and must be one line: it decides what a run costs, which is equal for all algorithms"
         )
+    if len(lines) > LONGEST_LIST:
+        raise SpaceError(f"{place} has {len(lines)} lines, and must have at most {LONGEST_LIST}")
     read = [_read_line(name, line, place, algorithms, whole=False) for line in lines]
     covered = [algorithm for h in read for algorithm in h.algorithms]
     if any(h.when for h in read):  # how often is a matter of the conditions: checked with them
@@ -173,7 +175,7 @@ def _read_algorithms(
     if not isinstance(given, list):
         raise SpaceError(f"{place} is {show(said)}, and must be {allowed}")
     for algorithm in given:
-        if algorithm not in ALGORITHMS:
+        if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
             did_you_mean = hint(algorithm, ALGORITHMS)
             raise SpaceError(f"{place} has {show(algorithm)}, and must be {allowed}{did_you_mean}")
         if algorithm not in needed:

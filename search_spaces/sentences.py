@@ -27,8 +27,8 @@ def show(value: object) -> str:
 
 
 def listed(words: Iterable[object]) -> str:
-    """The words with commas between them."""
-    return ", ".join(str(word) for word in words)
+    """The words with commas between them, on one line whatever they hold."""
+    return ", ".join(text if (text := str(word)).isprintable() else repr(text) for word in words)
 
 
 def closest(word: object, known: Iterable[str]) -> str | None:

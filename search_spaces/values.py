@@ -7,7 +7,7 @@ import math
 import yaml
 
 from search_spaces.sentences import SpaceError, show
-from wae_core.domains import Domain, PositiveNumber, Text, Value
+from wae_core.domains import LONGEST_LIST, Domain, PositiveNumber, Text, Value
 
 
 def read_value(value: object, domain: Domain, place: str) -> Value:
@@ -20,10 +20,14 @@ def read_value(value: object, domain: Domain, place: str) -> Value:
 
 
 def read_values(values: object, domain: Domain, place: str) -> tuple[Value, ...]:
-    """A list of at least one value of the domain, each once; SpaceError, starting with `place`, otherwise."""
+    """A list of one to LONGEST_LIST values of the domain, each once; SpaceError, starting with `place`, otherwise."""
     if not isinstance(values, list) or not values:
         raise SpaceError(
             f"{place} is {show(values)}, and must be a list of at least one value, each {domain.allowed}"
+        )
+    if len(values) > LONGEST_LIST:
+        raise SpaceError(
+            f"{place} are {len(values)}, and must be at most {LONGEST_LIST}: an interval has more of them"
         )
     read: list[Value] = []
     for value in values:
@@ -35,10 +39,10 @@ def read_values(values: object, domain: Domain, place: str) -> tuple[Value, ...]
 
 
 def _number_hint(value: object) -> str:
-    """What to write for a number that YAML 1.1 reads as text: 1e-5 (it lacks a point), 1.0e5 (a sign)."""
+    """What to write for a number that is read as text: '8' in quotes, 010, 1_000."""
     try:
         number = float(value) if isinstance(value, str) else math.nan
     except ValueError:
         return ""
     written = yaml.safe_dump(int(number) if number.is_integer() else number).split()[0]
-    return f" (YAML reads it as text: write {written})" if math.isfinite(number) else ""
+    return f" (it is read as text: write {written})" if math.isfinite(number) else ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import io
 import signal
 import sys
 from collections.abc import Sequence
@@ -19,10 +20,10 @@ from types import FrameType
 from typing import NoReturn
 
 from search_spaces.sentences import SpaceError, closest
-from sweep.errors import ResultsError, SettingsError, without_credentials
+from sweep.errors import CONTINUES, ResultsError, SettingsError, without_credentials
 
 CONF = Path(__file__).parent / "conf"
-CONTINUES = "what was finished is kept; the same command continues"
+SIGNALS: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,9 @@ cluster.workers=4; see sweep/conf/. To launch again with the same words continue
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # one that has ASCII alone shows a question mark for ×
     name, *rest = (sys.argv[1:] if words is None else words) or [""]
     if name == "help" and rest:
         name, rest = rest[0], ["--help"]
@@ -108,7 +112,7 @@ def sweep(words: Sequence[str]) -> None:
     """
     if {"-h", "--help"} & set(words):
         studies = sorted(path.stem for path in (CONF / "study").glob("*.yaml"))
-        print(SWEEP_HELP.format(keys=(CONF / "config.yaml").read_text().strip(), studies=", ".join(studies)))
+        print(SWEEP_HELP.format(keys=(CONF / "config.yaml").read_text("utf-8").strip(), studies=", ".join(studies)))
         return
     from sweep.settings.compose import load_settings
 
@@ -123,7 +127,15 @@ def sweep(words: Sequence[str]) -> None:
 
 def _run(command: Command, words: Sequence[str]) -> int:
     """Run it, and turn its errors into sentences without credentials; what nobody foresaw keeps its traceback."""
-    before = signal.signal(signal.SIGTERM, _terminate)
+    received: list[int] = []
+
+    def unwind(number: int, frame: FrameType | None) -> NoReturn:
+        received.append(number)
+        raise KeyboardInterrupt  # for SIGTERM as well: no other exception comes through all of Ray's calls
+
+    before = {number: handler for number in SIGNALS if (handler := signal.getsignal(number)) != signal.SIG_IGN}
+    for number in before:  # a job in the background may have been started so as to ignore Ctrl-C
+        signal.signal(number, unwind)
     try:
         code: int | None = resolve_name(command.main)(words)
         return code or 0
@@ -132,23 +144,23 @@ def _run(command: Command, words: Sequence[str]) -> int:
     except OSError as error:
         return _told("stopped", error, 1, command.advice)
     except KeyboardInterrupt:
-        return _told("interrupted", command.advice or "nothing more is done", 128 + signal.SIGINT)
+        return _ended_by(received[0] if received else signal.SIGINT, command)
     except SystemExit as error:
         if error.code != signal.SIGTERM:
             raise  # argparse's
-        return _told("terminated", command.advice or "nothing more is done", 128 + signal.SIGTERM)
+        return _ended_by(signal.SIGTERM, command)  # of Ray's handler, which it sets while it starts
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ended_by(number: int, command: Command) -> int:
+    return _told(SIGNALS[number], command.advice or "nothing more is done", 128 + number)
 
 
 def _told(what: str, why: object, code: int, advice: str = "") -> int:
     print(f"{what}: {without_credentials(str(why))}" + (f"; {advice}" if advice else ""), file=sys.stderr)
     return code
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    """Unwind as Ctrl-C does; Ray, which puts a handler of its own in the place of this one, exits alike."""
-    sys.exit(number)
 
 
 def _usage() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 
+CONTINUES = "what was finished is kept; the same command continues"  # the advice to whom a sweep stopped
 _USER_OF_ADDRESS = re.compile(r"(?<=://)[^/\s'\"]*@")  # http://user:password@host
 _SECRET = re.compile(r"secret|password|passwd|token|credential|api_?key", re.IGNORECASE)  # variables' names
 _SHORTEST = 8  # characters; a shorter value, "true" say, may stand in a text by chance
@@ -18,8 +19,16 @@ class ResultsError(ValueError):
     """A file of the results folder is damaged or not ours; the message is one sentence that names it."""
 
 
+class OtherDataError(ValueError):
+    """A worker has found other data than the sweep's, and trains nothing with them; the message is a sentence."""
+
+
 class LockLost(OSError):
     """Another driver may hold the lock by now: nothing must be written or deleted any more."""
+
+
+class WorkersLost(OSError):
+    """There are no workers any more, or none can start: nothing is trained until the next launch."""
 
 
 def without_credentials(text: str) -> str:

@@ -43,6 +43,7 @@ class WorkerContext:
     Attributes:
         results: the results folder, which holds the study's.
         data: the folder of packed data sets.
+        data_sha256: the identity of the study's data set; a worker that finds another trains nothing.
         inception: the file of Inception's weights, for studies that score with it.
         device: cpu, cuda or xla.
         checkpoint_steps: training steps between two checkpoints, where evaluations are further apart.
@@ -51,6 +52,7 @@ class WorkerContext:
 
     results: Location
     data: Path
+    data_sha256: str
     inception: Path | None
     device: str
     git_commit: str
@@ -114,7 +116,7 @@ class Lost(Event):
 
 @dataclass(frozen=True)
 class Problem(Event):
-    """A worker waits, for the reason that `sentence` gives."""
+    """A worker waits, or left something out, for the reason that `sentence` gives."""
 
     sentence: str
 

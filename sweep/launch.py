@@ -12,7 +12,6 @@ from sweep.reports.launch_words import announce, say_stand_in, say_what_next
 from sweep.reports.progress_display import ProgressDisplay
 from sweep.reports.status import print_status
 from sweep.results.opening import open_study
-from sweep.results.plan_file import extend_plan
 from sweep.running.executor import describe
 from sweep.running.packs import Packer
 from sweep.running.preflight import check_trainable
@@ -45,10 +44,10 @@ def launch(settings: Settings, console: Console) -> None:
         ended, packer = study.rows(), Packer(cost.seconds)
 
         def plan(runs: Sequence[Run]) -> None:
-            extend_plan(study.folder, runs)
+            study.plan(runs)
             display.plan(runs)
 
-        search = open_search(settings, study.folder, drawn, ended, packer, plan)
+        search = open_search(settings, study, drawn, packer, plan)
         with mirroring(settings.tracking, study.folder, console) as mirror:
             if search.has_more:
                 console.print(f"starting {describe(settings.cluster)}; results go to {study.folder.root}")
@@ -56,7 +55,7 @@ def launch(settings: Settings, console: Console) -> None:
                 display = ProgressDisplay.of(search.runs, drawn, ended, cost, console)
                 with study.keep_tables(), display:
                     mirror.wait_ready()
-                    train(settings, study.folder, search, packer, drawn, [cost, display, mirror], console)
+                    train(settings, study, search, packer, drawn, [cost, display, mirror], console)
             else:
                 console.print("every run of this budget has its row: nothing to train")
     print_status(study.folder, console)

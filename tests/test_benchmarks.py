@@ -55,6 +55,7 @@ def test_no_op_run_leaves_a_whole_record(tmp_path: Path, make_run: Callable[...,
     context = WorkerContext(
         results=tmp_path,
         data=tmp_path,
+        data_sha256="none",
         inception=None,
         device="cpu",
         git_commit="unknown",

@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from wae_core.domains import LARGEST_COUNT, LARGEST_NUMBER, LONGEST_LIST, SMALLEST_NUMBER
 from wae_core.names import NAME
 
+POSITIVE = f"a number above 0 (from {SMALLEST_NUMBER:g} to {LARGEST_NUMBER:g})"
 WORD = "a word of lower-case letters, digits, '-' and '_' alone"
 
 
-def integer(key: str, value: object, minimum: int) -> int:
-    """Return a whole number of at least `minimum`; raises ValueError."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-        raise _refusal(key, value, f"a whole number of at least {minimum}")
+def integer(key: str, value: object, minimum: int, maximum: int = LARGEST_COUNT) -> int:
+    """Return a whole number from `minimum` to `maximum`; raises ValueError."""
+    if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
+        raise _refusal(key, value, whole_number(minimum, maximum))
     return value
 
 
+def whole_number(minimum: int, maximum: int = LARGEST_COUNT) -> str:
+    """Return the words for what is allowed."""
+    return f"a whole number of at least {minimum} and at most {maximum}"
+
+
 def positive(key: str, value: object) -> float:
-    """Return a finite number above 0, as a float; raises ValueError."""
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
-        raise _refusal(key, value, "a number above 0")
+    """Return a number above 0 and within the bounds of real numbers, as a float; raises ValueError."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not _is_usable(value):
+        raise _refusal(key, value, POSITIVE)
     return float(value)
 
 
 def non_negative(key: str, value: object) -> float:
-    """Return a finite number of at least 0, as a float; raises ValueError."""
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < float("inf"):
-        raise _refusal(key, value, "a number of at least 0")
+    """Return 0, or a number as `positive` has it, as a float; raises ValueError."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not (value == 0 or _is_usable(value)):
+        raise _refusal(key, value, f"a number of at least 0 and at most {LARGEST_NUMBER:g}")
     return float(value)
 
 
@@ -55,7 +63,24 @@ def items(key: str, value: object, example: str) -> tuple[object, ...]:
     """Return the items of a list, which is a tuple here; raises ValueError, with an `example` of such a list."""
     if not isinstance(value, tuple):
         raise _refusal(key, value, f"a list, e.g. {example}")
+    if len(value) > LONGEST_LIST:
+        raise ValueError(f"{key} has {len(value)} items, but it is a list of at most {LONGEST_LIST}")
     return value
+
+
+def file(key: str, path: Path) -> Path:
+    """Return the path of a file, or of nothing; raises ValueError where a pipe or device would be read for ever."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{key} is {str(path)!r}, but it is a file, and no {_kind_of_file(path)}")
+    return path
+
+
+def _kind_of_file(path: Path) -> str:
+    return "folder" if path.is_dir() else "pipe, socket or device"
+
+
+def _is_usable(value: float) -> bool:
+    return SMALLEST_NUMBER <= value <= LARGEST_NUMBER  # NaN fails both comparisons
 
 
 def _refusal(key: str, value: object, allowed: str) -> ValueError:

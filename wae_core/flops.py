@@ -25,6 +25,9 @@ from wae_core.networks import ARCHITECTURES, LatentDiscriminator
 from wae_core.run import Run
 
 Shape = tuple[int, int, int]
+# Channels up to which networks are built in earnest. Wider ones are shapes alone, since they may be larger than the
+# memory; torch takes 2 s to load what that needs.
+WIDEST_BUILT = 256
 
 
 class _Network(NamedTuple):
@@ -136,18 +139,22 @@ def _pair(architecture: str, image_shape: Shape, width: int) -> tuple[_Network, 
     if architecture not in ARCHITECTURES:
         raise ValueError(f"unknown architecture {architecture!r}: it is one of {', '.join(ARCHITECTURES)}")
     try:
-        with torch.random.fork_rng(devices=[]):  # initialisers draw
+        with torch.random.fork_rng(devices=[]), _place(width):  # initialisers draw
             trunk, decoder = ARCHITECTURES[architecture](image_shape, 1, width, False)
-        counted, features = _count(trunk, torch.zeros(1, *image_shape))
-        return counted, features, _count(decoder, torch.zeros(1, 1))[0]
+            counted, features = _count(trunk, torch.zeros(1, *image_shape))
+            return counted, features, _count(decoder, torch.zeros(1, 1))[0]
     except RuntimeError as error:
         raise ValueError(f"{architecture} cannot be built at width {width} for images {image_shape}") from error
 
 
 @cache
 def _discriminator(latent_dim: int, width: int) -> _Network:
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _place(width):
         return _count(LatentDiscriminator(latent_dim, width), torch.zeros(1, latent_dim))[0]
+
+
+def _place(width: int) -> torch.device:
+    return torch.device("cpu" if width <= WIDEST_BUILT else "meta")
 
 
 @cache

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from wae_core.data.images import ImageData
+from wae_core.data.manifest import checked_shape
 from wae_core.networks import AutoEncoder, build_autoencoder
 from wae_core.run import Run
 from wae_core.storage.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
@@ -39,11 +40,11 @@ def load_model(path: Location) -> tuple[AutoEncoder, Run, int]:
 
 def _model(weights: dict[str, Tensor], content: dict[str, Any]) -> tuple[AutoEncoder, Run, int]:
     run = Run.from_plain(content["run"])
-    channels, height, width = content["image_shape"]
+    shape = checked_shape(content["image_shape"])
     low, high = content["pixel_range"]
     model = build_autoencoder(
         run.hyperparameters.architecture,
-        (channels, height, width),
+        shape,
         (low, high),
         latent_dim=run.hyperparameters.latent_dim,
         width=run.protocol.width,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from wae_core import checks
+from wae_core.domains import LARGEST_COUNT, LARGEST_SAMPLE, LARGEST_SIZE
 from wae_core.names import LIKELIHOODS, PRECISIONS, YARDSTICK
 
 
@@ -40,8 +41,8 @@ class Protocol:
         Raises:
             ValueError: a field is out of its bounds; the sentence names it as `study.<field>`.
         """
-        for name, minimum in _MINIMUM.items():
-            checks.integer(f"study.{name}", getattr(self, name), minimum)
+        for name, (minimum, maximum) in _BOUNDS.items():
+            checks.integer(f"study.{name}", getattr(self, name), minimum, maximum)
         for name in ("dataset", "fid_features"):
             checks.name(f"study.{name}", getattr(self, name))
         for name, check in (
@@ -75,14 +76,14 @@ class Protocol:
         return cls(**{name: _tuples(value) for name, value in values.items()})
 
 
-# The least value of each whole number of a protocol.
-_MINIMUM = {
-    "width": 1,
-    "steps": 1,
-    "fid_samples": 4,  # a covariance is taken of each half
-    "evaluation_images": 1,
-    "pretraining_steps": 0,
-    "pretraining_images": 2,  # the covariance of one image is not a number
+# The least and the largest value of each whole number of a protocol.
+_BOUNDS = {
+    "width": (1, LARGEST_SIZE),
+    "steps": (1, LARGEST_COUNT),
+    "fid_samples": (4, LARGEST_SAMPLE),  # a covariance is taken of each half
+    "evaluation_images": (1, LARGEST_SAMPLE),
+    "pretraining_steps": (0, LARGEST_COUNT),
+    "pretraining_images": (2, LARGEST_SIZE),  # the covariance of one image is not a number
 }
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from wae_core import checks
@@ -61,6 +63,11 @@ class Run:
     @property
     def run_id(self) -> str:
         return f"{self.config_id}-s{self.seed}"
+
+    @property
+    def sha256(self) -> str:
+        """The hash of all that defines the run beside its data, in hexadecimal digits."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
     @property
     def prior_variance(self) -> float:

@@ -14,10 +14,11 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from sweep.results.attempt_log import read_attempts
 from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import read_plan
 from sweep.results.schema import run_of
+from sweep.results.work.attempt_log import read_attempts
+from wae_core.data.manifest import checked_shape
 from wae_core.flops import Shape, show_flops, step_flops, work_flops
 from wae_core.run import ALGORITHMS, Protocol, Run
 from wae_core.storage.files import read
@@ -102,8 +103,8 @@ class _FlopsCounter:
         self._run: Callable[[Mapping[str, Any]], Run] | None = None
         try:
             document = yaml.safe_load(read(folder.study_file))
-            self._image_shape: Shape = tuple(document["image_shape"])
-            protocol = Protocol(**{key: _tupled(value) for key, value in document["protocol"].items()})
+            self._image_shape: Shape = checked_shape(document["image_shape"])
+            protocol = Protocol.from_plain(document["protocol"])
             name, seed = document["study"], document["seed"]
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, yaml.YAMLError):
             return
@@ -157,11 +158,6 @@ def _waste(folder: StudyFolder, flops: _FlopsCounter) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(waste, columns=["algorithm", "attempts", *WASTE])
-
-
-def _tupled(value: Any) -> Any:
-    """JSON's lists, however deep, as the tuples that they were."""
-    return tuple(map(_tupled, value)) if isinstance(value, list) else value
 
 
 def _flops(flops: float) -> str:

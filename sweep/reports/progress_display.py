@@ -46,7 +46,7 @@ class ProgressDisplay:
         for run in self._to_train.values():
             self._flops_left[kind(run)] += cost.flops(run)
         self._ended_here = 0
-        self._last_problem = -math.inf
+        self._told: dict[str, float] = {}  # sentence of a problem: when
         self._began = self._last_line = time.monotonic()
         self._live = Live(console=console, get_renderable=self._table, refresh_per_second=2)
 
@@ -91,8 +91,8 @@ class ProgressDisplay:
         """Take in what became of a run."""
         run = event.run
         match event:
-            case Problem() if time.monotonic() - self._last_problem > SECONDS_BETWEEN_PROBLEMS:
-                self._last_problem = time.monotonic()
+            case Problem() if time.monotonic() - self._told.get(event.sentence, -math.inf) > SECONDS_BETWEEN_PROBLEMS:
+                self._told[event.sentence] = time.monotonic()
                 self._console.print(event.sentence, style="yellow")
             case Started():
                 self._running.setdefault(run.run_id, (run, 0.0))

@@ -13,12 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from sweep.errors import ResultsError, SettingsError
+from sweep.places import results_location
 from sweep.reports.ledger import print_ledger
 from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import read_plan
 from sweep.results.schema import STATUSES
 from wae_core.run import ALGORITHMS
-from wae_core.storage.files import Location, listed, location, read
+from wae_core.storage.files import Location, listed, read
 
 
 def status_frame(folder: StudyFolder) -> pd.DataFrame:
@@ -115,8 +116,8 @@ def make_console() -> Console:
     return console if console.is_terminal else Console(width=140, soft_wrap=True, markup=False)
 
 
-def main(words: Sequence[str]) -> None:
-    """Print the status of the studies.
+def main(words: Sequence[str]) -> int:
+    """Print the status of the studies, or check their files; returns 1 where that has found a problem.
 
     Raises:
         SettingsError: there is no such study, or none at all.
@@ -125,8 +126,11 @@ def main(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="bigwae status", description=__doc__)
     parser.add_argument("--results", default="results", help="the results folder (default: results)")
     parser.add_argument("--study", help="one study; all of the folder if left out")
+    parser.add_argument(
+        "--check", action="store_true", help="read every file whole, models included, and compare them"
+    )
     arguments = parser.parse_args(words)
-    results = location(arguments.results).absolute()
+    results = results_location(arguments.results).absolute()
     names = (
         [arguments.study]
         if arguments.study
@@ -136,5 +140,10 @@ def main(words: Sequence[str]) -> None:
     if not folders or not all(folder.plan_file.exists() for folder in folders):
         wanted = f"study {arguments.study!r}" if arguments.study else "a study"
         raise SettingsError(f"there is no plan of {wanted} in {results}: run make sweep first")
+    if arguments.check:
+        from sweep.reports.check import check_study  # torch: only who asks for it pays for that
+
+        return int(sum(check_study(folder, make_console()) for folder in folders) > 0)
     for folder in folders:
         print_status(folder, make_console())
+    return 0

@@ -6,11 +6,11 @@ import threading
 from collections.abc import Callable, Iterable
 
 from sweep.errors import without_credentials
-from sweep.results.attempt_log import record_attempts
 from sweep.results.folder import StudyFolder
 from sweep.results.lock import Check
-from sweep.results.run_folder import RunFolder
 from sweep.results.tables import Tables
+from sweep.results.work.attempt_log import record_attempts
+from sweep.results.work.run_folder import RunFolder
 
 SECONDS_BETWEEN_TABLES = 5.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweep.errors import ResultsError
+from sweep.results.belonging import Rules, fids_by_run
 from sweep.results.layout import EVALUATION_TABLE, RECORD_FILE, RUN_TABLE, Layout, flat_evaluations, rows_without
 from sweep.results.parquet import read_table, serialise
 from sweep.results.schema import RECORD, RUNS, EvaluationRow, RunRow
@@ -70,6 +72,12 @@ class StudyFolder:
             raise ResultsError(f"run_id is {run_id!r}, but it is of the form wae-mmd-00012-s2")
         return self.root / "work" / run_id
 
+    def holds(self) -> Location | None:
+        """Return a file of results or of a plan that is in the folder; None where there is none."""
+        tables = [path for name in TABLES for path in listed(self.root / name, "*.parquet")]
+        plan = [self.plan_file] if self.plan_file.exists() else []
+        return next(iter([*tables, *plan, *listed(self.records, "*.parquet")]), None)
+
     def table_file(self, name: str, algorithm: str) -> Location:
         """Return the file of one of TABLES that holds an algorithm's rows."""
         return self.root / name / f"{algorithm}.parquet"
@@ -104,6 +112,14 @@ class StudyFolder:
         self.check_kinds()
         return split_records([self.read_record(path) for path in listed(self.records, "*.parquet")])
 
+    def usable_records(self) -> dict[str, pa.Table]:
+        """Read what `read_records` does, of the records that can be read."""
+        records = []
+        for path in listed(self.records, "*.parquet"):
+            with contextlib.suppress(ResultsError):
+                records.append(self.read_record(path))
+        return split_records(records)
+
     def read_table(self, name: str, records: dict[str, pa.Table] | None = None) -> pa.Table:
         """Read `runs` or `evaluations` of all algorithms, with the records that are not compacted yet.
 
@@ -136,6 +152,33 @@ class StudyFolder:
         if record["run_id"].to_pylist() != [path.stem]:
             raise ResultsError(f"{path} cannot be used: it is not the record of run {path.stem}; {advice}")
         return record
+
+    def check_record(self, path: Location, record: pa.Table, rules: Rules) -> None:
+        """Compare what `read_record` has read in `path` with the study's rules.
+
+        Raises:
+            ResultsError: it is of another study, of other hyperparameters than were planned, or lacks evaluations.
+        """
+        fids = fids_by_run(flat_evaluations(record))
+        for row in record.to_pylist():
+            if reason := rules.foreign(row) or rules.lacks(row, fids.get(row["run_id"], {})):
+                raise ResultsError(f"{path} cannot be used: {reason}; it is in {self.damaged}, and its run missing")
+
+    def check_pairs(self) -> None:
+        """Look for a table whose other half has gone, which would be taken for empty.
+
+        Raises:
+            ResultsError: of an algorithm, the runs or the evaluations are missing, and not both.
+        """
+        for algorithm in ALGORITHMS:
+            files = {name: self.table_file(name, algorithm) for name in TABLES}
+            there = [name for name, file in files.items() if file.exists()]
+            if len(there) == 1 and len(read_algorithms_table(files[there[0]], TABLES[there[0]])):
+                (gone,) = set(TABLES) - set(there)
+                raise ResultsError(
+                    f"{files[gone]} is missing beside {files[there[0]]}: put it back, or move that one away as well: "
+                    "then their runs are trained again"
+                )
 
     def _read_tables(self, name: str) -> pa.Table:
         layout = TABLES[name]

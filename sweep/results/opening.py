@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.console import Console
 
-from sweep.errors import SettingsError
+from sweep.errors import ResultsError, SettingsError
 from sweep.results import study_file
-from sweep.results.attempt_log import note_dropped_rows
+from sweep.results.belonging import Rules
 from sweep.results.compaction import TableKeeper, clean_up
 from sweep.results.folder import StudyFolder
 from sweep.results.lock import Check, results_lock
-from sweep.results.plan_file import extend_plan
-from sweep.results.schema import FAILED, RunRow
+from sweep.results.plan_file import extend_plan, read_plan
+from sweep.results.schema import FAILED, RunRow, run_of
 from sweep.results.tables import Tables
-from sweep.settings.settings import Settings
-from wae_core.data.images import image_shape
-from wae_core.run import Run
+from sweep.results.work.attempt_log import note_dropped_rows
+from sweep.settings.settings import Settings, Study
+from wae_core.data.images import data_sha256, image_shape
+from wae_core.run import Hyperparameters, Run
 from wae_core.storage.files import probe, probe_creation
 
 
@@ -28,14 +29,26 @@ class OpenStudy:
     """The folder of a study whose lock this process holds.
 
     Attributes:
+        data_sha256: the identity of the study's data.
         check: raises LockLost where another driver may hold the lock.
     """
 
     folder: StudyFolder
+    data_sha256: str
+    rules: Rules
     tables: Tables
     check: Check
     keep_best: int | None
     console: Console
+
+    def plan(self, runs: Sequence[Run]) -> None:
+        """Make new runs durable, before the first of them is handed out.
+
+        Raises:
+            OSError: plan.parquet cannot be written.
+        """
+        extend_plan(self.folder, runs)
+        self.rules.plan(runs)
 
     def rows(self) -> list[RunRow]:
         """Return the ended runs."""
@@ -58,24 +71,75 @@ def open_study(settings: Settings, drawn: Sequence[Run], console: Console) -> It
         drawn: the runs of this launch's budget, which enter the plan unless they are proposed later.
 
     Raises:
-        SettingsError: the folder cannot be written, is another driver's, or of another version of the study.
-        ResultsError: the plan or a table is damaged, or of another version.
+        SettingsError: the folder cannot be written, is another driver's, of another version of the study, or of other
+            data.
+        ResultsError: the plan or a table is damaged, of another version, or of another study.
     """
     study, folder = settings.study, _make_folder(settings)
     with results_lock(folder.root / "lock") as check:
-        shape = image_shape(study.protocol.dataset, settings.data)
-        for difference in study_file.claim(folder, study, settings.failures, shape):
+        dataset, data = study.protocol.dataset, settings.data
+        identity = data_sha256(dataset, data)
+        for difference in study_file.claim(folder, study, settings.failures, image_shape(dataset, data), identity):
             console.print(f"the search space is wider than this folder's was: {difference}")
         extend_plan(folder, drawn if study.is_planned_ahead else [])
-        tables = Tables(folder, check)
+        rules = _rules(study, identity, folder)
+        if again := _planned_again(folder, study, rules):
+            console.print(f"{folder.plan_file} lacked {len(again)} runs of configurations with rows: planned again")
+        tables = Tables(folder, rules, check)
         clean_up(folder, tables, tables.run_ids(), settings.keep_best)
+        note_dropped_rows(folder, tables.dropped)
         if settings.retry_failed:
             failed = [row.run_id for row in tables.rows() if row.status == FAILED]
             console.print(f"failed runs that are tried again: {tables.drop_failed()}")
             note_dropped_rows(folder, failed)
-        yield OpenStudy(folder, tables, check, settings.keep_best, console)
-        for problem in tables.problems:
-            console.print(problem, style="yellow")
+        _say(tables, console)
+        yield OpenStudy(folder, identity, rules, tables, check, settings.keep_best, console)
+        _say(tables, console)
+
+
+def _say(tables: Tables, console: Console) -> None:
+    while tables.problems:
+        console.print(tables.problems.pop(0), style="yellow")
+
+
+def _rules(study: Study, data: str, folder: StudyFolder) -> Rules:
+    """The study's rules, after its plan was found to obey them."""
+
+    def draw(algorithm: str, index: int) -> Hyperparameters:
+        return Hyperparameters(**study.space.sample(algorithm, index, study.seed))  # type: ignore[arg-type]
+
+    rules = Rules(
+        study.name, study.seeds, study.protocol, data, study.asha is not None, None if study.optuna else draw
+    )
+    drawn: dict[str, Hyperparameters] = {}
+    for row in read_plan(folder).to_pylist():
+        planned = Hyperparameters.pick(row)
+        config_id = row["config_id"]
+        if rules.draw is not None and config_id not in drawn:
+            drawn[config_id] = rules.draw(row["algorithm"], row["config_index"])
+        if row["steps_planned"] != study.protocol.steps or drawn.get(config_id, planned) != planned:
+            raise ResultsError(
+                f"{folder.plan_file} cannot be used: {row['run_id']} is planned otherwise than in this study; put "
+                "the study's own plan back, or move it away: then a launch plans again what has a row"
+            )
+        rules.planned[row["run_id"]] = planned
+    return rules
+
+
+def _planned_again(folder: StudyFolder, study: Study, rules: Rules) -> list[Run]:
+    """Plan configurations that have rows, and are in no plan since that was lost; returns their runs."""
+    records = folder.usable_records()
+    rows = [row for row in folder.read_table("runs", records).to_pylist() if row["run_id"] not in rules.planned]
+    runs: dict[str, Run] = {}
+    for row in sorted(rows, key=lambda row: (row["algorithm"], row["config_index"])):
+        if not rules.foreign(row):  # else it is refused when the tables are read
+            run = run_of(row, study.name, study.seed, study.protocol)
+            runs |= {each.run_id: each for each in (replace(run, seed=seed) for seed in range(study.seeds))}
+    again = [run for run_id, run in runs.items() if run_id not in rules.planned]
+    if again:
+        extend_plan(folder, again)
+        rules.plan(again)
+    return again
 
 
 def _make_folder(settings: Settings) -> StudyFolder:

@@ -52,7 +52,7 @@ def read_plan(folder: StudyFolder) -> pa.Table:
         FileNotFoundError: there is no plan.
         ResultsError: it is damaged, or of another version.
     """
-    return read_table(folder.plan_file, PLAN_FILE, "move it away: then a launch plans anew, and what has a row stays")
+    return read_table(folder.plan_file, PLAN_FILE, "move it away: then a launch plans again what has a row")
 
 
 def extend_plan(folder: StudyFolder, runs: Sequence[Run]) -> None:

@@ -16,7 +16,7 @@ from wae_core.hyperparameters import IN_TABLES, Hyperparameters
 from wae_core.protocol import Protocol
 from wae_core.run import Run
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3  # 3: data_sha256
 
 COMPLETED, DIVERGED, FAILED = "completed", "diverged", "failed"
 STATUSES = (COMPLETED, DIVERGED, FAILED)
@@ -52,6 +52,7 @@ class RunRow(Hyperparameters, _Ended):
     fid_features: str | None
     fid_reference: str | None
     fid_samples: int
+    data_sha256: str  # the identity of the data set, as its manifest has it
     precision: str
     images_seen: int
     train_seconds: float

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import reprlib
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, fields
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from itertools import zip_longest
 from pathlib import Path
 from types import NoneType
@@ -18,52 +19,95 @@ import yaml
 
 from search_spaces import SearchSpace
 from search_spaces.distributions import Distribution
-from sweep.errors import SettingsError
+from sweep.errors import ResultsError, SettingsError
+from sweep.results.belonging import Rules
 from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import read_plan
 from sweep.results.schema import SCHEMA_VERSION
 from sweep.settings.settings import FailurePolicy, Study
 from wae_core.evaluation.features import features_name
 from wae_core.flops import Shape
+from wae_core.protocol import Protocol
 from wae_core.run import Hyperparameters
 from wae_core.storage.files import write_atomically
 
-PACKAGES = ("torch", "numpy", "ray", "mlflow", "pandas", "pyarrow", "safetensors")
+# Beside YAMLError, PyYAML lets bare errors through: for a date like 2018-02-30, !!bool maybe, endless nesting.
+UNREADABLE = (OSError, yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
+SOURCE = Path(__file__).parents[2]
+PACKAGES = ("bigwae", "torch", "numpy", "ray", "mlflow", "pandas", "pyarrow", "safetensors")
 
 BEFORE = {"search": "random", "scheduler": "none"}  # in a study file that is older than the key
-PROVENANCE = ("failures", "git_commit", "python", "packages")  # behind what must not change
+PROVENANCE = ("failures", "data_sha256", "git_commit", "python", "packages")  # behind what must not change
 
 
-def claim(folder: StudyFolder, study: Study, failures: FailurePolicy, image_shape: Shape | None = None) -> list[str]:
+def claim(
+    folder: StudyFolder,
+    study: Study,
+    failures: FailurePolicy,
+    image_shape: Shape | None = None,
+    data_sha256: str | None = None,
+) -> list[str]:
     """Write study.yaml, or check that the one there is of the same study, with the same space or a wider one.
 
     A space is wider than the stored one if it draws every planned configuration as the plan has it, so that it
     changes only what is still to be drawn; where Optuna proposes, if it allows every planned configuration. Then
     study.yaml records it, and the differences are returned as lines. The failure policy may differ from launch to
     launch; study.yaml records the last one.
-    `image_shape`, (C, H, W), is written for the ledger, which counts FLOPs where the data are not at hand.
+    `image_shape`, (C, H, W), is written for the ledger, which counts FLOPs where the data are not at hand;
+    `data_sha256`, the identity of the data, so that no other data are mixed with them.
 
     Raises:
-        SettingsError: the folder belongs to another version of the study; the sentence names the first difference,
-            or all those of the space.
+        SettingsError: the folder belongs to another version of the study, or to other data; the sentence names the
+            first difference, or all those of the space. Or it has results, and no study file that says of what.
     """
     path, identity = folder.study_file, _identity(study)
     if not path.exists():
+        if held := folder.holds():
+            raise SettingsError(
+                f"{path} is missing beside {held}, so that nobody knows of which study that is: put study.yaml back, "
+                "or give another results folder (RESULTS=)"
+            )
         document = identity | {
             "failures": asdict(failures),
             "image_shape": list(image_shape) if image_shape else None,
+            "data_sha256": data_sha256,
             "git_commit": git_commit(),
             "python": platform.python_version(),
-            "packages": {package: version(package) for package in PACKAGES},
+            "packages": {package: _version(package) for package in PACKAGES},
         }
         write_atomically(path, yaml.safe_dump(document, sort_keys=False).encode())
         return []
     lines = widening(folder, study)
     stored = yaml.safe_load(path.read_bytes())
+    if data_sha256 is not None and stored["data_sha256"] != data_sha256:
+        raise SettingsError(
+            f"{path.parent} belongs to other data: the sha256 of data set {study.protocol.dataset} is "
+            f"{_show(stored['data_sha256'])} there and {data_sha256!r} in this launch; give another results folder "
+            "(RESULTS=), or the old data (data=)"
+        )
     document = stored | {"failures": asdict(failures)} | ({"space": identity["space"]} if lines else {})
     if document != stored:
         write_atomically(path, yaml.safe_dump(document, sort_keys=False).encode())
     return lines
+
+
+def read_rules(folder: StudyFolder) -> tuple[Rules, int]:
+    """Read from study.yaml what the study's rows have in common, and its seed.
+
+    Raises:
+        FileNotFoundError: there is no study.yaml.
+        ResultsError: it is damaged, or of another version.
+    """
+    try:
+        document = yaml.safe_load(folder.study_file.read_bytes())
+        protocol = Protocol.from_plain(document["protocol"])
+        stops_early = document["scheduler"] != "none"
+        rules = Rules(document["study"], document["seeds"], protocol, document["data_sha256"], stops_early)
+        return rules, document["seed"]
+    except FileNotFoundError:
+        raise
+    except UNREADABLE as error:
+        raise ResultsError(f"{folder.study_file} cannot be used: it is not a study file of this version") from error
 
 
 def widening(folder: StudyFolder, study: Study) -> list[str]:
@@ -76,8 +120,7 @@ def widening(folder: StudyFolder, study: Study) -> list[str]:
     try:
         document = BEFORE | yaml.safe_load(path.read_bytes())
         stored = {key: document[key] for key in (*identity, *PROVENANCE)}  # else it was cut off
-    # Beside YAMLError, PyYAML lets bare errors through: for a date like 2018-02-30, !!bool maybe, endless nesting.
-    except (OSError, yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except UNREADABLE as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise SettingsError(f"{path} is not a study file of this version ({reason})") from error
     lines = []
@@ -142,13 +185,26 @@ def _forbidden(space: SearchSpace, planned: Mapping[str, Any]) -> str:
 
 
 def git_commit() -> str:
-    """Return the commit of this source tree, "-dirty" behind it if files differ; "unknown" outside a git checkout."""
-    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    """Return the commit of this source tree, "-dirty" behind it if files differ; "unknown" where it is no checkout.
+
+    A repository that the tree lies in, as an installation in somebody's .venv does, says nothing of it, and neither
+    does one that the environment names, as it does in git's hooks.
+    """
+    place = [f"--git-dir={SOURCE / '.git'}", f"--work-tree={SOURCE}"]
+    command = ["git", *place, "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, cwd=SOURCE, env=environment, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return done.stdout.strip()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # our own, in a source tree that is not installed
+        return "unknown"
 
 
 def _identity(study: Study) -> dict[str, Any]:

@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweep.errors import ResultsError
+from sweep.results.belonging import Rules, fids_by_run
 from sweep.results.folder import TABLES, StudyFolder, read_algorithms_table, refuse_stranger, split_records
 from sweep.results.layout import Layout, rows_of, rows_without
 from sweep.results.lock import Check
-from sweep.results.parquet import serialise
+from sweep.results.parquet import serialise, write_table
 from sweep.results.schema import FAILED, RunRow
 from wae_core.run import ALGORITHMS
 from wae_core.storage.files import Location, listed
@@ -23,22 +24,26 @@ class Tables:
     """The two tables, a file per algorithm, in memory and on disk. Only the results lock's holder has one.
 
     Attributes:
-        problems: a sentence for each record that could not be read.
+        problems: a sentence for each record or row that could not be used.
+        dropped: the runs whose rows lacked evaluations, and which are missing now.
     """
 
-    def __init__(self, folder: StudyFolder, check: Check = lambda: None) -> None:
+    def __init__(self, folder: StudyFolder, rules: Rules | None = None, check: Check = lambda: None) -> None:
         """Read the tables, or create them typed and empty, and compact what an earlier driver left.
 
         Args:
+            rules: what rows and records must obey; None where the study is not known.
             check: asked before each write of a table; raises LockLost where another driver may hold the lock.
 
         Raises:
-            ResultsError: a table is damaged, or of another version.
+            ResultsError: a table is damaged, of another version or another study, or one of a pair is missing.
             OSError: a table cannot be written.
         """
-        self._folder = folder
+        self._folder, self._rules = folder, rules
         self.problems: list[str] = []
+        self.dropped: list[str] = []
         folder.delete_temporaries()
+        folder.check_pairs()
         for name in TABLES:
             (folder.root / name).mkdir(parents=True, exist_ok=True)
             for path in listed(folder.root / name, "*"):
@@ -48,6 +53,8 @@ class Tables:
             for name, layout in TABLES.items()
         )
         self._drop_evaluations_without_row()
+        if rules is not None:
+            self._check_rows(rules)
         self.compact()
 
     def run_ids(self) -> set[str]:
@@ -136,13 +143,44 @@ class Tables:
         records = []
         for path in paths:
             try:
-                records.append(self._folder.read_record(path))
+                record = self._folder.read_record(path)
+                if self._rules is not None:
+                    self._folder.check_record(path, record, self._rules)
+                records.append(record)
             except ResultsError as error:
-                self._folder.damaged.mkdir(exist_ok=True)
-                aside = self._folder.damaged / f"{path.name}.{time.time_ns()}"
-                path.replace(aside)  # type: ignore[arg-type]  # both are of the same kind
+                path.replace(self._aside(path.name))  # type: ignore[arg-type]  # both are of the same kind
                 self.problems.append(str(error))
         return records
+
+    def _check_rows(self, rules: Rules) -> None:
+        """Refuse rows of another study; a row that lacks evaluations is set aside, so that its run is missing."""
+        for algorithm in ALGORITHMS:
+            runs, evaluations = self._runs[algorithm], self._evaluations[algorithm]
+            fids, lacking = fids_by_run(evaluations.table), {}
+            for row in runs.table.to_pylist():
+                if reason := rules.foreign(row):
+                    raise ResultsError(
+                        f"{runs.path} cannot be used: {row['run_id']} is not of this study: {reason}; put the "
+                        "study's own table back, or give another results folder (RESULTS=)"
+                    )
+                if lack := rules.lacks(row, fids.get(row["run_id"], {})):
+                    lacking[row["run_id"]] = lack
+            if not lacking:
+                continue
+            write_table(self._aside(runs.path.name), rows_of(runs.table, lacking))
+            write_table(self._aside(f"evaluations-{runs.path.name}"), rows_of(evaluations.table, lacking))
+            runs.replace(rows_without(runs.table, lacking))
+            evaluations.replace(rows_without(evaluations.table, lacking))
+            self.dropped += lacking
+            self.problems += [
+                f"{run_id} is trained again, for {lack}; what there was of it lies in {self._folder.damaged}"
+                for run_id, lack in lacking.items()
+            ]
+
+    def _aside(self, name: str) -> Location:
+        """A new place for what cannot be used."""
+        self._folder.damaged.mkdir(exist_ok=True)
+        return self._folder.damaged / f"{name}.{time.time_ns()}"
 
     def _drop_evaluations_without_row(self) -> None:
         """A driver died between the writes of the two tables; where there is a record, it has them as well."""
@@ -162,6 +200,7 @@ class _TableFile:
 
     def __init__(self, path: Location, layout: Layout, check: Check) -> None:
         """Read the file, or create it without rows."""
+        self.path = path
         self._file, self._check = own(path), check
         exists = path.exists()
         self.table = read_algorithms_table(path, layout) if exists else layout.schema.empty_table()

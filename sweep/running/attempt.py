@@ -11,12 +11,14 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 
+from sweep.errors import OtherDataError
 from sweep.events import CheckpointSaved, Ended, Evaluated, Event, Paused, Task, WorkerContext
 from sweep.results.folder import StudyFolder
-from sweep.results.run_folder import BEST, History, RunFolder
 from sweep.results.schema import COMPLETED, DIVERGED
-from sweep.running.publishing import publish
-from wae_core.data.images import ImageData, load_dataset
+from sweep.results.work.history import History
+from sweep.results.work.run_folder import BEST, RunFolder
+from sweep.running.publishing import publish, run_folder
+from wae_core.data.images import ImageData, data_sha256, load_dataset
 from wae_core.device import select_device
 from wae_core.evaluation.evaluator import Confirmation, Evaluator
 from wae_core.evaluation.features import load_features
@@ -43,6 +45,7 @@ class Attempt:
 
     Attributes:
         state: what is trained.
+        notice: what a person should know of its beginning; empty where there is nothing.
     """
 
     def __init__(
@@ -70,6 +73,8 @@ class Attempt:
         self._history = replace(
             history, fid_features=self._evaluator.features_name, fid_reference=self._evaluator.reference_name
         )
+        foreign = len(work.foreign)
+        self.notice = f"{work.path} holds {foreign} checkpoints of another run: they are not used" if foreign else ""
         self._status: str | None = None
         self._reason: str | None = None
 
@@ -128,8 +133,7 @@ class Attempt:
 
 def begin_attempt(run: Run, task: Task, pack_size: int, context: WorkerContext) -> Attempt:
     """Begin an attempt at a run, from the newest checkpoint of the earlier ones."""
-    folder = StudyFolder(context.results, run.study)
-    work = RunFolder(folder.work(run.run_id))
+    folder, work = StudyFolder(context.results, run.study), run_folder(run, context)
     history, tensors = work.resume()
     work.begin_attempt(history)
     equipment = equipment_of(run.protocol.dataset, run.protocol.fid_features, context)
@@ -151,8 +155,18 @@ def _with_time(history: History, began: float, cpu_began: float) -> History:
 
 @functools.lru_cache(maxsize=1)
 def equipment_of(dataset: str, features: str, context: WorkerContext) -> Equipment:
-    """Return the device, its images and the reference statistics, which are made once per worker process."""
+    """Return the device, its images and the reference statistics, which are made once per worker process.
+
+    Raises:
+        OtherDataError: the data set is not the one that the sweep began with.
+    """
     device = select_device(context.device)
+    found = data_sha256(dataset, context.data)
+    if found != context.data_sha256:
+        raise OtherDataError(
+            f"data set {dataset} in {context.data} is another one than that of this sweep: its sha256 is "
+            f"{found[:12]}…, and not {context.data_sha256[:12]}…"
+        )
     data = load_dataset(dataset, context.data).to(device)
     return Equipment(device, data, Evaluator(data, load_features(features, device, context.inception), device))
 

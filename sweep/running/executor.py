@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from sweep.errors import SettingsError
 from sweep.events import Event, Search, WorkerContext
 from sweep.settings.settings import Cluster
 from wae_core.run import Run
+
+KEYS = {"CPU": "cpus_per_worker", "GPU": "gpus_per_worker", "TPU": "tpus_per_worker"}  # by Ray's names
+Say = Callable[[str], None]  # tells a person a sentence
 
 
 class Executor(Protocol):
@@ -34,12 +40,21 @@ class Executor(Protocol):
 
         Raises:
             Exception: what `search` raised, once the tasks that ran have ended.
+            WorkersLost: there are no workers any more, or none can start.
             KeyboardInterrupt: Ctrl-C.
         """
 
 
-def open_executor(cluster: Cluster) -> AbstractContextManager[Executor]:
-    """Start the workers that the cluster's file names; leaving the context ends them."""
+def open_executor(cluster: Cluster, say: Say) -> AbstractContextManager[Executor]:
+    """Start the workers that the cluster's file names; leaving the context ends them.
+
+    Args:
+        say: is told what is waited for, if it takes long.
+
+    Raises:
+        SettingsError: not one worker fits.
+        WorkersLost: Ray cannot be started, or reached.
+    """
     # Imported here: who trains in this process need not have Ray, and bad input need not wait for it.
     if cluster.executor == "inprocess":
         from sweep.running import in_process
@@ -47,9 +62,54 @@ def open_executor(cluster: Cluster) -> AbstractContextManager[Executor]:
         return in_process.session()
     from sweep.running import tune
 
-    return tune.session(cluster)
+    return tune.session(cluster, say)
 
 
 def describe(cluster: Cluster) -> str:
     """Name what `open_executor` will start, for a sentence."""
     return "training in this process" if cluster.executor == "inprocess" else "Ray and the workers"
+
+
+def cluster_address() -> str | None:
+    """Return the Ray cluster that RAY_ADDRESS names; None where Ray is to be started on this machine.
+
+    Raises:
+        SettingsError: it names none.
+    """
+    address = os.environ.get("RAY_ADDRESS", "").strip()
+    if address in ("", "local"):
+        return None
+    host, _, port = address.rpartition(":")
+    if address != "auto" and (not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 2**16):
+        raise SettingsError(f"RAY_ADDRESS is {address!r}, but it is host:port of a cluster's head, auto or local")
+    return address
+
+
+def resources(cluster: Cluster) -> dict[str, float]:
+    """Return what one worker takes, by Ray's names."""
+    return {name: amount for name, key in KEYS.items() if (amount := getattr(cluster, key))}
+
+
+def workers_that_fit(nodes: Sequence[Mapping[str, float]], wanted: Mapping[str, float]) -> int:
+    """Return how many workers the nodes hold, each of which takes `wanted` of one of them."""
+    return sum(int(min(node.get(name, 0) // amount for name, amount in wanted.items())) for node in nodes)
+
+
+def check_fit(nodes: Sequence[Mapping[str, float]], wanted: Mapping[str, float]) -> None:
+    """Refuse workers that are larger than every node.
+
+    Raises:
+        SettingsError: not one fits.
+    """
+    if not wanted or workers_that_fit(nodes, wanted):
+        return
+    most = {name: max((node.get(name, 0) for node in nodes), default=0) for name in wanted}
+    asked = ", ".join(f"cluster.{KEYS[name]} is {amount:g}" for name, amount in wanted.items())
+    there = ", ".join(f"{amount:g} {name}" for name, amount in most.items())
+    raise SettingsError(f"not one worker fits: {asked}, but a node has at most {there}")
+
+
+def may_grow(autoscaling_status: bytes | None) -> bool:
+    """Say whether the cluster has an autoscaler, by its monitor's words: without one a node's type is its own id."""
+    report = json.loads(autoscaling_status or b"{}").get("autoscaler_report", {})
+    return not all(name.startswith("node_") for name in report.get("active_nodes", {}))

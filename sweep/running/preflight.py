@@ -7,7 +7,8 @@ import os
 import torch
 
 from sweep.errors import SettingsError
-from sweep.settings.settings import Settings
+from sweep.running.executor import check_fit, cluster_address, resources
+from sweep.settings.settings import Cluster, Settings
 from wae_core.data.images import load_dataset
 from wae_core.device import select_device
 from wae_core.evaluation.features import load_features
@@ -24,8 +25,8 @@ def check_trainable(settings: Settings) -> None:
     study = settings.study
     try:
         data = load_dataset(study.protocol.dataset, settings.data)
-        if "RAY_ADDRESS" not in os.environ:  # a cluster's devices are not those of this machine
-            select_device(settings.cluster.device)
+        if settings.cluster.executor == "inprocess" or cluster_address() is None:
+            _check_machine(settings.cluster)
         features = load_features(study.protocol.fid_features, torch.device("cpu"), settings.inception)
     except ValueError as error:
         raise SettingsError(str(error)) from error
@@ -54,3 +55,14 @@ def check_trainable(settings: Settings) -> None:
             raise SettingsError(
                 f"study.{key} is {getattr(study.protocol, key)}, but {data.name} has {limit} such images"
             )
+
+
+def _check_machine(cluster: Cluster) -> None:
+    """Refuse what this machine has not; what a Ray cluster has is known when it has been joined."""
+    select_device(cluster.device)
+    if cluster.executor == "ray":
+        wanted = resources(cluster)
+        machine = {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
+        if cluster.workers:  # so many are started, on however few cores
+            wanted.pop("CPU", None)
+        check_fit([machine], {name: amount for name, amount in wanted.items() if name in machine})

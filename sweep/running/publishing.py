@@ -8,16 +8,23 @@ from datetime import UTC, datetime
 
 from sweep.events import WorkerContext
 from sweep.results.folder import StudyFolder
-from sweep.results.run_folder import BEST, History, RunFolder
 from sweep.results.schema import FAILED, SCHEMA_VERSION, RunRow, evaluation_rows
+from sweep.results.work.history import History, Owner
+from sweep.results.work.run_folder import BEST, RunFolder
 from wae_core.device import describe, select_device
 from wae_core.evaluation.evaluator import Confirmation
 from wae_core.run import Run
 
 
+def run_folder(run: Run, context: WorkerContext) -> RunFolder:
+    """Return the run's own folder, whose checkpoints are its own."""
+    work = StudyFolder(context.results, run.study).work(run.run_id)
+    return RunFolder(work, Owner.of(run, context.data_sha256))
+
+
 def publish_failure(run: Run, pack_size: int, context: WorkerContext, reason: str) -> RunRow:
     """Publish the run as failed, with what its checkpoints say that it had reached."""
-    history, _ = RunFolder(StudyFolder(context.results, run.study).work(run.run_id)).resume()
+    history, _ = run_folder(run, context).resume()
     return publish(run, pack_size, context, history, FAILED, reason, None)
 
 
@@ -38,7 +45,7 @@ def publish(
         reason: why it did not complete, or was stopped early.
         confirmation: of the kept checkpoint; None where there is none.
     """
-    folder, best = StudyFolder(context.results, run.study), history.best
+    best = history.best
     row = RunRow(
         schema_version=SCHEMA_VERSION,
         study=run.study,
@@ -61,6 +68,7 @@ def publish(
         fid_features=history.fid_features,
         fid_reference=history.fid_reference,
         fid_samples=run.protocol.fid_samples,
+        data_sha256=context.data_sha256,
         precision=run.protocol.precision,
         images_seen=history.step * run.hyperparameters.batch_size,
         train_seconds=history.train_seconds,
@@ -68,14 +76,14 @@ def publish(
         cpu_seconds=history.cpu_seconds,
         device=_device_name(context.device),
         host=socket.gethostname(),
-        attempts=RunFolder(folder.work(run.run_id)).attempt_count,
+        attempts=run_folder(run, context).attempt_count,
         pack_size=pack_size,
         git_commit=context.git_commit,
         started_at=datetime.fromisoformat(history.started_at),
         ended_at=datetime.now(UTC),
         checkpoint_path=f"work/{run.run_id}/{BEST}" if confirmation else None,
     )
-    folder.publish(row, evaluation_rows(run, history.evaluations))
+    StudyFolder(context.results, run.study).publish(row, evaluation_rows(run, history.evaluations))
     return row
 
 

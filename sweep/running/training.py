@@ -10,6 +10,7 @@ from rich.console import Console
 from sweep.events import Ended, Event, Lost, Observer, Search, WorkerContext
 from sweep.results import study_file
 from sweep.results.folder import StudyFolder
+from sweep.results.opening import OpenStudy
 from sweep.running.executor import open_executor
 from sweep.running.packs import Packer
 from sweep.running.publishing import publish_failure
@@ -19,7 +20,7 @@ from wae_core.run import Run
 
 def train(
     settings: Settings,
-    folder: StudyFolder,
+    study: OpenStudy,
     search: Search,
     packer: Packer,
     drawn: Sequence[Run],
@@ -32,8 +33,12 @@ def train(
         packer: the one that the search asks; the sizes of packs are found before it does.
         drawn: stand for what is not planned yet.
     """
-    context = worker_context(settings, folder)
-    with open_executor(settings.cluster) as executor:
+    context = worker_context(settings, study.folder, study.data_sha256)
+
+    def say(sentence: str) -> None:
+        console.print(sentence, style="yellow")
+
+    with open_executor(settings.cluster, say) as executor:
         if search.depends_on_order and executor.workers > 1:
             console.print(
                 f"with {executor.workers} workers, {search.depends_on_order} depends on which run ends first: it is "
@@ -43,17 +48,18 @@ def train(
         if search.depends_on_order:
             samples += _one_of_each_architecture(settings.study, drawn)
         packer.find_sizes(
-            folder, samples, settings.cluster, lambda run, sizes: executor.measure(run, sizes, context), console
+            study.folder, samples, settings.cluster, lambda run, sizes: executor.measure(run, sizes, context), console
         )
         executor.train(search, context, settings.failures.worker_deaths, _teller([search, *observers], context))
 
 
-def worker_context(settings: Settings, folder: StudyFolder) -> WorkerContext:
+def worker_context(settings: Settings, folder: StudyFolder, data_sha256: str) -> WorkerContext:
     """Return what the workers of a launch must know."""
     inception = settings.inception
     return WorkerContext(
         results=folder.root.parent,
         data=settings.data.absolute(),
+        data_sha256=data_sha256,
         inception=inception.absolute() if inception else None,
         device=settings.cluster.device,
         git_commit=study_file.git_commit(),

@@ -2,65 +2,65 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import signal
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from sweep.running.executor import cluster_address
 
 # Read by Ray and Tune when they are imported.
 os.environ.update(
     RAY_USAGE_STATS_ENABLED="0",
     RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
     TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",  # our records take the place of Tune's four files per trial
+    TUNE_STATE_REFRESH_PERIOD="1000000",  # the cluster's size, which nobody reads; nothing interrupts that call
     TUNE_GLOBAL_CHECKPOINT_S="1000000",  # a killed driver resumes from our records, not from Tune's snapshots
+    TUNE_PRINT_ALL_TRIAL_ERRORS="0",  # a traceback for each worker's death
+    TUNE_DISABLE_SIGINT_HANDLER="1",  # Ctrl-C unwinds at once: Tune would end as if nothing had happened
+    RAY_DEDUP_LOGS_SKIP_REGEX="^",  # no lines of the servers' logs on the terminal
     RAY_AIR_NEW_OUTPUT="0",  # the newer console output prints a table even when verbose is 0
 )
-if "RAY_ADDRESS" not in os.environ:  # a cluster of this machine alone: then its servers listen on 127.0.0.1
+if cluster_address() is None:  # a cluster of this machine alone: then its servers listen on 127.0.0.1
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+else:
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "3")  # to reach a cluster; 20 of up to 30 s are Ray's default
 
-import psutil
 import ray
 import torch
 from ray import tune
+from ray.exceptions import RayError
+from ray.experimental import internal_kv
+from ray.tune import TuneError
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import ConcurrencyLimiter, Searcher
 
+from sweep.errors import WorkersLost
 from sweep.events import Event, Search, Started, Task, WorkerContext
-from sweep.running.handout import Handout
+from sweep.running.executor import KEYS, Say, check_fit, may_grow, resources, workers_that_fit
+from sweep.running.handout import Handout, NotPickled, Shared, last_line, last_line_of
+from sweep.running.scratch import guard_token, scratch_folder
+from sweep.running.watch import Family, Server, reach, watching
 from sweep.running.worker import pack_rates, run_task
 from sweep.settings.settings import Cluster
 from wae_core.run import Run
 
-# Ours alone: in Ray's own folder the sessions of a living cluster cannot be told from dead ones.
-SCRATCH = Path(tempfile.gettempdir()) / f"bigwae-{os.getuid()}"
+AUTOSCALING_STATUS = "__autoscaling_status"  # where a cluster's monitor writes what it sees
 OBJECT_STORE_BYTES = 200 * 2**20  # tasks and events are small
+SECONDS_BETWEEN_LINES = 60.0  # that say what is waited for
+# Without an answer of a server of Ray's. On a cluster the head may be started anew; after a minute Ray aborts.
+SECONDS_TO_SHUT_DOWN = 5.0
+PATIENCE = {"here": 2.0, "cluster": 40.0}  # seconds
 
 
-class _Shared:
-    """A value on its way to the workers: Tune copies a trial's configuration thrice, and prints it into a tag."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def __deepcopy__(self, memo: object) -> _Shared:
-        return self
-
-    def __repr__(self) -> str:
-        return ""
-
-
-class _NotPickled:
-    """Tuner pickles what it is given, for a restore that is never made here; closures cannot be pickled."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-
-class TaskSearcher(_NotPickled, Searcher):
+class TaskSearcher(NotPickled, Searcher):
     """Tune's view of a `Handout`: each task is one trial."""
 
     def __init__(self, handout: Handout) -> None:
@@ -72,10 +72,11 @@ class TaskSearcher(_NotPickled, Searcher):
         task = self._handout.next(trial_id)
         if task is None:
             return Searcher.FINISHED if self._handout.is_idle else None
-        return {"task": _Shared(task)}
+        return {"task": Shared(task)}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        self._handout.end(trial_id, has_died=error)
+        if not error:  # else the listener is told why
+            self._handout.end(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the plan and the records say what is missing."""
@@ -84,7 +85,7 @@ class TaskSearcher(_NotPickled, Searcher):
         """Never called: to launch again is to continue."""
 
 
-class _InOrder(_NotPickled, FIFOScheduler):
+class _InOrder(NotPickled, FIFOScheduler):
     """Leaves it to Tune which trial starts; its own scheduler hurts where packs are shorter than a worker's start.
 
     That one gives a worker that has become free to the trial that waits for a new worker, and ends the new worker
@@ -119,13 +120,27 @@ class TaskTrainable(tune.Trainable):
         return {"event": event, "done": self._runs_left == 0}
 
 
-class _Listener(_NotPickled, tune.Callback):
-    def __init__(self, handout: Handout) -> None:
-        self._handout = handout
+class _Listener(NotPickled, tune.Callback):
+    def __init__(self, handout: Handout, say: Say, wanted: str) -> None:
+        """`wanted` is what a worker takes, in words."""
+        self._handout, self._say, self._wanted = handout, say, wanted
+        self._has_trained = time.monotonic()
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Called some times a second, whatever happens."""
+        now = time.monotonic()
+        if not self._handout.waits_for_workers:
+            self._has_trained = now
+        elif now - self._has_trained > SECONDS_BETWEEN_LINES:
+            self._has_trained = now
+            self._say(f"waiting for a worker, which takes {self._wanted}; {_free()}")
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         for run in trial.config["task"].value.runs:
             self._handout.note(Started(run))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._handout.end(trial.trial_id, death=last_line_of(Path(trial.error_file)) or "its process ended")
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -137,99 +152,148 @@ class _Listener(_NotPickled, tune.Callback):
             del result[key]
 
 
+def _free() -> str:
+    """What the cluster has, and how much of it is free, for a sentence."""
+    there, free = ray.cluster_resources(), ray.available_resources()  # type: ignore[no-untyped-call]
+    words = [f"{free.get(name, 0):g} of {there[name]:g} {name}" for name in KEYS if name in there]
+    return f"free are {', '.join(words)}"
+
+
 @contextlib.contextmanager
-def session(cluster: Cluster) -> Iterator[TuneExecutor]:
-    """Start Ray here, or join the cluster of RAY_ADDRESS; yields its executor."""
-    address = os.environ.get("RAY_ADDRESS")
-    _delete_dead_sessions()
-    ray.init(
-        address=address or "local",
-        _temp_dir=None if address else str(SCRATCH),
-        num_cpus=None if address or not cluster.workers else cluster.workers * max(1, cluster.cpus_per_worker),
-        object_store_memory=None if address else OBJECT_STORE_BYTES,
-        include_dashboard=None if address else False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
-    if not address:
-        SCRATCH.chmod(0o700)  # Ray opens its temporary folder to everybody
+def session(cluster: Cluster, say: Say) -> Iterator[TuneExecutor]:
+    """Start Ray here, or join the cluster of RAY_ADDRESS; yields its executor.
+
+    Raises:
+        SettingsError: not one worker fits, on nodes that will not become more.
+        WorkersLost: Ray cannot be started or reached, or has ended meanwhile.
+    """
+    address = cluster_address()
+    family = Family()
+    with scratch_folder() as scratch, _ray(cluster, address, scratch, family):
+        nodes, wanted = [node["Resources"] for node in _nodes()], resources(cluster)
+        if address is None or not may_grow(internal_kv._internal_kv_get(AUTOSCALING_STATUS)):
+            check_fit(nodes, wanted)
+        workers = cluster.workers or max(1, workers_that_fit(nodes, wanted))
+        with watching(_servers(), family, PATIENCE["here" if address is None else "cluster"]):
+            yield TuneExecutor(wanted, workers, scratch / "tune", say)
+
+
+@contextlib.contextmanager
+def _ray(cluster: Cluster, address: str | None, scratch: Path, family: Family) -> Iterator[None]:
+    """Ray, and none of its processes afterwards."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        wanted = resources(cluster)
-        available: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        yield TuneExecutor(wanted, cluster.workers or workers_that_fit(available, wanted))
+        try:
+            _start(cluster, address, scratch)
+        except Exception as error:  # of any type
+            reason = textwrap.shorten(str(error) or repr(error), 300, placeholder=" …")
+            what = "Ray cannot be started" if address is None else f"the Ray cluster {address} cannot be joined"
+            raise WorkersLost(f"{what}: {reason}") from error
+        for number, handler in handlers.items():  # Ray has put its own in their place
+            signal.signal(number, handler)
+        yield
     finally:
-        ray.shutdown()
-        for session in SCRATCH.glob(f"session_*_{os.getpid()}"):
-            shutil.rmtree(session, ignore_errors=True)
+        family.look()
+        _shut_down()
+        family.end()
 
 
-def _delete_dead_sessions() -> None:
-    """Remove what killed drivers of ours left: Ray's session folders and Tune's storage end in the driver's pid."""
-    SCRATCH.mkdir(mode=0o700, exist_ok=True)
-    for path in SCRATCH.glob("*_*"):
-        pid = path.name.rpartition("_")[2]
-        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
-            shutil.rmtree(path, ignore_errors=True)
+def _start(cluster: Cluster, address: str | None, scratch: Path) -> None:
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is not None:
+        if address != "auto":
+            reach(address)
+        ray.init(address=address, **quiet)
+        return
+    guard_token()
+    ray.init(
+        address="local",
+        _temp_dir=str(scratch / "ray"),  # Ray opens it to everybody, again and again
+        num_cpus=cluster.workers * max(1, cluster.cpus_per_worker) if cluster.workers else None,
+        object_store_memory=OBJECT_STORE_BYTES,
+        include_dashboard=False,
+        **quiet,
+    )
 
 
-def workers_that_fit(available: Mapping[str, float], wanted: Mapping[str, float]) -> int:
-    """Return how many workers, each of which takes `wanted`, the resources are enough for; 1 at the least."""
-    return max(1, int(min(available.get(name, 0) // amount for name, amount in wanted.items())))
+def _shut_down() -> None:
+    """Leave Ray; where its head does not answer any more, that never ends."""
+    thread = threading.Thread(target=ray.shutdown, name="shutdown", daemon=True)
+    thread.start()
+    thread.join(SECONDS_TO_SHUT_DOWN)
+    if thread.is_alive():
+        atexit.unregister(ray.shutdown)
 
 
-def resources(cluster: Cluster) -> dict[str, float]:
-    """Return what one worker takes, by Ray's names."""
-    wanted = {"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker, "TPU": cluster.tpus_per_worker}
-    return {name: amount for name, amount in wanted.items() if amount}
+def _nodes() -> list[dict[str, Any]]:
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return [node for node in nodes if node["Alive"]]
+
+
+def _servers() -> list[Server]:
+    """What the session cannot do without: the cluster's head, and the raylet of this node."""
+    here = ray.get_runtime_context()
+    (node,) = [node for node in _nodes() if node["NodeID"] == here.get_node_id()]
+    return [
+        Server("Ray's head (its GCS)", here.gcs_address),
+        Server("Ray's raylet on this machine", f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"),
+    ]
 
 
 class TuneExecutor:
     """The workers of a Ray session; it implements `Executor`. Each task is a trial of one Tune experiment."""
 
-    def __init__(self, resources: dict[str, float], workers: int) -> None:
-        """`resources` are those of one worker, by Ray's names."""
-        self._resources, self.workers = resources, workers
+    def __init__(self, resources: dict[str, float], workers: int, storage: Path, say: Say) -> None:
+        """Start nothing.
+
+        Args:
+            resources: those of one worker, by Ray's names.
+            storage: a folder for what Tune writes, which nobody reads.
+        """
+        self._resources, self.workers, self._storage, self._say = resources, workers, storage, say
+        self._wanted = ", ".join(f"{amount:g} {name}" for name, amount in resources.items())
 
     def measure(self, run: Run, sizes: Sequence[int], context: WorkerContext) -> dict[int, float]:
         task: Any = ray.remote(pack_rates)
         others = {name: amount for name, amount in self._resources.items() if name not in ("CPU", "GPU")}
-        rates: dict[int, float] = ray.get(
-            task.options(
-                num_cpus=self._resources.get("CPU", 0),
-                num_gpus=self._resources.get("GPU", 0),
-                resources=others or None,
-            ).remote(run, sizes, context)
-        )
+        reference = task.options(
+            num_cpus=self._resources.get("CPU", 0),
+            num_gpus=self._resources.get("GPU", 0),
+            resources=others or None,
+        ).remote(run, sizes, context)
+        while not ray.wait([reference], timeout=SECONDS_BETWEEN_LINES)[0]:
+            self._say(f"waiting for pack sizes, which a worker measures; it takes {self._wanted}; {_free()}")
+        rates: dict[int, float] = ray.get(reference)
         return rates
 
     def train(
         self, search: Search, context: WorkerContext, deaths_allowed: int, on_event: Callable[[Event], None]
     ) -> None:
         handout = Handout(search, deaths_allowed, on_event)
-        storage = SCRATCH / f"tune_{os.getpid()}"
+        tuner = tune.Tuner(
+            tune.with_resources(TaskTrainable, self._resources),
+            param_space={"context": Shared(context)},
+            tune_config=tune.TuneConfig(
+                search_alg=ConcurrencyLimiter(TaskSearcher(handout), max_concurrent=self.workers),
+                scheduler=_InOrder(),  # type: ignore[no-untyped-call]
+                num_samples=-1,
+                reuse_actors=True,
+                trial_name_creator=lambda trial: trial.trial_id,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=tune.RunConfig(
+                storage_path=str(self._storage),
+                name="tasks",
+                callbacks=[_Listener(handout, self._say, self._wanted)],
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                verbose=0,
+            ),
+        )
         try:
-            tune.Tuner(
-                tune.with_resources(TaskTrainable, self._resources),
-                param_space={"context": _Shared(context)},
-                tune_config=tune.TuneConfig(
-                    search_alg=ConcurrencyLimiter(TaskSearcher(handout), max_concurrent=self.workers),
-                    scheduler=_InOrder(),  # type: ignore[no-untyped-call]
-                    num_samples=-1,
-                    reuse_actors=True,
-                    trial_name_creator=lambda trial: trial.trial_id,
-                    trial_dirname_creator=lambda trial: trial.trial_id,
-                ),
-                run_config=tune.RunConfig(
-                    storage_path=str(storage),
-                    name="tasks",
-                    callbacks=[_Listener(handout)],
-                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                    verbose=0,
-                ),
-            ).fit()
-        finally:
-            shutil.rmtree(storage, ignore_errors=True)
+            tuner.fit()
+        except (TuneError, RayError, OSError) as error:  # not ours: the handout keeps those
+            raise WorkersLost(f"Ray Tune cannot go on: {last_line(str(error))}") from error
         if handout.error is not None:
             raise handout.error
-        if handout.has_more:  # Tune takes Ctrl-C for itself, and ends with tasks left over
-            raise KeyboardInterrupt
+        if handout.has_more:
+            raise WorkersLost("Ray Tune ended before its tasks")

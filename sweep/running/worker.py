@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch
 
-from sweep.errors import without_credentials
+from sweep.errors import OtherDataError, without_credentials
 from sweep.events import Ended, Event, Problem, Task, WorkerContext
 from sweep.results.folder import StudyFolder
-from sweep.results.run_folder import RunFolder
+from sweep.results.work.run_folder import RunFolder
 from sweep.running.attempt import Attempt, begin_attempt, equipment_of
 from sweep.running.publishing import publish_failure
 from wae_core.run import Run
@@ -64,6 +64,11 @@ def run_task(task: Task, context: WorkerContext) -> Iterator[Event]:
                 waiting.appendleft(replace(work, runs=tuple(left)))
                 yield Problem(left[0], _why_waiting(root, error))
                 alarms += _wait_for_storage(root, error)
+                continue
+            if isinstance(error, OtherDataError):
+                waiting.appendleft(replace(work, runs=tuple(left)))
+                yield Problem(left[0], f"{error}; workers wait until it is back, nothing is lost")
+                time.sleep(SECONDS_TO_WAIT)
                 continue
             if not work.tries_left:
                 raise
@@ -131,6 +136,7 @@ def _wait_for_storage(root: Location, error: Exception) -> bool:
 def _train(runs: Sequence[Run], task: Task, context: WorkerContext) -> Iterator[Event]:
     """Train the runs as far as the task says; those that are at the same step together."""
     attempts = [begin_attempt(run, task, len(runs), context) for run in runs]
+    yield from (Problem(attempt.run, attempt.notice) for attempt in attempts if attempt.notice)
     attempts.sort(key=lambda attempt: attempt.state.step)
     for _, group in itertools.groupby(attempts, key=lambda attempt: attempt.state.step):
         live = list(group)

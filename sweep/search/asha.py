@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from wae_core.domains import LARGEST_NUMBER, SMALLEST_FACTOR
+
 if TYPE_CHECKING:
     from sweep.settings.settings import Study  # analysis imports this file, and no settings
 
@@ -13,6 +15,11 @@ if TYPE_CHECKING:
 def rungs_of(study: Study) -> list[int]:
     """Return the steps at which the study's configurations are judged; none where every run gets all its steps."""
     return [] if study.asha is None else rungs(study.protocol.evaluation_steps, study.asha)
+
+
+def is_reduction(reduction: float) -> bool:
+    """Say whether η can be one: a finite number above 1, and not so near to it that the rungs have no end."""
+    return SMALLEST_FACTOR <= reduction <= LARGEST_NUMBER
 
 
 def rungs(steps: Sequence[int], reduction: float) -> list[int]:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib
+import fcntl
 import math
-import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from inspect import signature
 from pathlib import Path
 
 import optuna
-from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
@@ -23,14 +19,13 @@ from sweep.errors import SettingsError
 from sweep.results.schema import DIVERGED, FAILED, RunRow
 from sweep.search.optuna_space import as_proposal, configure
 from sweep.search.plan import seeded_runs
+from sweep.search.samplers import make_sampler
 from sweep.settings.settings import Study
+from wae_core import checks
 from wae_core.run import Hyperparameters, Run
 
 TRIES = 100  # to propose a configuration that is not planned yet; a space may have no other
 CONFIGURATION = "configuration"  # the trial's attribute that holds the config_id
-
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
 class OptunaSearch:
@@ -184,40 +179,24 @@ def score(rows: Iterable[RunRow], quantile: float | None) -> float | None:
     return math.fsum(fids) / len(fids) if quantile is None else fids[math.ceil(quantile * (len(fids) - 1))]
 
 
-def make_sampler(name: str, study_seed: int, algorithm: str, index: int) -> BaseSampler:
-    """The sampler of one proposal, which depends on its arguments and on what Optuna was told alone.
+class _JournalLock(JournalFileOpenLock):
+    """`flock` of the journal itself, which a killed process holds no longer, and which leaves no file.
 
-    Args:
-        name: tpe, qmc, or the path of a class such as optuna.samplers.GPSampler.
-
-    Raises:
-        SettingsError: there is no such sampler.
+    Optuna's own are a link or a file beside it: a killed process holds them for 30 seconds more, and where the disk
+    fails they answer with a RuntimeError.
     """
-    seed, sequence = _seed(study_seed, algorithm, index), _seed(study_seed, algorithm)
-    if name == "tpe":
-        return TPESampler(seed=seed, group=True)
-    if name == "qmc":  # one sequence, in which the storage keeps the place
-        independent = RandomSampler(seed=seed)
-        return QMCSampler(
-            scramble=True, seed=sequence, independent_sampler=independent, warn_independent_sampling=False
-        )
-    module, _, attribute = name.rpartition(".")
-    try:
-        sampler = getattr(importlib.import_module(module), attribute)
-        assert issubclass(sampler, BaseSampler)
-        made: BaseSampler = sampler(seed=seed) if "seed" in signature(sampler).parameters else sampler()
-    except Exception as error:
-        raise SettingsError(
-            f"optuna.sampler is {name!r}, but it is tpe, qmc or the path of a sampler's class, "
-            f"e.g. optuna.samplers.GPSampler ({type(error).__name__}: {error})"
-        ) from error
-    return made
 
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self._path = path
 
-def _seed(*key: str | int) -> int:
-    """32 bits, from what the stream is of."""
-    digest = hashlib.sha256("/".join(map(str, ("optuna", *key))).encode()).digest()
-    return int.from_bytes(digest[:4], "big")
+    def acquire(self) -> bool:
+        self._file = self._path.open("ab")
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        return True
+
+    def release(self) -> None:
+        self._file.close()
 
 
 def _open(path: Path) -> BaseStorage:
@@ -228,6 +207,7 @@ def _open(path: Path) -> BaseStorage:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        checks.file("optuna.storage", path)
         content = path.read_bytes() if path.exists() else b""
         whole = content[: content.rfind(b"\n") + 1]
         if content and not content.startswith(b'{"op_code":'):  # before anything of somebody else's is cut
@@ -235,7 +215,7 @@ def _open(path: Path) -> BaseStorage:
         if len(whole) < len(content):
             with path.open("rb+") as file:
                 file.truncate(len(whole))
-        return JournalStorage(JournalFileBackend(str(path)))
+        return JournalStorage(JournalFileBackend(str(path), lock_obj=_JournalLock(path)))
     except Exception as error:  # of a damaged journal, Optuna raises whatever its lines lead to
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise SettingsError(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sweep.events import Ended, Event, Paused, Task
+from sweep.results.belonging import fids_by_run
 from sweep.results.folder import StudyFolder
-from sweep.results.run_folder import RunFolder
 from sweep.results.schema import COMPLETED, DIVERGED, FAILED, RunRow
+from sweep.results.work.history import Owner
+from sweep.results.work.run_folder import RunFolder
 from sweep.search.asha import is_promoted, rungs_of
 from sweep.search.interface import Pack, Proposer
 from sweep.settings.settings import Study
@@ -125,7 +128,7 @@ class Schedule:
         self._share = study.seeds * study.protocol.steps
         self._budget = budget // study.seeds * self._share  # of each algorithm, in steps
         self._spent = dict.fromkeys(algorithms, 0)
-        self._count = dict.fromkeys(algorithms, 0)  # of planned configurations
+        self._indexes: dict[str, set[int]] = {name: set() for name in algorithms}  # of planned configurations
         self._means: defaultdict[tuple[str, int], list[float]] = defaultdict(list)  # of all at a rung, by algorithm
         self._tasks: deque[Task] = deque()  # the runs of a configuration each
         self._packs: deque[Task] = deque()  # what the first of them was split into
@@ -141,7 +144,7 @@ class Schedule:
         found = []
         for runs in grouped.values():
             algorithm = runs[0].algorithm
-            self._count[algorithm] += 1
+            self._indexes[algorithm].add(runs[0].config_index)
             if self._beyond[algorithm] or not self._can_begin(algorithm):
                 self._beyond[algorithm].append(runs)
             else:
@@ -192,8 +195,10 @@ class Schedule:
             if self._beyond[algorithm]:
                 runs = self._beyond[algorithm].popleft()
             else:
-                runs = self._proposer.propose(algorithm, self._count[algorithm])
-                self._count[algorithm] += 1
+                # The first that is free: a plan that was lost is known again by its rows alone, which leave gaps.
+                index = next(index for index in itertools.count() if index not in self._indexes[algorithm])
+                self._indexes[algorithm].add(index)
+                runs = self._proposer.propose(algorithm, index)
                 self._plan(runs)
             self._go_on(self._begin(runs))
         return self._tasks.popleft()
@@ -255,17 +260,15 @@ class Schedule:
             self._tasks.append(Task(_left(configuration), configuration.until, reason))
 
 
-def standings(folder: StudyFolder, rows: Iterable[RunRow]) -> Callable[[Run], Standing]:
-    """Where a run of the folder stands: by its row, or by the newest checkpoint of its attempts."""
-    fids: defaultdict[str, dict[int, float]] = defaultdict(dict)
-    for evaluation in folder.read_table("evaluations").select(["run_id", "step", "fid"]).to_pylist():
-        fids[evaluation["run_id"]][evaluation["step"]] = evaluation["fid"]
-    ended = {row.run_id: Standing(row.steps_done, fids[row.run_id], row.status) for row in rows}
+def standings(folder: StudyFolder, data_sha256: str, rows: Iterable[RunRow]) -> Callable[[Run], Standing]:
+    """Where a run of the study stands: by its row, or by the newest checkpoint of its attempts."""
+    fids = fids_by_run(folder.read_table("evaluations"))
+    ended = {row.run_id: Standing(row.steps_done, fids.get(row.run_id, {}), row.status) for row in rows}
 
     def standing(run: Run) -> Standing:
         if run.run_id in ended:
             return ended[run.run_id]
-        history = RunFolder(folder.work(run.run_id)).newest()
+        history = RunFolder(folder.work(run.run_id), Owner.of(run, data_sha256)).newest()
         if history is None:
             return Standing()
         return Standing(history.step, {evaluation.step: evaluation.fid for evaluation in history.evaluations})

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 import search_spaces
 from search_spaces import SpaceError
 from sweep.errors import SettingsError
+from sweep.places import check_path, results_location
 from sweep.settings.kinds import sentence
 from sweep.settings.settings import Asha, Cluster, FailurePolicy, Optuna, Settings, Study
 from sweep.settings.words import CONF, check_keys, split_paths
@@ -22,8 +23,6 @@ from wae_core import checks
 from wae_core.names import PRECISIONS
 from wae_core.protocol import Protocol
 from wae_core.run import ALGORITHMS
-from wae_core.storage.files import Location, location
-from wae_core.storage.objects import ObjectPath
 
 # What words choose among, and the settings know no more: key -> choices.
 CHOICES = {
@@ -75,9 +74,9 @@ def _settings(config: Mapping[str, Any], words: Sequence[str]) -> Settings:
         study=study,
         algorithms=study.space.algorithms if config["alg"] == "all" else (config["alg"],),
         budget=config["budget"],
-        results=_results(_text("results", config["results"])),
+        results=results_location(config["results"]),
         tracking=config["tracking"],
-        data=Path(_text("data", config["data"])),
+        data=Path(check_path("data", config["data"])),
         inception=_path_or_none("inception", config["inception"]),
         search=config["search"],
         retry_failed=config["retry"] == "failed",
@@ -95,7 +94,7 @@ def _study(config: Mapping[str, Any]) -> Study:
     values = dict(config["study"])
     name, seed, seeds, own_space = (values.pop(key) for key in ("name", "seed", "seeds", "space"))
     own = search_spaces.load(own_space)
-    space = own if config["space"] is None else search_spaces.load(_text("space", config["space"]))
+    space = own if config["space"] is None else search_spaces.load(check_path("space", config["space"]))
     sampler, quantile = config["optuna"]["sampler"], config["optuna"]["quantile"]
     optuna, asha = config["search"] == "optuna", config["scheduler"] == "asha"
     suffixes = ((space.name, space != own), ("optuna", optuna), ("asha", asha))
@@ -113,23 +112,8 @@ def _study(config: Mapping[str, Any]) -> Study:
     )
 
 
-def _results(text: str) -> Location:
-    results = location(text)
-    if "://" in text and not isinstance(results, ObjectPath):
-        raise SettingsError(f"results is {text!r}, but it is a local path, s3://bucket/… or gs://bucket/…")
-    if isinstance(results, ObjectPath) and "@" in results.root:
-        raise SettingsError("results names credentials, but they are taken from the environment (AWS_…, GOOGLE_…)")
-    return results
-
-
 def _path_or_none(key: str, value: str | None) -> Path | None:
-    return None if value is None else Path(_text(key, value))
-
-
-def _text(key: str, value: str | None) -> str:
-    if not value:
-        raise SettingsError(f"{key} is {value!r}, but it is a text")
-    return value
+    return None if value is None else Path(check_path(key, value))
 
 
 def _tuple(value: object) -> object:

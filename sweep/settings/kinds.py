@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic_core import PydanticCustomError
 
-from wae_core.checks import WORD
+from wae_core.checks import POSITIVE, WORD, whole_number
+from wae_core.domains import LARGEST_COUNT, LARGEST_NUMBER, LARGEST_SEED, SMALLEST_FACTOR, SMALLEST_NUMBER
 from wae_core.names import DEVICES, NAME, Device
 from wae_core.run import ALGORITHMS
 
@@ -42,11 +43,16 @@ def _allowed(what: str) -> WrapValidator:
     return WrapValidator(check)
 
 
-Count = Annotated[int, Field(ge=1), _allowed("a whole number of at least 1")]
-Natural = Annotated[int, Field(ge=0), _allowed("a whole number of at least 0")]
+Count = Annotated[int, Field(ge=1, le=LARGEST_COUNT), _allowed(whole_number(1))]
+Natural = Annotated[int, Field(ge=0, le=LARGEST_COUNT), _allowed(whole_number(0))]
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED), _allowed(whole_number(0, LARGEST_SEED))]
 Budget = Annotated[int, _allowed("a whole number of models per algorithm")]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), _allowed("a number above 0")]
-Reduction = Annotated[float, Field(gt=1, allow_inf_nan=False), _allowed("a number above 1, e.g. 3")]
+Positive = Annotated[float, Field(ge=SMALLEST_NUMBER, le=LARGEST_NUMBER), _allowed(POSITIVE)]
+Reduction = Annotated[
+    float,
+    Field(ge=SMALLEST_FACTOR, le=LARGEST_NUMBER),
+    _allowed(f"a number above 1 (from {SMALLEST_FACTOR} to {LARGEST_NUMBER:g}), e.g. 3"),
+]
 Quantile = Annotated[
     float,
     Field(ge=0, le=1),

@@ -19,6 +19,7 @@ from sweep.settings.kinds import (
     Positive,
     Quantile,
     Reduction,
+    Seed,
     Switch,
     Text,
     TrackingUri,
@@ -51,7 +52,7 @@ class Study:
     """What is studied: everything that must not change while a results folder grows."""
 
     name: Name  # the results folder's: <study>[-<space>][-optuna][-asha]
-    seed: Natural
+    seed: Seed
     seeds: Count
     space: InstanceOf[SearchSpace]
     protocol: InstanceOf[Protocol]

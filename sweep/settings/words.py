@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from search_spaces.plain_yaml import read_yaml
 from search_spaces.sentences import closest
 from sweep.errors import SettingsError
 
@@ -42,6 +44,23 @@ def check_keys(words: Sequence[str]) -> None:
             raise SettingsError(f"{word!r} would make another study of this one: give it as space={override.value()}")
         if key in groups and str(override.value()) not in groups[key]:
             raise SettingsError(f"unknown {key} {override.value()!r}: {_allowed(str(override.value()), groups[key])}")
+        if key in groups:
+            _check_file(CONF / key / f"{override.value()}.yaml")
+
+
+def _check_file(path: Path) -> None:
+    """Refuse a file whose numbers Hydra does not read as they look: 0300 is 192 to it, and 1:30 is 90."""
+    written = read_yaml(path)
+    assert isinstance(written, dict), "it has keys, as was found above"
+    for key, read in OmegaConf.load(path).items():
+        there = written[key]
+        if OmegaConf.is_config(read):
+            read = OmegaConf.to_container(read)
+        if read != there:
+            raise SettingsError(f"{path}: {key!s} is {there!r}, which YAML takes for {read!r}: write decimal numbers")
+    for name in written.get("defaults", []):
+        if name != "_self_":
+            _check_file(path.with_name(f"{name}.yaml"))
 
 
 def _parse(word: str) -> Override:
@@ -51,19 +70,20 @@ def _parse(word: str) -> Override:
         raise SettingsError(f"{word!r} refers to another value, but values are written out")
     try:
         return OverridesParser.create().parse_override(word)
-    except (HydraException, RecursionError) as error:
+    except (HydraException, RecursionError, ValueError) as error:  # ValueError: a number of 5,000 digits
         raise SettingsError(
             f"{word!r} cannot be read: put a value with special characters in quotes, and close brackets and quotes"
         ) from error
 
 
 def split_paths(words: Sequence[str]) -> tuple[dict[str, str | None], list[str]]:
+    """Return the values of PATHS, in which a shell may have left ~ for the home folder, and the other words."""
     paths: dict[str, str | None] = {}
     others = []
     for word in words:
         key, equals, value = word.partition("=")
         if key in PATHS and equals:
-            paths[key] = None if value == "null" else value
+            paths[key] = None if value == "null" else os.path.expanduser(value)  # noqa: PTH111 (Path has no words)
         else:
             others.append(word)
     return paths, others

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from sweep.errors import SettingsError
+from sweep.places import results_location
 from sweep.tracking.mirror import default_uri, rebuild
 from sweep.tracking.mlflow_sqlite import ARTIFACTS, Database
-from wae_core.storage.files import Location, listed, location
+from wae_core.storage.files import Location, listed
 from wae_core.storage.objects import ObjectPath
 
 SHARED_VIEW = "mlflow.sharedViewState."  # prefix of MLflow's tags of an experiment that hold a view of its runs
@@ -34,7 +35,8 @@ def ui(words: Sequence[str]) -> int:
         SettingsError: there is no database, or no free port.
     """
     arguments = ui_parser().parse_args(words)
-    return serve(_tracking_uri(location(arguments.results), arguments.tracking), arguments.host, arguments.port)
+    database = _tracking_uri(results_location(arguments.results), arguments.tracking)
+    return serve(database, arguments.host, arguments.port)
 
 
 def rebuild_mirror(words: Sequence[str]) -> None:
@@ -46,7 +48,7 @@ def rebuild_mirror(words: Sequence[str]) -> None:
     parser = _parser("mlflow-rebuild", "write to the MLflow database what it lacks of the Parquet files")
     parser.add_argument("--study", help="a study of the results folder (default: all of them)")
     arguments = parser.parse_args(words)
-    results = location(arguments.results)
+    results = results_location(arguments.results)
     tracking_uri = _tracking_uri(results, arguments.tracking)
     for study in _studies(results, arguments.study):
         try:

@@ -60,6 +60,7 @@ def run_row(algorithm: str, config_index: int, seed: int, fid: float | None, **c
         "fid_features": "digit_classifier-64@0123456789abcdef",
         "fid_reference": "digits/held_out/1000",
         "fid_samples": 1000,
+        "data_sha256": "of the data",
         "precision": "float32",
         "images_seen": 3200,
         "train_seconds": 1.0,

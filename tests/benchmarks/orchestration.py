@@ -92,7 +92,7 @@ def measure(options: Options, say: Callable[[str], None]) -> list[Row]:
             return found
 
         settings = load_settings([])
-        with sweep.running.tune.session(settings.cluster) as executor:
+        with sweep.running.tune.session(settings.cluster, say) as executor:
 
             def ours(folder: Path, runs: int) -> Block:
                 return _ours(folder, runs, executor)
@@ -147,6 +147,7 @@ def _ours(results: Path, count: int, executor: Executor) -> Block:
     context = WorkerContext(
         results=results,
         data=results,
+        data_sha256="none",
         inception=None,
         device="cpu",
         git_commit="unknown",

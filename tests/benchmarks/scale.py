@@ -23,13 +23,15 @@ import pandas as pd
 from sweep.results import study_file
 from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import extend_plan
-from sweep.results.run_folder import BEST
 from sweep.results.schema import COMPLETED, SCHEMA_VERSION, RunRow, evaluation_rows
 from sweep.results.tables import Tables
+from sweep.results.work.run_folder import BEST
 from sweep.search.plan import plan_runs
 from sweep.settings.compose import load_settings
 from tests.benchmarks.measuring import Options, Row
 from tests.places import local
+from wae_core.data.images import data_sha256
+from wae_core.evaluation.features import features_name
 from wae_core.evaluation.selection import Evaluation, select_checkpoint
 from wae_core.pictures import PICTURES
 from wae_core.run import ALGORITHMS, Run
@@ -37,6 +39,7 @@ from wae_core.run import ALGORITHMS, Run
 ROOT = Path(__file__).parents[2]
 SEEDS = 3
 RECORDS_PER_ABSORB = 200
+DATA = data_sha256("digits")
 LAUNCH_SECONDS, READ_SECONDS = 10.0, 2.0  # at 10,000 runs
 
 
@@ -75,7 +78,7 @@ def _make_study(words: Sequence[str]) -> tuple[StudyFolder, int]:
     settings = load_settings(words)
     folder = StudyFolder(settings.results, settings.study.name)
     folder.records.mkdir(parents=True)
-    study_file.claim(folder, settings.study, settings.failures)
+    study_file.claim(folder, settings.study, settings.failures, None, DATA)
     runs = [run for algorithm in ALGORITHMS for run in plan_runs(settings.study, algorithm, settings.budget)]
     extend_plan(folder, runs)
     tables, draw = Tables(folder), random.Random(0)
@@ -112,9 +115,10 @@ def _publish(folder: StudyFolder, run: Run, draw: random.Random) -> None:
         fid_infinity=draw.random(),
         best_sharpness=best.sharpness,
         best_reconstruction_error=best.reconstruction_error,
-        fid_features="digit_classifier-64@0123456789ab",
+        fid_features=features_name("digits"),
         fid_reference="digits/held_out/1000",
         fid_samples=run.protocol.fid_samples,
+        data_sha256=DATA,
         precision=run.protocol.precision,
         images_seen=run.protocol.steps * run.hyperparameters.batch_size,
         train_seconds=draw.random(),

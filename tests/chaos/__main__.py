@@ -4,9 +4,11 @@ python -m tests.chaos                        a quiet sweep, then sweeps under 10
 python -m tests.chaos --kills 5 --budget 3   a quick look
 python -m tests.chaos --storage s3           three nodes that share nothing but an S3 server (moto's, on loopback)
 
-Killed are, by SIGKILL: workers that train, the raylet of one of three Ray nodes (a new node takes its place), and the
-whole session of the driver, which is then launched again. Between two kills the sweep makes a checkpoint or a record.
-The first sweep's results lie on a small disk of their own, which is full for some seconds.
+Killed are, by SIGKILL: workers that train, the raylet of one of three Ray nodes (a new node takes its place), the
+raylet or the GCS of a sweep on one machine, and the whole session of the driver, which is then launched again. Some
+drivers get SIGTERM, or are stopped for longer than a lease lasts. Between two blows the sweep makes a checkpoint or a
+record. Every other sweep has Ray on one machine alone; the first one's results lie on a small disk of their own,
+which is full for some seconds.
 """
 
 from __future__ import annotations
@@ -42,7 +44,10 @@ from tests.chaos.shaking import ChaosError, Sweep, run_to_the_end
 from wae_core.run import ALGORITHMS
 
 STUDY = "digits"
-WEIGHTS = {"worker": 0.75, "node": 0.13, "driver": 0.12}
+WEIGHTS = {
+    "three nodes": {"worker": 0.70, "node": 0.13, "driver": 0.10, "SIGTERM": 0.05, "SIGSTOP": 0.02},
+    "one machine": {"worker": 0.60, "raylet": 0.10, "GCS": 0.10, "driver": 0.08, "SIGTERM": 0.10, "SIGSTOP": 0.02},
+}
 MEAN_PAUSE = 4.0  # seconds; then it waits for a checkpoint or a record
 DEFAULT_KILLS = {"local": 100, "s3": 6}
 DEFAULT_BUDGET = {"local": 15, "s3": 3}
@@ -89,7 +94,7 @@ class Teller:
         by_kills = shaken / kills * (self._kills_wanted - kills) if kills else 0.0
         by_rows = (now - began) / rows * (self._rows_wanted - rows) if rows else 0.0
         left = f", about {timedelta(seconds=round(max(by_kills, by_rows)))} left" if kills and rows else ""
-        what = {None: "", "disk": "full disk; "}.get(kind, f"killed a {kind}; ")
+        what = {None: "", "disk": "full disk; "}.get(kind, f"{kind}; ")
         self.say(
             f"{what}{kills} of {self._kills_wanted} kills, sweep {tally.sweeps + 1}: "
             f"{rows} of {self._rows_wanted} rows{left}"
@@ -140,7 +145,8 @@ def _shaken_sweep(
 ) -> None:
     """One sweep under kills, compared with the quiet one at its end; the first one's disk is full for a while."""
     name, began = f"shaken-{tally.sweeps + 1}", time.monotonic()
-    blows = random_blows(random, WEIGHTS, MEAN_PAUSE)
+    is_alone = not bucket and tally.sweeps % 2 == 0
+    blows = random_blows(random, WEIGHTS["one machine" if is_alone else "three nodes"], MEAN_PAUSE)
     if bucket:  # what this is about
         blows = itertools.chain([Blow("node")], blows)
     blows = itertools.islice(blows, kills_wanted - tally.kills.total())
@@ -161,8 +167,14 @@ def _shaken_sweep(
             else:
                 blows = itertools.chain([Blow("disk", pause=5.0)], blows)
                 weapons["disk"] = partial(fill, disk)
-        sweep = Sweep([*words, f"results={results}"], folder / f"{name}.log")
-        weapons["driver"] = sweep.kill
+        sweep = Sweep([*words, f"results={results}"], folder / f"{name}.log", ["RAY_ADDRESS"] if is_alone else [])
+        weapons |= {
+            "driver": sweep.kill,
+            "raylet": partial(sweep.lose, "raylet"),
+            "GCS": partial(sweep.lose, "gcs_server"),
+            "SIGTERM": sweep.terminate,
+            "SIGSTOP": partial(sweep.pause, has_lease=bucket is not None),
+        }
         killer = Killer(results, blows, weapons)
         try:
             run_to_the_end(sweep, results, killer, partial(teller.look, tally, killer, results, began))
@@ -198,7 +210,7 @@ def _report(tally: Tally, arguments: argparse.Namespace, folder: Path) -> None:
     table.add_column("what")
     table.add_column("how much", justify="right")
     for what, value in (
-        ("kills", f"{tally.kills.total()}: " + ", ".join(f"{count} {kind}" for kind, count in tally.kills.items())),
+        ("blows", f"{tally.kills.total()}: " + ", ".join(f"{count} {kind}" for kind, count in tally.kills.items())),
         ("disk", tally.disk),
         ("sweeps under kills", tally.sweeps),
         ("launches", tally.launches),

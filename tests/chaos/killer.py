@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -95,13 +96,32 @@ def kill_worker(random: Random) -> bool:
 
 def kill_session(leader: int) -> None:
     """SIGKILL to every process of the session that the process `leader` began."""
-    os.killpg(leader, signal.SIGKILL)
-    for pid in psutil.pids():
-        try:
-            if os.getsid(pid) == leader:
-                os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
+    for pid in session_of(leader):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def kill_child(parent: int, name: str) -> bool:
+    """SIGKILL to a child of a process, by its program's name; returns whether there was one."""
+    try:
+        children = [child for child in psutil.Process(parent).children() if child.name() == name]
+        for child in children:
+            child.kill()
+    except psutil.NoSuchProcess:
+        return False
+    return bool(children)
+
+
+def session_of(leader: int) -> list[int]:
+    """The living processes of the session that the process `leader` began."""
+    found = []
+    for process in psutil.process_iter(["status"]):
+        with contextlib.suppress(ProcessLookupError):
+            if os.getsid(process.pid) == leader and process.info["status"] != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+    return found
 
 
 def _is_training(process: psutil.Process) -> bool:

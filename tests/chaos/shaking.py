@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from tests.chaos.killer import Killer, kill_session
+from sweep.results.lock import LEASE_SECONDS
+from tests.chaos.killer import Killer, kill_child, kill_session, session_of
 from tests.chaos.progress import milestones, names
 
 SECONDS_BETWEEN_LOOKS = 0.2
 SECONDS_UNTIL_STUCK = 300.0
+SECONDS_TO_END = 60.0  # of a driver that cannot go on
+SECONDS_OF_A_LAST_BREATH = 5.0  # of workers that have lost their raylet
+SECONDS_OF_A_PAUSE = LEASE_SECONDS + 15  # another driver watches the lease first
 EXITS_ALLOWED = 10  # of drivers that nobody has killed
 LEASE_HELD = "another sweep works on"  # on an object store the lease of a killed driver must run out first
 
@@ -30,9 +35,9 @@ class Sweep:
         exits: the exit code and the last line of each driver that ended, unkilled, before the sweep was complete.
     """
 
-    def __init__(self, words: Sequence[str], log: Path) -> None:
-        """`log` takes what all drivers print."""
-        self._words, self._log = words, log
+    def __init__(self, words: Sequence[str], log: Path, without: Collection[str] = ()) -> None:
+        """`log` takes what all drivers print; variables of the environment may be left out."""
+        self._words, self._log, self._without = words, log, without
         self._process: subprocess.Popen[bytes] | None = None
         self._was_killed = False
         self.launches = 0
@@ -55,7 +60,7 @@ class Sweep:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 cwd=Path(__file__).parents[2],
-                env=os.environ | {"OMP_NUM_THREADS": "1"},
+                env={k: v for k, v in os.environ.items() if k not in self._without} | {"OMP_NUM_THREADS": "1"},
             )
 
     def kill(self) -> bool:
@@ -66,6 +71,47 @@ class Sweep:
         self._process.wait()
         self._was_killed = True
         return True
+
+    def terminate(self) -> bool:
+        """SIGTERM to the driver, which ends as by Ctrl-C; returns whether it still ran."""
+        if self._process is None or self._process.poll() is not None:
+            return False
+        self._process.terminate()
+        self._must_end(128 + signal.SIGTERM)
+        return True
+
+    def lose(self, server: str) -> bool:
+        """SIGKILL to a server of Ray's which the driver has started; it says so and ends. Returns whether one ran."""
+        if self._process is None or not kill_child(self._process.pid, server):
+            return False
+        self._must_end(1)
+        return True
+
+    def pause(self, has_lease: bool) -> bool:
+        """SIGSTOP to the driver for longer than a lease; where it has one, another driver takes it over meanwhile."""
+        paused = self._process
+        if paused is None or paused.poll() is not None:
+            return False
+        paused.send_signal(signal.SIGSTOP)
+        if has_lease:
+            self.launch()
+        time.sleep(SECONDS_OF_A_PAUSE)
+        paused.send_signal(signal.SIGCONT)
+        if has_lease and _wait(paused) != 1:
+            self.exits.append(f"exit code {paused.returncode} of a driver whose lease another one has")
+        return True
+
+    def _must_end(self, code: int) -> None:
+        """Wait for the driver; it is noted where it ends otherwise, or leaves processes behind."""
+        assert self._process is not None
+        self._was_killed = True
+        ended = _wait(self._process)
+        if ended != code:
+            self.exits.append(f"exit code {ended} in the place of {code}: {self.last_line()}")
+        time.sleep(SECONDS_OF_A_LAST_BREATH)
+        if left := session_of(self._process.pid):
+            self.exits.append(f"the driver has left processes behind: {left}")
+        kill_session(self._process.pid)
 
     def is_complete(self) -> bool:
         """Whether a driver has ended well; one that has ended otherwise is followed by another.
@@ -90,6 +136,14 @@ class Sweep:
         """The last words of all its drivers."""
         lines = self._log.read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else "(it said nothing)"
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int | None:
+    """The exit code of a process that is to end; None where it does not."""
+    try:
+        return process.wait(SECONDS_TO_END)
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def run_to_the_end(

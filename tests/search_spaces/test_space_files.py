@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +88,40 @@ learning_rate: {algorithms: all, distribution: uniform, low: .nan, high: 1, sour
     learning_rate … low (of uniform) is nan … finite
 learning_rate: {algorithms: all, distribution: uniform, low: 1, high: .inf, source: O}
     learning_rate … high (of uniform) is inf … finite
-learning_rate: {algorithms: all, distribution: log_uniform, low: 1e-5, high: 1, source: O}
-    learning_rate … low (of log_uniform) is '1e-5' … number … reads it as text: write 1.0e-05)
-learning_rate: {algorithms: all, distribution: log_uniform, low: 1, high: 1.0e5, source: O}
-    learning_rate … high (of log_uniform) is '1.0e5' … number … reads it as text: write 100000)
+latent_dim: {algorithms: all, distribution: fixed, value: 010, source: O}
+    latent_dim … value is '010' … whole number … read as text: write 10)
+latent_dim: {algorithms: all, distribution: fixed, value: 1:30, source: O}
+    latent_dim … value is '1:30' … whole number
+latent_dim: {algorithms: all, distribution: fixed, value: 0x10, source: O}
+    latent_dim … value is '0x10' … whole number
+latent_dim: {algorithms: all, distribution: fixed, value: 0b11, source: O}
+    latent_dim … value is '0b11' … whole number
+latent_dim: {algorithms: all, distribution: fixed, value: 1_6, source: O}
+    latent_dim … value is '1_6' … whole number … read as text: write 16)
+latent_dim: {algorithms: all, distribution: fixed, value: 1e2, source: O}
+    latent_dim … value is 100.0 … whole number
+learning_rate: {algorithms: all, distribution: fixed, value: 010.5, source: O}
+    learning_rate … value is '010.5' … number … write 10.5)
+learning_rate: {algorithms: all, distribution: fixed, value: 1:30.5, source: O}
+    learning_rate … value is '1:30.5' … number
+learning_rate: {algorithms: all, distribution: fixed, value: -010, source: O}
+    learning_rate … value is '-010' … number
+learning_rate: {algorithms: all, distribution: fixed, value: 1_000.5, source: O}
+    learning_rate … value is '1_000.5' … number
+latent_dim: {algorithms: all, distribution: fixed, value: !!int 010, source: O}
+    line 1 … not plain YAML … '010' is no decimal number
+latent_dim: {algorithms: all, distribution: fixed, value: !!float 1:30, source: O}
+    line 1 … not plain YAML … '1:30' is no decimal number
+latent_dim: {algorithms: all, distribution: fixed, value: 1000000000, source: O}
+    latent_dim … value is 1000000000 … at least 1 and at most 65536
+batch_size: {algorithms: all, distribution: choice, values: [32, 65537], source: O}
+    batch_size … 65537 … at most 65536
+latent_dim: {algorithms: all, distribution: uniform, low: 1, high: 1000000001, step: 1000000000, source: O}
+    latent_dim … high (of uniform) is 1000000001 … at most 65536
+learning_rate: {algorithms: all, distribution: fixed, value: 1e31, source: O}
+    learning_rate … value is 1e+31 … finite number above 0 (from 1e-30 to 1e+30)
+learning_rate: {algorithms: all, distribution: fixed, value: 1e-31, source: O}
+    learning_rate … value is 1e-31 … finite number above 0 (from 1e-30 to 1e+30)
 learning_rate: {algorithms: all, distribution: fixed, value: small, source: O}
     learning_rate … value is 'small' … number
 learning_rate: {algorithms: all, distribution: fixed, value: yes, source: O}
@@ -127,6 +158,8 @@ encoder: {algorithms: [wae-gan, wae-mmd], distribution: choice, values: [random]
     encoder … 'random' … deterministic or stochastic
 encoder: {algorithms: [wae-gan, wae-mdm], distribution: fixed, value: stochastic, source: O}
     encoder … 'wae-mdm' … [wae-mmd, wae-gan] … did you mean wae-mmd
+encoder: {algorithms: [[]], distribution: fixed, value: stochastic, source: O}
+    encoder … algorithms has [] … must be [wae-mmd, wae-gan]
 encoder: {algorithms: wae-gan, distribution: fixed, value: stochastic, source: O}
     encoder … algorithms is 'wae-gan' … [wae-mmd, wae-gan]
 encoder: {algorithms: [vae], distribution: fixed, value: stochastic, source: O}
@@ -178,8 +211,8 @@ kernel_scale: distribution: choice, values: [1, 2], step: 1
     'step' is no key of distribution choice
 latent_dim: distribution: uniform, low: 1, high: 9, step: 0.5
     step is 0.5 … whole number
-latent_dim: distribution: uniform, low: 1, high: 9007199254740994, step: 9007199254740993
-    high is 9007199254740994 … at most 2^53
+kernel_scale: distribution: uniform, low: 1, high: 9007199254740994, step: 9007199254740993
+    high is 9007199254740994.0 … at most 2^53
 kernel_scale: when: encoder, distribution: fixed, value: 1
     when is 'encoder' … must name one hyperparameter, such as {latent_dim: [4, 8]}
 kernel_scale: when: {latent_dim: 8, encoder: stochastic}, distribution: fixed, value: 1
@@ -396,4 +429,64 @@ def test_from_dict_names_the_space() -> None:
     data = load("digits").as_dict()
     data["latent_dim"]["values"] = [0]
     with pytest.raises(SpaceError, match=r"'mine'.*latent_dim.*0.*at least 1"):
+        SearchSpace.from_dict("mine", data)
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("1e-5", 1e-5),
+        ("1.0e5", 1e5),
+        ("1E+2", 100.0),
+        (".5", 0.5),
+        ("2.", 2.0),
+        ("+3", 3.0),
+        ("3", 3.0),
+        ("0.010", 0.01),
+    ],
+)
+def test_a_number_is_what_it_looks_like(written: str, value: float, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(edited(f"learning_rate: {{algorithms: all, distribution: fixed, value: {written}, source: O}}"))
+    [line] = [line for line in load(path).hyperparameters if line.name == "learning_rate"]
+    assert line.distribution.support == (value,) and type(line.distribution.support[0]) is float
+
+
+@pytest.mark.parametrize("word", ["010", "1:30", "0x10", "1_6"])
+def test_what_looks_like_no_number_may_be_a_text(word: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(edited(f"architecture: {{algorithms: all, distribution: fixed, value: {word}, source: O}}"))
+    [line] = [line for line in load(path).hyperparameters if line.name == "architecture"]
+    assert line.distribution.support == (word,)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "/dev/zero", "link"])
+def test_a_pipe_or_a_device_is_refused_and_not_waited_for(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    assert_says(refusal("/dev/zero" if kind == "/dev/zero" else path), "is a pipe or a device, and must be a file")
+
+
+def test_a_folder_or_a_huge_file_is_no_space(tmp_path: Path) -> None:
+    (tmp_path / "folder.yaml").mkdir()
+    assert_says(refusal(tmp_path / "folder.yaml"), "cannot be read: Is a directory")
+    with (tmp_path / "huge.yaml").open("wb") as file:
+        file.truncate(10 * 2**30)
+    assert_says(refusal(tmp_path / "huge.yaml"), "is larger than 262144 bytes")
+
+
+def test_a_choice_and_a_list_of_lines_have_an_end() -> None:
+    """Each value is compared with every other one: 300,000 took hours."""
+    data = load("digits").as_dict()
+    data["wae_lambda"] |= {"distribution": "choice", "values": list(range(1, 300_001))}
+    del data["wae_lambda"]["low"], data["wae_lambda"]["high"]
+    with pytest.raises(SpaceError, match=r"wae_lambda: values are 300000, and must be at most 1000"):
+        SearchSpace.from_dict("mine", data)
+    data["wae_lambda"]["values"] = list(range(1, 1001))
+    assert len(SearchSpace.from_dict("mine", data).as_dict()["wae_lambda"]["values"]) == 1000
+    data["kernel_scale"] = [data["kernel_scale"]] * 1001
+    with pytest.raises(SpaceError, match=r"kernel_scale has 1001 lines, and must have at most 1000"):
         SearchSpace.from_dict("mine", data)

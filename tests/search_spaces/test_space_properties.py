@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import random
-import sys
 from decimal import Decimal
 from typing import Any
 
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 
 from search_spaces import SearchSpace, SpaceError, load
 from search_spaces.lint import remarks
+from wae_core.domains import LARGEST_NUMBER, LARGEST_SIZE, SMALLEST_NUMBER
 
 OWNERS = {
     "latent_dim": {"wae-mmd", "wae-gan", "vae"},
@@ -33,13 +33,13 @@ INTEGERS, TEXTS = ("latent_dim", "batch_size"), ("architecture", "encoder")
 TYPES = {key: int if key in INTEGERS else str if key in TEXTS else float for key in OWNERS}
 SHARED = ("latent_dim", "batch_size", "architecture", "learning_rate")
 
-positive = st.floats(min_value=5e-324, max_value=sys.float_info.max) | st.integers(1, 10**6)
+positive = st.floats(SMALLEST_NUMBER, LARGEST_NUMBER) | st.integers(1, 10**6)
 
 
 @st.composite
 def stepped_lines(draw: st.DrawFn, smallest: int, exponents: st.SearchStrategy[int]) -> dict[str, Any]:
     """Whole numbers, or such numbers times 10 to a negative power."""
-    low, step = draw(st.integers(smallest, 10**5)), draw(st.integers(1, 999))
+    low, step = draw(st.integers(smallest, 10**4)), draw(st.integers(1, 55))
     ends = {"low": low, "high": low + step * draw(st.integers(1, 999)), "step": step}
     exponent = draw(exponents)
     line = {key: float(f"{number}e{exponent}") if exponent else number for key, number in ends.items()}
@@ -67,7 +67,7 @@ def chosen_lines(values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, 
 
 
 def whole_lines(minimum: int) -> st.SearchStrategy[dict[str, Any]]:
-    return chosen_lines(st.integers(min_value=minimum)) | stepped_lines(minimum, st.just(0))
+    return chosen_lines(st.integers(minimum, LARGEST_SIZE)) | stepped_lines(minimum, st.just(0))
 
 
 STRATEGIES = dict.fromkeys(OWNERS, real_lines()) | {

@@ -15,7 +15,9 @@ from search_spaces import SearchSpace
 from sweep.results.folder import StudyFolder
 from sweep.results.schema import SCHEMA_VERSION, EvaluationRow, RunRow, evaluation_rows
 from sweep.settings.settings import Study
+from wae_core.data.images import data_sha256
 from wae_core.evaluation import evaluator
+from wae_core.evaluation.features import features_name
 from wae_core.evaluation.selection import Evaluation, select_checkpoint
 from wae_core.run import Run
 
@@ -62,10 +64,17 @@ def make_evaluation() -> Callable[[int, float], Evaluation]:
 
 @pytest.fixture(scope="session")
 def make_result(make_evaluation: Callable[[int, float], Evaluation]) -> Callable[..., Result]:
-    """make_result(run, status, fids, **overrides of the row): the row, and an evaluation per FID, 10 steps apart."""
+    """make_result(run, status, fids, apart, **overrides of the row): the row, evaluations every `apart` steps."""
+    identity = data_sha256("digits")
 
-    def make(run: Run, status: str = "completed", fids: tuple[float, ...] = (9.0, 7.5), **overrides: Any) -> Result:
-        evaluations = [make_evaluation(10 * number, fid) for number, fid in enumerate(fids, start=1)]
+    def make(
+        run: Run,
+        status: str = "completed",
+        fids: tuple[float, ...] = (9.0, 7.5),
+        apart: int = 10,
+        **overrides: Any,
+    ) -> Result:
+        evaluations = [make_evaluation(apart * number, fid) for number, fid in enumerate(fids, start=1)]
         best = select_checkpoint(evaluations)
         row = RunRow(
             schema_version=SCHEMA_VERSION,
@@ -79,18 +88,19 @@ def make_result(make_evaluation: Callable[[int, float], Evaluation]) -> Callable
             status_reason=None if status == "completed" else f"it {status}",
             **asdict(run.hyperparameters),
             steps_planned=run.protocol.steps,
-            steps_done=10 * len(fids),
+            steps_done=apart * len(fids),
             best_step=best.step if best else None,
             best_fid=best.fid if best else None,
             confirmed_fid=best.fid + 0.5 if best else None,
             fid_infinity=best.fid - 0.5 if best else None,
             best_sharpness=best.sharpness if best else None,
             best_reconstruction_error=best.reconstruction_error if best else None,
-            fid_features="features",
+            fid_features=features_name(run.protocol.fid_features),
             fid_reference="digits/held_out/1000",
             fid_samples=run.protocol.fid_samples,
+            data_sha256=identity,
             precision=run.protocol.precision,
-            images_seen=10 * len(fids) * run.hyperparameters.batch_size,
+            images_seen=apart * len(fids) * run.hyperparameters.batch_size,
             train_seconds=1.0,
             eval_seconds=2.0,
             cpu_seconds=3.0,

@@ -27,6 +27,7 @@ from sweep.search.plan import plan_runs
 from sweep.settings.compose import load_settings
 from sweep.settings.settings import FailurePolicy, Study
 from tests.places import local
+from wae_core.data.images import data_sha256
 
 steady = settings(
     derandomize=True, deadline=None, database=None, max_examples=60, suppress_health_check=list(HealthCheck)
@@ -76,15 +77,15 @@ def finished(
     study = load_settings(study_words).study
     folder = StudyFolder(tmp_path_factory.mktemp("finished"), study.name)
     folder.records.mkdir(parents=True)
-    study_file.claim(folder, study, FailurePolicy(tries=3, worker_deaths=5))
+    study_file.claim(folder, study, FailurePolicy(tries=3, worker_deaths=5), None, data_sha256("digits"))
     runs = plan_runs(study, "vae", 6)
     extend_plan(folder, runs)
     for run in runs:
         if run.run_id != "vae-00001-s1":
-            folder.publish(*make_result(run, fids=(9.0, 8.0, 7.0)))
+            folder.publish(*make_result(run, fids=(9.0, 8.0, 7.0, 6.0, 5.0, 4.0), apart=50))
     Tables(folder)
     (last,) = [run for run in runs if run.run_id == "vae-00001-s1"]
-    folder.publish(*make_result(last, "diverged", fids=(9.0, float("nan"))))
+    folder.publish(*make_result(last, "diverged", fids=(9.0, float("nan")), apart=50))
     return folder
 
 

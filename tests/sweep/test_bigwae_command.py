@@ -5,10 +5,12 @@ from __future__ import annotations
 import atexit
 import contextlib
 import gc
+import io
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -109,16 +111,67 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
         main(["tried"])
 
 
-def terminate(words: Sequence[str]) -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
+SIGNALS_TO_SEND: list[signal.Signals] = []
 
 
-def test_sigterm_unwinds_and_is_143(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(command, "COMMANDS", {"tried": Command("", f"{__name__}:terminate", advice="go on")})
-    before = signal.getsignal(signal.SIGTERM)
-    assert main(["tried"]) == 143
-    assert signal.getsignal(signal.SIGTERM) is before
-    assert capsys.readouterr().err == "terminated: go on\n"
+def send(words: Sequence[str]) -> None:
+    os.kill(os.getpid(), SIGNALS_TO_SEND[-1])
+    time.sleep(10)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "said"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")]
+)
+def test_a_signal_unwinds_as_ctrl_c_does(
+    number: signal.Signals, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "COMMANDS", {"tried": Command("", f"{__name__}:send", advice="go on")})
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    SIGNALS_TO_SEND.append(number)
+    assert main(["tried"]) == code
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+    assert capsys.readouterr().err == f"{said}: go on\n"
+
+
+def test_a_shell_that_lets_its_jobs_ignore_ctrl_c_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "COMMANDS", {"tried": Command("", f"{__name__}:ignore")})
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert main(["tried"]) == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def ignore(words: Sequence[str]) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *([name, "--help"] for name in COMMANDS),
+        ["help"],
+        ["sweep", "dry_run=true", "scheduler=asha", "results=results/ä×┃"],
+        ["sweep", "scheduler=ä×┃"],
+        ["status", "--results", "ä×┃"],
+        ["space", "digits", "--out", "space.png"],
+    ],
+    ids=" ".join,
+)
+def test_a_terminal_that_has_ascii_alone_ends_no_command(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding="ascii") for _ in range(2)]
+    monkeypatch.setattr(sys, "stdout", streams[0])
+    monkeypatch.setattr(sys, "stderr", streams[1])
+    with contextlib.suppress(SystemExit):  # argparse's
+        assert main(words) == 2 * ("ä×┃" in words[-1] and "dry_run=true" not in words)
+    printed = b""
+    for stream in streams:
+        stream.flush()
+        printed += stream.buffer.getvalue()
+    assert printed.decode("ascii").strip()
 
 
 def test_a_launch_leaves_no_garbage_to_search_for_at_exit(monkeypatch: pytest.MonkeyPatch) -> None:

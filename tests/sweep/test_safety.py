@@ -29,10 +29,11 @@ from sweep.settings.settings import FailurePolicy
 from sweep.tracking.command import ui_parser
 from sweep.tracking.mirror import Mirror
 from tests.places import local
+from wae_core.data.images import data_sha256
 from wae_core.model_file import load_model
 from wae_core.run import Run
 from wae_core.storage import checkpoint
-from wae_core.storage.checkpoint import CheckpointError, load_checkpoint, newest_checkpoint
+from wae_core.storage.checkpoint import CheckpointError, load_checkpoint, valid_checkpoints
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [
@@ -120,7 +121,7 @@ def test_a_pickle_under_a_checkpoint_s_name_is_refused_and_not_run(tmp_path: Pat
             CheckpointError, match="not a safetensors file" if manifest == "one that fits" else "manif"
         ):
             load(path)
-    assert newest_checkpoint([path]) is None
+    assert list(valid_checkpoints([path])) == []
     assert not marker.exists()
     pickle.loads(data)
     assert marker.exists(), "it would have"
@@ -243,7 +244,7 @@ def test_a_failed_run_s_row_and_files_hold_no_secret(
     monkeypatch.setattr(worker, "_train", refused)
     folder.work("vae-00000-s0").mkdir(parents=True)
     root = local(folder.root)
-    context = WorkerContext(root.parent, root, None, "cpu", "unknown", checkpoint_steps=1000, tries=3)
+    context = WorkerContext(root.parent, root, data_sha256("digits"), None, "cpu", "unknown", 1000, tries=3)
     (event,) = worker.run_task(Task((make_run("vae"),)), context)
     assert isinstance(event, Ended)
     assert event.row.status_reason == "OSError: PUT http://***@host/bucket: denied for ***"

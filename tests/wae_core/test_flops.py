@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from wae_core import flops
 from wae_core.data.images import ImageData
+from wae_core.domains import LARGEST_SIZE
 from wae_core.evaluation.digit_classifier import DigitFeatures
 from wae_core.evaluation.evaluator import Evaluator
 from wae_core.evaluation.features import FeatureNetwork
@@ -22,6 +24,7 @@ from wae_core.flops import (
     run_flops,
     step_flops,
 )
+from wae_core.networks import ARCHITECTURES
 from wae_core.run import Run
 from wae_core.snapshot import Snapshot
 from wae_core.training.loop import train
@@ -168,3 +171,25 @@ def test_what_cannot_be_built_is_refused(make_run: MakeRun, options: dict[str, A
         run_flops(make_run("vae", **options), GREY)
     for part in named:
         assert part in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", list(ARCHITECTURES))
+def test_networks_that_are_not_built_count_as_those_that_are(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, architecture: str
+) -> None:
+    run = make_run("wae-gan", architecture=architecture, width=8)
+    built = run_flops(run, GREY)
+    monkeypatch.setattr(flops, "WIDEST_BUILT", 7)
+    for cached in (flops._pair, flops._discriminator):
+        cached.cache_clear()
+    assert run_flops(run, GREY) == built
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", list(ARCHITECTURES))
+def test_the_widest_networks_with_the_most_codes_are_counted_without_the_memory_that_they_would_take(
+    make_run: MakeRun, architecture: str
+) -> None:
+    run = make_run("wae-gan", architecture=architecture, width=LARGEST_SIZE, latent_dim=LARGEST_SIZE)
+    assert step_flops(run, COLOUR) > 10**15

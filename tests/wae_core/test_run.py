@@ -21,6 +21,16 @@ from wae_core.training.state import TrainingState
     ("changes", "sentence"),
     [
         ({"width": 0}, "study.width is 0, but it is a whole number of at least 1"),
+        ({"width": 10**9}, "study.width is 1000000000, but it is a whole number of at least 1 and at most 65536"),
+        (
+            {"steps": 2**63},
+            "study.steps is 9223372036854775808, but it is a whole number of at least 1 and at",
+        ),
+        (
+            {"fid_samples": 10**12},
+            "study.fid_samples is 1000000000000, but it is a whole number of at least 4",
+        ),
+        ({"prior_variance": 1e31}, "study.prior_variance is 1e+31, but it is a number above 0 (from 1e-30 to 1e+30)"),
         ({"width": True}, "study.width is True, but it is a whole number of at least 1"),
         ({"fid_samples": 3}, "study.fid_samples is 3, but it is a whole number of at least 4"),
         ({"dataset": "../x"}, "study.dataset is '../x', but it is a word of lower-case letters"),
@@ -59,4 +69,9 @@ def test_a_model_file_goes_round_no_bound(make_run: Callable[..., Run], digits: 
     content["run"]["protocol"]["fid_samples"] = 3
     save_checkpoint(path, weights, content)
     with pytest.raises(CheckpointError, match=r"study\.fid_samples is 3, but it is a whole number of at least 4"):
+        load_model(path)
+    content["run"]["protocol"]["fid_samples"] = 4
+    content["image_shape"] = [1, 10**9, 10**9]
+    save_checkpoint(path, weights, content)
+    with pytest.raises(CheckpointError, match=r"1×1000000000×1000000000, but it is 1 or 3 channels"):
         load_model(path)

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from wae_core.data.sources import REPOSITORIES
 
 WHOLE = {"mnist": 70_000, "celeba": 202_599}  # images of the complete data sets
 SKIPPED_SHOWN = 10
+ROWS_SHOWN = 15
 
 
 def main(words: Sequence[str]) -> None:
@@ -51,7 +53,7 @@ def _name(dataset: str, name: str | None) -> str:
 
 def _print_summary(dataset: str, folder: Path, manifest: Manifest, seconds: float) -> None:
     for entry in manifest.skipped[:SKIPPED_SHOWN]:
-        print(f"skipped {ascii(entry['name'])[1:-1]}: {entry['reason']}", file=sys.stderr)
+        print(f"skipped {ascii(entry['name'])[1:-1]}: {ascii(entry['reason'])[1:-1]}", file=sys.stderr)
     if len(manifest.skipped) > SKIPPED_SHOWN:
         print(f"… and {len(manifest.skipped) - SKIPPED_SHOWN:,} more: see its manifest.json", file=sys.stderr)
     seen = manifest.count + len(manifest.skipped)
@@ -62,6 +64,29 @@ def _print_summary(dataset: str, folder: Path, manifest: Manifest, seconds: floa
         f"{folder}: {count:,} images of {'×'.join(map(str, shape))}, {manifest.train_count:,} to train on and "
         f"{count - manifest.train_count:,} held out, {len(manifest.skipped):,} skipped, in {seconds:.0f} s"
     )
+    for number, what in _taken_and_left_out(manifest):
+        print(f"{number:>12,}  {what}")
+
+
+def _taken_and_left_out(manifest: Manifest) -> list[tuple[int, str]]:
+    """How many images, or files that are none, were taken or left out, and why: each of them is in one row.
+
+    Reasons that differ in names or numbers alone share a row; the rarest of many reasons share the last one.
+    """
+    skipped = Counter(f"left out: {_kind(entry['reason'])}" for entry in manifest.skipped)
+    ignored = Counter({f"no image: {why}": number for why, number in manifest.ignored.items()})
+    rows = [(number, what) for reasons in (skipped, ignored) for what, number in reasons.most_common()]
+    rest = sum(number for number, _ in rows[ROWS_SHOWN:])
+    return [
+        (manifest.train_count, "taken: to train on"),
+        (manifest.count - manifest.train_count, "taken: held out"),
+        *rows[:ROWS_SHOWN],
+        *([(rest, "left out for other reasons: see its manifest.json")] if rest else []),
+    ]
+
+
+def _kind(reason: str) -> str:
+    return ascii(re.sub(r"\d+", "N", reason.partition(": ")[0].partition(" (")[0]))[1:-1]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import multiprocessing
 import os
@@ -19,53 +18,14 @@ from pathlib import Path
 
 import numpy as np
 import PIL
-from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
-from wae_core.data.sources import BadImage, ImageSource
+from wae_core.data.interface import BadImage, ImageSource
+from wae_core.data.pixels import BACKGROUND, FILTER, Images, Preprocessing
 
 CHUNK = 64  # images that one process decodes at a time
 RECORD_SECONDS = 0.25  # a killed run loses at most this much work
 REPORT_SECONDS = 3.0
-FILTER = "PIL lanczos"  # it antialiases: its support grows with the reduction
 PARTIAL, PROGRESS, TEMPORARY = "images.partial", "progress.json", ".progress.json.tmp"  # working files
-
-Images = NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """A centred square of `crop` pixels (None: the largest one), resized to `size` with FILTER; RGB."""
-
-    crop: int | None
-    size: int
-
-    @property
-    def crop_name(self) -> str:
-        return "largest centred square" if self.crop is None else f"centre {self.crop}×{self.crop}"
-
-    def pixels(self, encoded: bytes) -> Images:
-        """One image, [3, size, size]: upright if its camera said how it was held, grey as RGB, without transparency.
-
-        Raises:
-            BadImage: it cannot be decoded, is smaller than the crop, or has more than 8 bits a channel.
-        """
-        try:
-            with Image.open(io.BytesIO(encoded)) as opened:
-                image = ImageOps.exif_transpose(opened)
-                if image.mode.startswith(("I", "F")):
-                    raise BadImage(f"mode {image.mode}: more than 8 bits a channel")
-                side = self.crop or min(image.size)
-                if side > min(image.size):
-                    raise BadImage(f"{image.width}×{image.height}, smaller than the crop")
-                left, top = (image.width - side) // 2, (image.height - side) // 2
-                image = image.crop((left, top, left + side, top + side)).convert("RGB")
-            image = image.resize((self.size, self.size), Image.Resampling.LANCZOS)
-        except (BadImage, MemoryError):
-            raise
-        except Exception as error:  # Pillow's readers raise nearly anything on damaged files
-            raise BadImage(str(error) or type(error).__name__) from error
-        return np.asarray(image).transpose(2, 0, 1)
 
 
 @dataclass
@@ -142,7 +102,7 @@ def remove_working_files(folder: Path) -> None:
 
 def _resume(source: ImageSource, preprocessing: Preprocessing, folder: Path) -> _Progress:
     """The progress of an interrupted call, or that of a fresh one with an empty file."""
-    settings = [source.fingerprint, asdict(preprocessing), FILTER, PIL.__version__, CHUNK]
+    settings = [source.fingerprint, asdict(preprocessing), FILTER, BACKGROUND, PIL.__version__, CHUNK]
     key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
     size = len(source.names) * 3 * preprocessing.size**2
     partial = folder / PARTIAL

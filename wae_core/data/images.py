@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from wae_core.data.idx import read_idx
-from wae_core.data.manifest import IMAGES, Manifest, read_manifest
+from wae_core.data.manifest import IMAGES, Manifest, images_sha256, read_manifest
 
 DIGITS = Path(__file__).parent / "digits"  # 5,000 of MNIST's; their origin and licence stand in its README
 # What packs a data set; any other name is a folder's.
@@ -57,15 +57,13 @@ def load_dataset(name: str, folder: Path = Path("data")) -> ImageData:
     """
     if name == "digits":
         return _digits()
-    command = _command(name)
-    manifest = _manifest(name, folder)
-    if manifest is None and name in COMMANDS:
-        raise ValueError(f"data set {name!r} is not in {folder}/: {command}")
-    if manifest is None:
-        raise ValueError(_unknown(name, folder))
+    command, manifest = _command(name), _packed_manifest(name, folder)
+    path = folder / name / IMAGES
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no file")
         # Copy-on-write: torch warns of arrays that it may not write to.
-        images = np.lib.format.open_memmap(folder / name / IMAGES, mode="c")
+        images = np.lib.format.open_memmap(path, mode="c")
     except (OSError, ValueError) as error:
         raise ValueError(f"data set {name!r} in {folder}/ is damaged ({error}): delete it, then {command}") from error
     if images.dtype != np.uint8 or images.shape != manifest.shape:
@@ -89,6 +87,30 @@ def image_shape(name: str, folder: Path = Path("data")) -> tuple[int, int, int]:
     if name not in SHAPES:
         raise ValueError(_unknown(name, folder))
     return SHAPES[name]
+
+
+def data_sha256(name: str, folder: Path = Path("data")) -> str:
+    """Return the identity of the data set called `name`: the sha256 in its manifest, which names pixels and split.
+
+    Cheap: of a packed set, only the manifest is read.
+
+    Raises:
+        ValueError: there is no such data set, or its manifest is damaged.
+    """
+    if name == "digits":
+        digits = _digits()
+        return images_sha256(torch.cat([digits.train, digits.held_out]).numpy(), len(digits.train))
+    return _packed_manifest(name, folder).sha256
+
+
+def _packed_manifest(name: str, folder: Path) -> Manifest:
+    """The manifest of a packed set; raises ValueError where there is none."""
+    manifest = _manifest(name, folder)
+    if manifest is None and name in COMMANDS:
+        raise ValueError(f"data set {name!r} is not in {folder}/: {_command(name)}")
+    if manifest is None:
+        raise ValueError(_unknown(name, folder))
+    return manifest
 
 
 def _manifest(name: str, folder: Path) -> Manifest | None:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from wae_core.data.idx import read_idx
-from wae_core.data.sources import BadImage, ParquetSource, parquet_files, parquet_source
+from wae_core.data.interface import BadImage
+from wae_core.data.parquet import ParquetSource, parquet_files, parquet_source
+from wae_core.data.pixels import Images, open_picture
 
 IDX_FILES = ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte")  # plain, or with .gz
 SIZE = 28
-
-Images = NDArray[np.uint8]
 
 
 def read_mnist(folder: Path) -> tuple[Images, Images, str]:
@@ -44,7 +41,7 @@ def _decode(source: ParquetSource) -> Images:
     images = np.empty((len(source.names), 1, SIZE, SIZE), np.uint8)
     for index, name in enumerate(source.names):
         try:
-            with Image.open(io.BytesIO(source.read(index))) as image:
+            with open_picture(source.read(index)) as image:
                 if image.size != (SIZE, SIZE):
                     raise BadImage(f"it is {image.width}×{image.height}, not {SIZE}×{SIZE}")
                 images[index, 0] = np.asarray(image.convert("L"))

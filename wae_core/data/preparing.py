@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -12,16 +12,21 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
-from wae_core.data.decoding import FILTER, Preprocessing, decode, decoded_images, remove_working_files
-from wae_core.data.manifest import IMAGES, MANIFEST, Manifest, read_manifest
+from wae_core.data.decoding import decode, decoded_images, remove_working_files
+from wae_core.data.interface import ImageSource
+from wae_core.data.manifest import IMAGES, LARGEST_SIDE, MANIFEST, Manifest, images_sha256, read_manifest
 from wae_core.data.mnist import read_mnist
-from wae_core.data.sources import REPOSITORIES, ImageSource, download, open_source
+from wae_core.data.pixels import BACKGROUND, FILTER, Preprocessing
+from wae_core.data.sources import REPOSITORIES, download, open_source
 
 CELEBA_CROP = 140  # paper, Appendix C
-DEFAULT_SIZE = 64
+SMALLEST_SIZE, DEFAULT_SIZE = 8, 64
+MOST_PROCESSES = 1024
 HELD_OUT_LIMIT = 20_000  # CelebA's held-out set (paper, Appendix C); the tenth of smaller sets is ours (O)
-SPLIT_RULE = f"the last images of a random permutation: a tenth, at most {HELD_OUT_LIMIT}, at least 1"
+LEAST_HELD_OUT = LEAST_TRAINED = 2  # the Fréchet distance takes their covariance; a batch has two images
+SPLIT_RULE = f"the last images of a random permutation: a tenth, at most {HELD_OUT_LIMIT}, at least {LEAST_HELD_OUT}"
 SPLIT_SEED = 0
+SAME = "the same picture as another"
 TEMPORARY, LOCK = f".{IMAGES}.tmp", ".lock"
 
 
@@ -38,12 +43,12 @@ def pack(
         ValueError: bad input; nothing is written.
         OSError: the source cannot be read or the files not written; the same call goes on.
     """
-    if processes < 1:
-        raise ValueError(f"processes is {processes}: at least 1 is needed")
+    if not 1 <= processes <= MOST_PROCESSES:
+        raise ValueError(f"processes is {processes}: at least 1 and at most {MOST_PROCESSES} are allowed")
     if size is not None and dataset == "mnist":
         raise ValueError(f"size is {size}: mnist keeps its 28×28, leave it out")
-    if size is not None and not 8 <= size <= 1024:
-        raise ValueError(f"size is {size}: it goes from 8 to 1024")
+    if size is not None and not SMALLEST_SIZE <= size <= LARGEST_SIDE:
+        raise ValueError(f"size is {size}: it goes from {SMALLEST_SIZE} to {LARGEST_SIDE}")
     if source is None and dataset not in REPOSITORIES:
         raise ValueError(f"{dataset} needs a source: give SOURCE=<zip or folder>")
     if source is not None and not source.exists():
@@ -73,7 +78,8 @@ def check(name: str, data: Path) -> str:
     folder = data / name
     manifest = read_manifest(folder)
     assert manifest is not None
-    if file_sha256(folder / IMAGES) != manifest.sha256:
+    images = np.lib.format.open_memmap(folder / IMAGES, mode="r")
+    if images_sha256(images, manifest.train_count) != manifest.sha256:
         raise ValueError(f"{folder / IMAGES} is damaged (its sha256 is not the manifest's): delete {folder}")
     return f"{folder}: {manifest.count:,} images, sha256 as in the manifest"
 
@@ -85,25 +91,35 @@ def split_order(count: int, skipped: Collection[int]) -> tuple[NDArray[np.int64]
     """
     order = np.random.RandomState(SPLIT_SEED).permutation(count).astype(np.int64)
     order = order[~np.isin(order, list(skipped))]
-    held_out = max(1, min(HELD_OUT_LIMIT, len(order) // 10))
+    held_out = max(LEAST_HELD_OUT, min(HELD_OUT_LIMIT, len(order) // 10))
     return order, len(order) - held_out
 
 
-def write_images(images: NDArray[np.uint8], order: NDArray[np.int64], folder: Path) -> str:
-    """Write images[order] as folder/images.npy, whole or not at all; returns the file's sha256."""
+def same_pictures(images: NDArray[np.uint8], skipped: Collection[int] = ()) -> dict[int, int]:
+    """Return the index of each image that is, pixel for pixel, an earlier one → that one's index.
+
+    Were they kept, images that are held out would stand among those that are trained on.
+    """
+    first: dict[bytes, int] = {}
+    same = {}
+    for index in range(len(images)):
+        if index not in skipped:
+            earlier = first.setdefault(hashlib.sha256(images[index].data).digest(), index)
+            if earlier != index:
+                same[index] = earlier
+    return same
+
+
+def write_images(images: NDArray[np.uint8], order: NDArray[np.int64], train_count: int, folder: Path) -> str:
+    """Write images[order] as folder/images.npy, whole or not at all; returns the data set's `images_sha256`."""
     temporary = folder / TEMPORARY
     packed = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(order), *images.shape[1:]))
     for start in range(0, len(order), 1024):
         packed[start : start + 1024] = images[order[start : start + 1024]]
     packed.flush()
-    digest = file_sha256(temporary)
+    digest = images_sha256(packed, train_count)
     temporary.replace(folder / IMAGES)
     return digest
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _pack_mnist(name: str, folder: Path, source: Path, origin: dict[str, str]) -> Manifest | None:
@@ -112,20 +128,25 @@ def _pack_mnist(name: str, folder: Path, source: Path, origin: dict[str, str]) -
     fingerprint = hashlib.sha256(images.data).hexdigest()
     if _is_packed(folder, fingerprint, images.shape[-1], None):
         return None
+    same = same_pictures(images)
+    order = np.array([index for index in range(len(images)) if index not in same])
+    train_count = int((order < len(train)).sum())
+    _require_enough(source, len(images), train_count, len(order) - train_count, "")
+    names = [f"{part}:{row}" for part, rows in (("train", train), ("test", test)) for row in range(len(rows))]
     with _working_in(folder):
         manifest = Manifest(
             name=name,
             source={"kind": kind, "fingerprint": fingerprint, **origin},
-            count=len(images),
-            train_count=len(train),
-            shape=images.shape,
-            sha256=write_images(images, np.arange(len(images)), folder),
+            count=len(order),
+            train_count=train_count,
+            shape=(len(order), *images.shape[1:]),
+            sha256=write_images(images, order, train_count, folder),
             crop=None,
             filter=None,
             pillow=PIL.__version__ if kind == "parquet" else None,
             split="the official test files",
             split_seed=None,
-            skipped=[],
+            skipped=_skipped(names, {}, same),
         )
         manifest.write(folder)
     return manifest
@@ -139,34 +160,48 @@ def _pack_images(
     preprocessing: Preprocessing,
     processes: int,
 ) -> Manifest | None:
-    size = preprocessing.size
+    size, seen = preprocessing.size, len(source.names)
     if _is_packed(folder, source.fingerprint, size, preprocessing.crop_name):
         return None
     with _working_in(folder):
-        skipped = decode(source, preprocessing, folder, processes)
-        usable = len(source.names) - len(skipped)
-        if usable < 2:
-            examples = "".join(f"; {source.names[i]}: {reason}" for i, reason in list(skipped.items())[:1])
-            raise ValueError(
-                f"{source.path} has {usable} usable images of {len(source.names)}, two are needed{examples}"
-            )
-        order, train_count = split_order(len(source.names), skipped)
+        bad = decode(source, preprocessing, folder, processes)
+        images = decoded_images(folder, seen, size)
+        same = same_pictures(images, bad)
+        skipped = _skipped(source.names, bad, same)
+        order, train_count = split_order(seen, bad.keys() | same.keys())
+        example = f"; {skipped[0]['name']}: {skipped[0]['reason']}" if skipped else ""
+        _require_enough(source.path, seen, train_count, len(order) - train_count, example)
         manifest = Manifest(
             name=name,
             source={"kind": source.kind, "fingerprint": source.fingerprint, **origin},
-            count=usable,
+            count=len(order),
             train_count=train_count,
-            shape=(usable, 3, size, size),
-            sha256=write_images(decoded_images(folder, len(source.names), size), order, folder),
+            shape=(len(order), 3, size, size),
+            sha256=write_images(images, order, train_count, folder),
             crop=preprocessing.crop_name,
             filter=FILTER,
             pillow=PIL.__version__,
             split=SPLIT_RULE,
             split_seed=SPLIT_SEED,
-            skipped=[{"name": source.names[i], "reason": reason} for i, reason in sorted(skipped.items())],
+            skipped=skipped,
+            background=BACKGROUND,
+            ignored=dict(sorted(source.ignored.items())),
         )
         manifest.write(folder)
     return manifest
+
+
+def _skipped(names: Sequence[str], bad: Mapping[int, str], same: Mapping[int, int]) -> list[dict[str, str]]:
+    reasons = {**bad, **{index: f"{SAME}: {names[earlier]}" for index, earlier in same.items()}}
+    return [{"name": names[index], "reason": reason} for index, reason in sorted(reasons.items())]
+
+
+def _require_enough(source: Path, seen: int, train_count: int, held_out: int, example: str) -> None:
+    if train_count < LEAST_TRAINED or held_out < LEAST_HELD_OUT:
+        raise ValueError(
+            f"{source} has {train_count + held_out} usable images of {seen}, but {LEAST_TRAINED} to train on and "
+            f"{LEAST_HELD_OUT} to hold out are needed{example}"
+        )
 
 
 def _is_packed(folder: Path, fingerprint: str, size: int, crop: str | None) -> bool:

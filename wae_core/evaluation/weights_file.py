@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from wae_core import checks
+
 
 def read_weights(path: Path, sha256: str, origin: str = "") -> bytes:
     """Return the content of a weights file, after its sha256 was found to be the known one.
@@ -20,9 +22,9 @@ def read_weights(path: Path, sha256: str, origin: str = "") -> bytes:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: its sha256 is another one.
+        ValueError: its sha256 is another one, or it is a pipe or a device.
     """
-    content = path.read_bytes()
+    content = checks.file("the weights file", path).read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         allowed = f"{sha256}, that of {origin}," if origin else sha256

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import safetensors.torch
@@ -62,14 +62,14 @@ def load_checkpoint(path: Location) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointError(f"checkpoint {path} is not a safetensors file: {error}") from error
 
 
-def newest_checkpoint(paths: Iterable[Location]) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """The first valid checkpoint among `paths` in descending order of their file names; None if there is none."""
+def valid_checkpoints(paths: Iterable[Location]) -> Iterator[tuple[Location, dict[str, Tensor], dict[str, Any]]]:
+    """Read the valid checkpoints among `paths`, in descending order of their file names: (path, tensors, content)."""
     for path in sorted(paths, key=lambda path: path.name, reverse=True):
         try:
-            return load_checkpoint(path)
+            tensors, content = load_checkpoint(path)
         except CheckpointError:
             continue
-    return None
+        yield path, tensors, content
 
 
 def _read_body(path: Location) -> dict[str, Any]:

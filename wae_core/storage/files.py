@@ -30,11 +30,11 @@ Location = Path | ObjectPath
 
 
 def location(text: str | Location) -> Location:
-    """A local path, or one in an object store where the text begins with s3:// or gs://."""
+    """A local path, where ~ is the home folder, or one in an object store where the text begins with s3:// or gs://."""
     if not isinstance(text, str):
         return text
     if not text.startswith(STORES):
-        return Path(text)
+        return Path(os.path.expanduser(text))  # noqa: PTH111 (Path's raises where there is no such user)
     scheme, _, rest = text.partition("://")
     bucket, _, key = rest.partition("/")
     return ObjectPath(f"{scheme}://{bucket}", "/".join(part for part in key.split("/") if part))

@@ -10,21 +10,23 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from sweep.command import main
 from sweep.errors import ResultsError, SettingsError
 from sweep.events import Event, Task, WorkerContext
 from sweep.reports.ledger import ledger_frame
 from sweep.results import study_file
-from sweep.results.attempt_log import note_dropped_rows, read_attempts
 from sweep.results.compaction import clean_up
 from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import plan_table
 from sweep.results.tables import Tables
+from sweep.results.work.attempt_log import note_dropped_rows, read_attempts
 from sweep.running.worker import run_task
 from sweep.search.plan import plan_runs
 from sweep.settings.settings import FailurePolicy, Study
 from tests.places import local
+from wae_core.data.images import data_sha256
 from wae_core.flops import run_flops, step_flops
 from wae_core.run import Run
 
@@ -39,6 +41,7 @@ def attempt(folder: StudyFolder, run: Run) -> Iterator[Event]:
     context = WorkerContext(
         folder.root.parent,
         local(folder.root),
+        data_sha256=data_sha256("digits"),
         inception=None,
         device="cpu",
         git_commit="unknown",
@@ -109,6 +112,21 @@ def test_flops_are_those_of_the_whole_run_and_unknown_without_the_study_file(fol
     folder.study_file.unlink()
     assert pd.isna(entry(folder, "vae")["flops"])
     assert_equals_the_rows(folder)
+
+
+@pytest.mark.slow
+def test_flops_of_what_no_run_can_be_are_unknown(folder: StudyFolder, tiny: Run) -> None:
+    """They are counted in networks that are built: images of 10⁹ pixels a side took all memory."""
+    train(folder, tiny)
+    whole = yaml.safe_load(folder.study_file.read_bytes())
+    damages = [
+        {"image_shape": [3, 10**9, 10**9]},
+        {"image_shape": [1]},
+        {"protocol": whole["protocol"] | {"steps": -1}},
+    ]
+    for damage in damages:
+        local(folder.study_file).write_text(yaml.safe_dump(whole | damage))
+        assert pd.isna(entry(folder, "vae")["flops"])
 
 
 @pytest.mark.slow

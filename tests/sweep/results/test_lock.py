@@ -157,10 +157,10 @@ def test_of_two_drivers_the_one_that_lost_the_lock_writes_no_table(
     path = folder.root / "lock"
     assert isinstance(path, Path)
     with results_lock(path) as check:
-        first = Tables(folder, check)
+        first = Tables(folder, check=check)
         path.unlink()
         with results_lock(path) as second_check:
-            second = Tables(folder, second_check)
+            second = Tables(folder, check=second_check)
             folder.publish(*make_result(make_run("vae", seed=0)))
             with pytest.raises(LockLost):
                 first.compact()

@@ -14,12 +14,13 @@ import pytest
 from analysis.load import load_evaluations, load_runs
 from sweep.errors import ResultsError, SettingsError
 from sweep.reports.status import status_frame
-from sweep.results.attempt_log import read_attempts
 from sweep.results.compaction import clean_up
 from sweep.results.folder import FILES, FOLDERS, StudyFolder
 from sweep.results.plan_file import extend_plan
-from sweep.results.run_folder import History, RunFolder
 from sweep.results.tables import Tables
+from sweep.results.work.attempt_log import read_attempts
+from sweep.results.work.history import History
+from sweep.results.work.run_folder import RunFolder
 from tests.places import local
 from wae_core.run import Run
 from wae_core.storage.checkpoint import save_checkpoint
@@ -189,11 +190,12 @@ def test_a_note_of_another_shape_is_no_attempt_that_had_begun(study: StudyFolder
     clean_up(study, Tables(study), ["vae-00000-s0"], None)
 
 
+OWNER = {"run_id": "vae-00000-s0", "run_sha256": "", "data_sha256": ""}
 GOOD = {"started_at": "2026-01-01T00:00:00+00:00", "step": 2, "evaluations": []}
 
 
 @pytest.mark.parametrize(
-    "content",
+    "history",
     [
         {},
         [],
@@ -207,14 +209,16 @@ GOOD = {"started_at": "2026-01-01T00:00:00+00:00", "step": 2, "evaluations": []}
         GOOD | {"mine": 1},
     ],
 )
-def test_a_checkpoint_of_something_else_is_none_of_the_run(study: StudyFolder, content: Any) -> None:
+def test_a_checkpoint_of_something_else_is_none_of_the_run(study: StudyFolder, history: Any) -> None:
     work = RunFolder(study.work("vae-00000-s0"))
     before = read_attempts(study).to_pylist()
-    save_checkpoint(work.path / "attempt-001" / "step-000000002.safetensors", {}, content)
-    assert work.resume()[1] is None
-    assert work.newest() is None
-    assert read_attempts(study).to_pylist() == before
-    save_checkpoint(work.path / "attempt-001" / "step-000000002.safetensors", {}, GOOD)
+    path = work.path / "attempt-001" / "step-000000002.safetensors"
+    for content in ({}, {"owner": OWNER, "history": history}, {"owner": history, "history": GOOD}):
+        save_checkpoint(path, {}, content)
+        assert work.resume()[1] is None
+        assert work.newest() is None
+        assert read_attempts(study).to_pylist() == before
+    save_checkpoint(path, {}, {"owner": OWNER, "history": GOOD})
     assert work.resume()[0].step == 2 and len(read_attempts(study)) == len(before)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,10 @@ import yaml
 
 from search_spaces import SearchSpace
 from sweep.errors import SettingsError
+from sweep.results import study_file
 from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import plan_table, planned_runs
-from sweep.results.study_file import claim
+from sweep.results.study_file import claim, git_commit
 from sweep.search.plan import plan_runs
 from sweep.settings.settings import FailurePolicy, Optuna, Study
 from tests.places import local
@@ -49,7 +51,7 @@ def test_the_file_is_plain_yaml_that_says_all_of_the_study(path: Path, folder: S
     assert written["protocol"]["evaluation_steps"] == list(study.protocol.evaluation_steps)
     assert written["protocol"]["width"] == study.protocol.width
     assert SearchSpace.from_dict("mine", written["space"]) == study.space
-    assert written["packages"]["torch"]
+    assert written["packages"]["torch"] and written["packages"]["bigwae"]
     assert written["git_commit"]
     assert {file.name for file in path.parent.iterdir()} == {"study.yaml", "records"}, "no temporary file stays"
 
@@ -259,3 +261,60 @@ def test_a_folder_that_is_older_than_search_and_scheduler_goes_on(folder: StudyF
     local(folder.study_file).write_text(yaml.safe_dump(document))
     assert claim(folder, study, POLICY) == []
     assert "scheduler is 'none' there and {'asha': {'reduction': 3.0}}" in refusal(folder, replace(study, asha=3.0))
+
+
+# --- which code it was
+
+
+def make_repository(folder: Path) -> str:
+    """A git repository with one commit of all that lies in the folder; returns the commit."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "file").write_text(str(folder))
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "one"]):
+        subprocess.run(["git", *words], cwd=folder, check=True)
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("broken", [None, "folder", "file"])
+def test_the_commit_of_a_repository_around_the_sources_is_not_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str | None
+) -> None:
+    make_repository(tmp_path)
+    source = tmp_path / ".venv/lib/site-packages"
+    source.mkdir(parents=True)
+    if broken == "folder":
+        (source / ".git").mkdir()
+    elif broken == "file":
+        (source / ".git").write_text("gitdir: nowhere")
+    monkeypatch.setattr(study_file, "SOURCE", source)
+    assert git_commit() == "unknown"
+
+
+def test_the_commit_is_that_of_our_own_top_level(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "outer" / "a: b" / "sources"
+    foreign = make_repository(tmp_path / "outer")
+    commit = make_repository(source)
+    monkeypatch.setattr(study_file, "SOURCE", source)
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "outer/.git"))  # as in a hook of another repository
+    monkeypatch.setenv("GIT_WORK_TREE", str(tmp_path / "outer"))
+    assert git_commit() == commit != foreign
+    (source / "file").write_text("y")
+    assert git_commit() == f"{commit}-dirty"
+
+
+def test_a_linked_work_tree_is_a_checkout_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = make_repository(tmp_path / "main")
+    subprocess.run(["git", "worktree", "add", "-q", tmp_path / "second"], cwd=tmp_path / "main", check=True)
+    monkeypatch.setattr(study_file, "SOURCE", tmp_path / "second")
+    assert git_commit() == commit
+
+
+def test_a_source_tree_that_is_not_installed_has_no_version(
+    folder: StudyFolder, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_file, "PACKAGES", ("not-installed", "torch"))
+    claim(folder, study, POLICY)
+    packages = yaml.safe_load(folder.study_file.read_bytes())["packages"]
+    assert packages["not-installed"] == "unknown" and packages["torch"] != "unknown"

@@ -132,6 +132,38 @@ def test_a_device_that_is_not_there_is_refused_unless_a_cluster_has_it(
     check_trainable(launch_of(study, tmp_path, device="cuda"))
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["cluster.cpus_per_worker=4096"], "cluster.cpus_per_worker is 4096, but a node has at most "),
+        (["cluster.gpus_per_worker=9"], "cluster.gpus_per_worker is 9, but a node has at most "),
+        (["cluster.gpus_per_worker=9", "cluster.workers=1"], "cluster.gpus_per_worker is 9, but a node has at most "),
+    ],
+)
+def test_workers_that_this_machine_cannot_hold_are_refused(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was said, and it waited for ever."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(SettingsError, match="not one worker fits") as caught:
+        check_trainable(load_settings([f"results={tmp_path}", *words]))
+    assert said in str(caught.value)
+    monkeypatch.setenv("RAY_ADDRESS", "elsewhere:6379")
+    check_trainable(load_settings([f"results={tmp_path}", *words]))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_as_many_workers_as_are_asked_for_fit_on_however_few_cores(tmp_path: Path) -> None:
+    check_trainable(load_settings([f"results={tmp_path}", "cluster.workers=2", "cluster.cpus_per_worker=4096"]))
+
+
+def test_a_cluster_s_address_that_is_none_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "elsewhere")
+    with pytest.raises(SettingsError, match="RAY_ADDRESS is 'elsewhere'"):
+        check_trainable(load_settings([f"results={tmp_path}"]))
+    check_trainable(load_settings([f"results={tmp_path}", "cluster=inprocess"]))
+
+
 def test_a_bernoulli_decoder_on_colour_images_is_refused(
     study: Study, digits: ImageData, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,16 +12,18 @@ from typing import Any
 import pytest
 
 import sweep.running.tune
+from sweep.errors import SettingsError, WorkersLost
 from sweep.events import Event, Problem, Started, Task, WorkerContext
+from sweep.running.executor import check_fit, cluster_address, may_grow, resources, workers_that_fit
+from sweep.running.handout import UNBEGUN_ALLOWED
 from sweep.running.tune import (  # type: ignore[attr-defined]  # tune is to be imported after Ray's settings are made
     TuneExecutor,
-    resources,
     session,
     tune,
-    workers_that_fit,
 )
 from sweep.search.fixed_plan import FixedPlan
 from sweep.settings.compose import load_settings
+from wae_core.data.images import data_sha256
 from wae_core.run import Run
 
 MakeRun = Callable[..., Run]
@@ -29,19 +31,70 @@ DEATHS = 5
 
 
 @pytest.mark.parametrize(
-    ("available", "wanted", "workers"),
+    ("nodes", "wanted", "workers"),
     [
-        ({"CPU": 8.0}, {"CPU": 1}, 8),
-        ({"CPU": 16.0, "GPU": 4.0}, {"CPU": 1, "GPU": 1}, 4),
-        ({"CPU": 2.0, "GPU": 4.0}, {"CPU": 1, "GPU": 1}, 2),
-        ({"CPU": 7.0}, {"CPU": 2}, 3),
-        ({"CPU": 4.0}, {"CPU": 1, "GPU": 1}, 1),
+        ([{"CPU": 8.0}], {"CPU": 1}, 8),
+        ([{"CPU": 16.0, "GPU": 4.0}], {"CPU": 1, "GPU": 1}, 4),
+        ([{"CPU": 2.0, "GPU": 4.0}], {"CPU": 1, "GPU": 1}, 2),
+        ([{"CPU": 7.0}], {"CPU": 2}, 3),
+        ([{"CPU": 4.0}], {"CPU": 1, "GPU": 1}, 0),
+        ([{"CPU": 3.0}, {"CPU": 5.0}, {}], {"CPU": 2}, 3),
+        ([{"CPU": 1.0}] * 3, {"CPU": 2}, 0),
+        ([{"CPU": 8.0}, {"GPU": 8.0}], {"CPU": 1, "GPU": 1}, 0),
+        ([], {"CPU": 1}, 0),
     ],
 )
-def test_as_many_workers_as_the_scarcest_resource_is_enough_for(
-    available: dict[str, float], wanted: dict[str, float], workers: int
+def test_as_many_workers_as_the_scarcest_resource_of_each_node_is_enough_for(
+    nodes: list[dict[str, float]], wanted: dict[str, float], workers: int
 ) -> None:
-    assert workers_that_fit(available, wanted) == workers
+    assert workers_that_fit(nodes, wanted) == workers
+
+
+def test_workers_larger_than_every_node_are_refused_with_what_there_is() -> None:
+    check_fit([{"CPU": 1.0}, {"CPU": 4.0}], {"CPU": 4})
+    with pytest.raises(SettingsError) as raised:
+        check_fit([{"CPU": 2.0}, {"CPU": 1.0, "GPU": 1.0}], {"CPU": 64, "GPU": 1})
+    assert str(raised.value) == (
+        "not one worker fits: cluster.cpus_per_worker is 64, cluster.gpus_per_worker is 1, "
+        "but a node has at most 2 CPU, 1 GPU"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "address"),
+    [
+        ("", None),
+        ("local", None),
+        (" 10.0.0.1:6379 ", "10.0.0.1:6379"),
+        ("[::1]:6379", "[::1]:6379"),
+        ("auto", "auto"),
+    ],
+)
+def test_ray_address_names_a_cluster_or_this_machine(
+    given: str, address: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", given)
+    assert cluster_address() == address
+
+
+@pytest.mark.parametrize("given", ["host", "host:", ":6379", "ray://host:10001", "host:0", "host:65536", "host:x"])
+def test_a_ray_address_that_is_none_is_refused(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", given)
+    with pytest.raises(SettingsError, match="but it is host:port of a cluster's head, auto or local"):
+        cluster_address()
+
+
+@pytest.mark.parametrize(
+    ("status", "grows"),
+    [
+        (None, False),
+        (b'{"load_metrics_report": {}}', False),
+        (b'{"autoscaler_report": {"active_nodes": {"node_0a1b": 1, "node_2c": 1}}}', False),
+        (b'{"autoscaler_report": {"active_nodes": {"ray.head.default": 1}}}', True),
+    ],
+)
+def test_a_cluster_with_an_autoscaler_may_grow(status: bytes | None, grows: bool) -> None:
+    assert may_grow(status) == grows
 
 
 def one_by_one(runs: Any) -> list[Task]:
@@ -68,8 +121,10 @@ def test_workers_that_start_late_or_never_hold_up_no_task(
             return {"event": Problem(self._run, f"{self._run.seed} {os.getpid()}"), "done": True}
 
     monkeypatch.setattr(sweep.running.tune, "TaskTrainable", ShortTasks)
-    context = WorkerContext(tmp_path, tmp_path, None, "cpu", "unknown", 1000, 1)
+    context = WorkerContext(tmp_path, tmp_path, data_sha256("digits"), None, "cpu", "unknown", 1000, 1)
     cluster = replace(load_settings([]).cluster, workers=2)
+
+    said: list[str] = []
 
     def pids_that_train(executor: TuneExecutor, count: int) -> set[str]:
         events: list[Event] = []
@@ -80,7 +135,17 @@ def test_workers_that_start_late_or_never_hold_up_no_task(
         assert sorted(int(seed) for seed, _ in told) == list(range(count))
         return {pid for _, pid in told}
 
-    with session(cluster) as executor:
+    class NeverStarts(ShortTasks):
+        def setup(self, config: dict[str, Any]) -> None:
+            os._exit(1)
+
+    with session(cluster, said.append) as executor:
         assert len(pids_that_train(executor, 60)) == 2
-        more = TuneExecutor(resources(cluster), executor.workers + 1)
+        more = TuneExecutor(resources(cluster), executor.workers + 1, tmp_path / "tune", said.append)
         assert len(pids_that_train(more, 10)) <= 2
+        monkeypatch.setattr(sweep.running.tune, "TaskTrainable", NeverStarts)
+        events: list[Event] = []
+        search = FixedPlan([make_run("vae", config_index=index) for index in range(9)], set(), one_by_one)
+        with pytest.raises(WorkersLost, match=f"no worker can start: {UNBEGUN_ALLOWED} in a row"):
+            executor.train(search, context, DEATHS, events.append)
+        assert [event for event in events if not isinstance(event, Problem)] == [], "none is lost, none has begun"

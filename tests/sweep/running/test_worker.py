@@ -19,11 +19,13 @@ from PIL import Image
 from sweep.events import Ended, Evaluated, Event, Paused, Problem, Task, WorkerContext
 from sweep.results.folder import StudyFolder
 from sweep.results.schema import RunRow
+from sweep.running import attempt as attempt_module
 from sweep.running import worker
 from sweep.running.attempt import equipment_of
 from sweep.running.publishing import publish_failure
 from sweep.running.worker import run_task
 from tests.places import local
+from wae_core.data.images import data_sha256
 from wae_core.evaluation.evaluator import Evaluator
 from wae_core.evaluation.selection import Evaluation
 from wae_core.model_file import load_model
@@ -52,6 +54,7 @@ class Place:
         self.context = WorkerContext(
             results,
             data=Path("data"),
+            data_sha256=data_sha256("digits"),
             inception=None,
             device="cpu",
             git_commit="unknown",
@@ -236,13 +239,13 @@ def test_a_resumed_run_counts_the_time_of_the_attempt_that_died(vae: tuple[Run, 
     path = place.work(run) / "attempt-001" / "step-000000002.safetensors"
     tensors, content = load_checkpoint(path)
     spent = {"train_seconds": 1000.0, "eval_seconds": 2000.0, "cpu_seconds": 3000.0}
-    assert all(0 < content[name] < 100 for name in spent)
-    save_checkpoint(path, tensors, content | spent)
+    assert all(0 < content["history"][name] < 100 for name in spent)
+    save_checkpoint(path, tensors, content | {"history": content["history"] | spent})
     place.train(run)
     row = place.row(run)
     for name, seconds in spent.items():
         assert seconds < row[name] < seconds + 100
-    assert row["started_at"].isoformat() == content["started_at"]
+    assert row["started_at"].isoformat() == content["history"]["started_at"]
 
 
 def _cut(path: Path) -> None:
@@ -684,3 +687,31 @@ def test_runs_that_were_left_at_different_steps_go_on_each_from_its_own(vae: tup
     ]
     assert {place.row(member)["status"] for member in runs} == {"completed"}
     assert place.outcome(runs[0])[0]["best_fid"] == vae[1][0]["best_fid"], "alone before and after"
+
+
+@pytest.mark.slow
+def test_another_runs_checkpoint_is_not_used(place: Place, make_run: Callable[..., Run]) -> None:
+    """Not under another run_id, nor from a study of other steps, nor of other data."""
+    run, sister = make_run("vae", **TINY), make_run("vae", seed=1, **TINY)
+    quiet = Place(place.folder.root.parent / "quiet")
+    quiet.train(run)
+    longer = make_run("vae", **TINY | {"steps": 8, "evaluation_steps": (4, 6, 8)})
+    other_data = replace(place.context, data_sha256="0" * 64)
+    for stranger, context in ((sister, place.context), (longer, place.context), (run, other_data)):
+        elsewhere = StudyFolder(place.folder.root.parent / "elsewhere", "test")
+        local(elsewhere.records).mkdir(parents=True)
+        events = run_task(Task((stranger,)), replace(context, results=elsewhere.root.parent))
+        found = context.data_sha256
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(attempt_module, "data_sha256", lambda name, folder, found=found: found)
+            equipment_of.cache_clear()
+            assert not next(events).is_last  # its first checkpoint
+        events.close()  # type: ignore[attr-defined]
+        equipment_of.cache_clear()
+        shutil.rmtree(place.work(run), ignore_errors=True)
+        shutil.copytree(local(elsewhere.work(stranger.run_id)), place.work(run))
+        first, *_ = place.train(run)
+        assert isinstance(first, Problem) and "checkpoints of another run" in first.sentence
+        assert place.outcome(run) == quiet.outcome(run)
+        local(place.folder.records / f"{run.run_id}.parquet").unlink()
+        shutil.rmtree(local(elsewhere.root))

@@ -23,6 +23,7 @@ from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import extend_plan, planned_runs
 from sweep.results.schema import RunRow
 from sweep.search.optuna_search import OptunaSearch, score
+from sweep.search.samplers import rehearse
 from sweep.search.schedule import Schedule, standings
 from sweep.settings.settings import Optuna, Study
 from tests.places import local
@@ -68,7 +69,7 @@ class Sweep:
         planned = planned_runs(self.folder, self.study)
         search = OptunaSearch(self.study, algorithms, self.storage, planned, rows)
         budget = configurations * self.study.seeds
-        standing = standings(self.folder, rows)
+        standing = standings(self.folder, "none", rows)
         schedule = Schedule(
             self.study,
             algorithms,
@@ -287,6 +288,45 @@ def test_algorithms_take_turns(make_sweep: Callable[..., Sweep]) -> None:
 
 
 @pytest.mark.slow
+def test_a_pipe_in_the_place_of_the_journal_is_refused_and_not_waited_for(make_sweep: Callable[..., Sweep]) -> None:
+    sweep = make_sweep()
+    os.mkfifo(sweep.storage)
+    with pytest.raises(SettingsError, match=r"optuna\.storage is '.*', but it is a file, and no pipe"):
+        sweep.open(1)
+
+
+class StrangeSampler(optuna.samplers.RandomSampler):
+    """It draws ten times, and then cannot any more."""
+
+    def sample_independent(self, study: Any, trial: Any, name: str, distribution: Any) -> Any:
+        if trial.number == 10:
+            raise RuntimeError("no\nmore")
+        return super().sample_independent(study, trial, name, distribution)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "reason"),
+    [
+        ("optuna.samplers.BruteForceSampler", "ValueError: "),  # it needs steps, and the space has intervals
+        (f"{__name__}.StrangeSampler", r"RuntimeError: no more\)$"),
+        ("optuna.samplers.GridSampler", "TypeError: "),  # it needs a grid
+        ("optuna.samplers.BaseSampler", "TypeError: "),
+    ],
+)
+def test_a_sampler_that_cannot_draw_from_the_space_is_refused_beforehand(
+    study: Study, sampler: str, reason: str
+) -> None:
+    with pytest.raises(SettingsError, match=rf"^optuna.sampler is '{sampler}', but it .*{reason}"):
+        rehearse(replace(study, optuna=Optuna(sampler, None)), study.space.algorithms)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "qmc", "optuna.samplers.NSGAIISampler"])
+@pytest.mark.parametrize("space", [SPACE, BOUNDED], ids=["plain", "conditional"])
+def test_a_sampler_that_can_is_not_refused(study: Study, sampler: str, space: str) -> None:
+    read = SearchSpace.from_dict("small", yaml.safe_load(space))
+    rehearse(replace(study, space=read, optuna=Optuna(sampler, None)), read.algorithms)
+
+
 @pytest.mark.parametrize("sampler", ["tpe", "qmc"])
 def test_conditional_hyperparameters_are_conditional_in_the_sampler(
     make_sweep: Callable[..., Sweep], sampler: str

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.counterfactual import asha, finished
+from analysis.counterfactual import main as counterfactual
 from sweep.events import Ended, Paused, Task
-from sweep.search.asha import is_promoted, rungs
+from sweep.search.asha import is_promoted, is_reduction, rungs
 from sweep.search.plan import RandomProposals, draw_configuration
 from sweep.search.schedule import Schedule, Standing
 from sweep.settings.settings import Study
@@ -289,3 +290,25 @@ def work(world: World, configurations: int, data: st.DataObject, reports: int = 
             return
         run, task = running.pop(data.draw(st.integers(0, len(running) - 1)))
         world.train(schedule, run, task)
+
+
+@pytest.mark.parametrize(
+    ("reduction", "allowed"),
+    [
+        (1.01, True),
+        (3.0, True),
+        (1.0, False),
+        (1.0000001, False),
+        (math.nan, False),
+        (math.inf, False),
+        (1e31, False),
+    ],
+)
+def test_a_reduction_has_bounds_so_that_the_rungs_have_an_end(reduction: float, allowed: bool) -> None:
+    """Settings and counterfactual refuse the others; of 1.0000001 there were 180 million targets."""
+    assert is_reduction(reduction) is allowed
+    if allowed:
+        assert rungs([10**k for k in range(10)], reduction)
+    else:
+        with pytest.raises(SystemExit):
+            counterfactual(["--reduction", str(reduction)])

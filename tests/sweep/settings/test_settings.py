@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 import search_spaces
 from search_spaces import SpaceError
 from sweep.errors import SettingsError
+from sweep.settings import words
 from sweep.settings.compose import load_settings
 from sweep.settings.settings import Cluster, Optuna, Settings
 from sweep.settings.words import CONF, studies
@@ -114,6 +117,32 @@ REFUSED = {
     "study.cost_scale=inf": ["study.cost_scale", "inf", "above 0"],
     "study.cost_scale=true": ["study.cost_scale", "above 0"],
     "study.input_noise=-0.1": ["study.input_noise", "-0.1", "at least 0"],
+    # one bound a kind: what is beyond it would overflow, or take all memory
+    "study.steps=9223372036854775808": ["study.steps", "9223372036854775808", "at most 1000000000"],
+    "study.pretraining_steps=1000000001": ["study.pretraining_steps", "at most 1000000000"],
+    "study.width=1000000000": ["study.width", "1000000000", "at most 65536"],
+    "study.pretraining_images=65537": ["study.pretraining_images", "at most 65536"],
+    "study.fid_samples=1000000000000": ["study.fid_samples", "1000000000000", "at most 1000000"],
+    "study.evaluation_images=1000001": ["study.evaluation_images", "at most 1000000"],
+    "study.seed=9223372036854775808": ["study.seed", "at most 9223372036854775807"],
+    "study.seeds=1000000001": ["study.seeds", "at most 1000000000"],
+    "budget=1000001": ["budget", "1000001", "at most 1000000"],
+    "cluster.workers=1000000001": ["cluster.workers", "at most 1000000000"],
+    "cluster.cpus_per_worker=1000000001": ["cluster.cpus_per_worker", "at most 1000000000"],
+    "cluster.pack_size=1000000001": ["cluster.pack_size", "at most 1000000000"],
+    "checkpoint_steps=1000000001": ["checkpoint_steps", "at most 1000000000"],
+    "keep_best=1000000001": ["keep_best", "at most 1000000000"],
+    "failures.tries=1000000001": ["failures.tries", "at most 1000000000"],
+    "failures.worker_deaths=1000000001": ["failures.worker_deaths", "at most 1000000000"],
+    "cluster.teraflops=1e31": ["cluster.teraflops", "1e+31", "from 1e-30 to 1e+30"],
+    "cluster.teraflops=1e-31": ["cluster.teraflops", "1e-31", "from 1e-30 to 1e+30"],
+    "study.prior_variance=1e300": ["study.prior_variance", "1e+300", "from 1e-30 to 1e+30"],
+    "study.cost_scale=1e-300": ["study.cost_scale", "1e-300", "from 1e-30 to 1e+30"],
+    "study.input_noise=1e31": ["study.input_noise", "1e+31", "at most 1e+30"],
+    "study.learning_rate_drops=[[1000000001,2]]": ["study.learning_rate_drops", "at most 1000000000"],
+    "study.learning_rate_drops=[[1,1e300]]": ["study.learning_rate_drops", "1e+300", "from 1e-30 to 1e+30"],
+    f"study.evaluation_steps={[*range(1, 1002)]}".replace(" ", ""): ["study.evaluation_steps", "1001 items", "1000"],
+    f"budget=1{'0' * 5000}": ["budget", "cannot be read"],
     # lists
     "study.evaluation_steps=[3,2]": ["study.evaluation_steps", "[3, 2]", "ascend", "study.steps ("],
     "study.evaluation_steps=[300,300]": ["study.evaluation_steps", "[300, 300]", "ascend"],
@@ -180,7 +209,7 @@ def test_a_bad_word_about_optuna_is_refused(words: list[str], named: list[str]) 
         assert part in sentence
 
 
-@pytest.mark.parametrize("value", ["1", "0.5", "null", "nan", "fast"])
+@pytest.mark.parametrize("value", ["1", "0.5", "null", "nan", "fast", "1.0000001", "inf", "1e31"])
 def test_a_bad_reduction_is_refused(value: str) -> None:
     assert "asha.reduction is" in refusal("scheduler=asha", f"asha.reduction={value}")
 
@@ -229,7 +258,6 @@ PATHS = [
     "a#b;c:d",
     "100 %",
     "$HOME",
-    "~/x",
     "3",
     "true",
     "back\\slash",
@@ -327,6 +355,29 @@ def test_words_reach_their_place_and_the_last_of_two_wins() -> None:
 @pytest.mark.parametrize("cluster", sorted(path.stem for path in (CONF / "cluster").glob("*.yaml")))
 def test_every_shipped_study_and_cluster_is_valid(study: str, cluster: str) -> None:
     assert load_settings([f"study={study}", f"cluster={cluster}"]).study.name == study
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("steps: 0600", "steps is '0600', which YAML takes for 384"),
+        ("width: 1:30", "width is '1:30', which YAML takes for 90"),
+        ("evaluation_steps: [0144, 300]", "evaluation_steps is ['0144', 300], which YAML takes for [100, 300]"),
+        ("width: 0x10", "width is '0x10', which YAML takes for 16"),
+    ],
+)
+@pytest.mark.parametrize("chosen", ["mine", "variant"])
+def test_a_number_in_a_study_s_file_is_what_it_looks_like(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: str, line: str, said: str
+) -> None:
+    """Also in the file that it builds upon."""
+    shutil.copytree(CONF, tmp_path / "conf")
+    monkeypatch.setattr(words, "CONF", tmp_path / "conf")
+    key = line.partition(":")[0]
+    text = re.sub(rf"^{key}: .*$", line, (CONF / "study/digits.yaml").read_text(), flags=re.MULTILINE)
+    (tmp_path / "conf/study/mine.yaml").write_text(text)
+    (tmp_path / "conf/study/variant.yaml").write_text("defaults: [mine, _self_]\nname: variant\n")
+    assert f"mine.yaml: {said}: write decimal numbers" in refusal(f"study={chosen}")
 
 
 @pytest.mark.parametrize("study", studies())
@@ -445,3 +496,16 @@ def test_settings_check_themselves_whoever_makes_them() -> None:
         replace(settings.cluster, cpus_per_worker=0)
     with pytest.raises(ValueError, match="lower-case letters"):
         replace(settings.study, name="../x")
+
+
+@pytest.mark.slow
+def test_every_number_of_the_settings_has_a_bound() -> None:
+    """Whatever key comes to be added: 10^400 is refused, in words and not by an overflow."""
+    words = ["checkpoint_steps", "keep_best", "failures.tries", "failures.worker_deaths", "cluster.workers", "budget"]
+    for group, file in (("study", "digits"), ("cluster", "local")):
+        values = OmegaConf.load(CONF / group / f"{file}.yaml")
+        words += [f"{group}.{key!s}" for key, value in values.items() if type(value) in (int, float)]
+    assert {"study.steps", "study.width", "study.input_noise", "cluster.teraflops"} <= set(words)
+    for word in words:
+        sentence = refusal(f"{word}={10**400}")
+        assert word in sentence and ("at most" in sentence or "from 1e-30 to 1e+30" in sentence), sentence

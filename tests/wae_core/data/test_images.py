@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from wae_core.data.images import DIGITS, ImageData, image_shape, load_dataset, to_float, to_uint8
-from wae_core.data.manifest import Manifest
+from wae_core.data.images import DIGITS, ImageData, data_sha256, image_shape, load_dataset, to_float, to_uint8
+from wae_core.data.manifest import Manifest, images_sha256
 
 LEVELS = torch.arange(256, dtype=torch.uint8)
 
@@ -52,6 +53,53 @@ def test_images_stand_upright(digits: ImageData, digit_classes: dict[bytes, int]
     mean = torch.stack(ones).float().mean(0)[0]
     assert mean[:, 12:17].sum() > 0.6 * mean.sum()
     assert mean[12:17, :].sum() < 0.5 * mean.sum()
+
+
+def test_the_identity_of_the_digits_is_for_ever(digits: ImageData) -> None:
+    pixels = torch.cat([digits.train, digits.held_out]).numpy().tobytes()
+    header = "uint8 5000×1×28×28, the first 4000 to train on\n".encode()
+    assert data_sha256("digits") == hashlib.sha256(header + pixels).hexdigest()
+
+
+def test_the_identity_differs_where_a_pixel_the_order_the_shape_or_the_split_does() -> None:
+    images = np.random.RandomState(0).randint(0, 256, (2050, 1, 2, 4), dtype=np.uint8)
+    other_pixel = images.copy()
+    other_pixel[-1, 0, 1, 3] ^= 1
+    others = [
+        images_sha256(other_pixel, 2000),
+        images_sha256(images[[1, 0, *range(2, 2050)]], 2000),
+        images_sha256(images.reshape(2050, 1, 4, 2), 2000),
+        images_sha256(images, 1999),
+        images_sha256(images[:-1], 2000),
+    ]
+    same = images_sha256(np.asfortranarray(images), 2000)  # laid out otherwise in memory
+    assert same == images_sha256(images, 2000) and len({same, *others}) == 6
+
+
+def test_no_identity_without_a_data_set(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"'celeba' is not in .*make data DATA=celeba"):
+        data_sha256("celeba", tmp_path)
+    with pytest.raises(ValueError, match=r"unknown data set '\.\./celeba'"):
+        data_sha256("../celeba", tmp_path)
+
+
+@pytest.mark.parametrize("shape", [(3, 10**9, 10**9), (1, 28, 1025), (10**9, 28, 28), (2, 28, 28), (3, 0, 28)])
+def test_a_shape_that_no_image_has_is_refused(tmp_path: Path, shape: tuple[int, int, int]) -> None:
+    (tmp_path / "mine").mkdir()
+    Manifest("mine", {}, 10, 8, (10, *shape), "0", None, None, None, "a rule", None, []).write(tmp_path / "mine")
+    for read in (image_shape, load_dataset, data_sha256):
+        with pytest.raises(ValueError, match=r"manifest\.json cannot be used .*1 or 3 channels and sides of"):
+            read("mine", tmp_path)
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "images.npy"])
+def test_a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(tmp_path: Path, file: str) -> None:
+    (tmp_path / "mine").mkdir()
+    Manifest("mine", {}, 4, 2, (4, 1, 8, 8), "0", None, None, None, "a rule", None, []).write(tmp_path / "mine")
+    (tmp_path / "mine" / file).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / "mine" / file)
+    with pytest.raises(ValueError, match="it is no file"):
+        load_dataset("mine", tmp_path)
 
 
 def test_loading_twice_gives_the_same(digits: ImageData) -> None:

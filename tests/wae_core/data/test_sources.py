@@ -24,8 +24,9 @@ import pytest
 from PIL import Image
 
 from wae_core.data.images import ImageData
+from wae_core.data.interface import BadImage, ImageSource
 from wae_core.data.mnist import read_mnist
-from wae_core.data.sources import BadImage, ImageSource, download, open_source
+from wae_core.data.sources import download, open_source
 
 ROOT = Path(__file__).parents[3]
 MNIST = Path(os.environ.get("BIGWAE_MNIST", ROOT.parent / "shared/data/mnist"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 import re
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -23,6 +24,7 @@ from wae_core.evaluation.digit_classifier import accuracy, load_digit_classifier
 from wae_core.evaluation.features import FeatureNetwork, load_features
 from wae_core.evaluation.frechet import frechet_distance
 from wae_core.evaluation.gaussian import GaussianStatistics
+from wae_core.evaluation.weights_file import read_weights
 
 Images = NDArray[np.uint8]  # [n, 28, 28]
 Labels = NDArray[np.int64]  # [n]
@@ -53,6 +55,12 @@ def as_batch(images: Images) -> Tensor:
 def test_name_tells_the_weights(network: FeatureNetwork) -> None:
     digest = hashlib.sha256(digit_classifier.WEIGHTS.read_bytes()).hexdigest()
     assert network.name == f"digit_classifier-64@{digest[:12]}"
+
+
+def test_a_pipe_is_no_weights_file_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "weights")
+    with pytest.raises(ValueError, match="it is a file, and no pipe, socket or device"):
+        read_weights(tmp_path / "weights", "0" * 64)
 
 
 def test_other_weights_are_refused(tmp_path: Path) -> None:

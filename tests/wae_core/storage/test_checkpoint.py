@@ -14,9 +14,9 @@ from torch import Tensor
 from wae_core.storage.checkpoint import (
     CheckpointError,
     load_checkpoint,
-    newest_checkpoint,
     read_manifest,
     save_checkpoint,
+    valid_checkpoints,
 )
 from wae_core.storage.files import write_atomically
 
@@ -164,23 +164,23 @@ def three_steps(folder: Path) -> list[Path]:
 
 
 def newest_step(folder: Path) -> int | None:
-    found = newest_checkpoint(folder.glob("attempt-*/step-*.safetensors"))
+    found = next(valid_checkpoints(folder.glob("attempt-*/step-*.safetensors")), None)
     if found is None:
         return None
-    loaded, content = found
+    _, loaded, content = found
     assert same(loaded, tensors(content["step"]))
     return int(content["step"])
 
 
-def test_newest_checkpoint_of_all_attempts(tmp_path: Path) -> None:
+def test_the_newest_checkpoint_of_all_attempts(tmp_path: Path) -> None:
     paths = three_steps(tmp_path)
     assert newest_step(tmp_path) == 1000
-    found = newest_checkpoint(reversed(paths))
-    assert found is not None and found[1] == {"step": 1000}
+    found = [(path.name, content) for path, _, content in valid_checkpoints(reversed(paths))]
+    assert found == [(f"step-{step:09d}.safetensors", {"step": step}) for step in (1000, 100, 50)]
 
 
 @pytest.mark.parametrize("damage", ["tensors", "manifest", "kill before the manifest", "lost tensors"])
-def test_newest_checkpoint_falls_back_to_the_one_before(tmp_path: Path, damage: str) -> None:
+def test_the_newest_checkpoint_falls_back_to_the_one_before(tmp_path: Path, damage: str) -> None:
     _, newest, middle = three_steps(tmp_path)
     for path, expected in [(newest, 100), (middle, 50)]:
         if damage == "tensors":
@@ -194,8 +194,8 @@ def test_newest_checkpoint_falls_back_to_the_one_before(tmp_path: Path, damage: 
         assert newest_step(tmp_path) == expected
 
 
-def test_newest_checkpoint_without_a_valid_one(tmp_path: Path) -> None:
-    assert newest_checkpoint([]) is None
+def test_the_newest_checkpoint_without_a_valid_one(tmp_path: Path) -> None:
+    assert list(valid_checkpoints([])) == []
     for path in three_steps(tmp_path):
         path.with_suffix(".json").unlink()
     assert newest_step(tmp_path) is None

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from sweep.results.folder import StudyFolder
 from sweep.results.layout import Layout
 from sweep.results.parquet import read_table, write_table
-from sweep.results.run_folder import RunFolder
+from sweep.results.work.run_folder import RunFolder
 from wae_core.run import RUN_ID
 from wae_core.storage.files import listed
 

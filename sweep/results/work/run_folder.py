@@ -7,51 +7,22 @@ import itertools
 import json
 import math
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import Tensor
 
-from wae_core.evaluation.selection import Evaluation, select_checkpoint
-from wae_core.storage.checkpoint import (
-    CheckpointError,
-    load_checkpoint,
-    newest_checkpoint,
-    read_manifest,
-    save_checkpoint,
-)
+from sweep.results.work.history import History, Owner, put_together, take_apart
+from wae_core.storage.checkpoint import CheckpointError, read_manifest, save_checkpoint, valid_checkpoints
 from wae_core.storage.files import TEMPORARIES, Location, delete_folder, listed, read, write_atomically
 
 ATTEMPT = re.compile(r"attempt-\d{3,}")  # folders; a copy that another program has made has other names
 CHECKPOINT = re.compile(r"step-\d{9}\.safetensors")
 START = "start.json"
 BEST = "best.safetensors"
-
-
-@dataclass(frozen=True)
-class History:
-    """What a run has behind it: the content of a training checkpoint, beside the tensors."""
-
-    started_at: str  # of the first attempt that left a checkpoint; ISO 8601, UTC
-    step: int = 0
-    train_seconds: float = 0.0
-    eval_seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    fid_features: str | None = None
-    fid_reference: str | None = None
-    evaluations: tuple[Evaluation, ...] = ()
-
-    @property
-    def best(self) -> Evaluation | None:
-        """The evaluation of the checkpoint that the run keeps, so far."""
-        return select_checkpoint(self.evaluations)
-
-    @property
-    def seconds(self) -> float:
-        """Device-seconds of training and evaluation."""
-        return self.train_seconds + self.eval_seconds
 
 
 @dataclass(frozen=True)
@@ -67,11 +38,22 @@ class AttemptRecord:
 
 
 class RunFolder:
-    """`work/<run_id>/`: attempts never share a folder, so an orphan that writes on harms nobody."""
+    """`work/<run_id>/`: attempts never share a folder, so an orphan that writes on harms nobody.
 
-    def __init__(self, path: Location) -> None:
-        """Touch nothing; `path` is the folder, as `StudyFolder.work` gives it."""
+    Attributes:
+        foreign: checkpoints of other runs or other data that were found here, and not used.
+    """
+
+    def __init__(self, path: Location, owner: Owner | None = None) -> None:
+        """Touch nothing.
+
+        Args:
+            path: the folder, as `StudyFolder.work` gives it.
+            owner: whose checkpoints are read and written; None for who only counts or deletes.
+        """
         self.path = path
+        self._owner = owner
+        self.foreign: list[Location] = []
         self._attempt: Location | None = None
         self._saved: list[History] = []  # of this attempt, the last two
 
@@ -131,7 +113,8 @@ class RunFolder:
             OSError: the checkpoint cannot be written.
         """
         assert self._attempt is not None
-        save_checkpoint(self._checkpoint(history.step), tensors, asdict(history))
+        assert self._owner is not None
+        save_checkpoint(self._checkpoint(history.step), tensors, put_together(self._owner, history))
         before = self._needed()
         self._saved = [*self._saved[-1:], history]
         for step in before - self._needed():
@@ -143,25 +126,21 @@ class RunFolder:
 
         Where there is none, the history begins now and the tensors are None.
         """
-        for path in sorted(self._checkpoints("*"), key=lambda path: path.name, reverse=True):
-            with contextlib.suppress(CheckpointError):
-                tensors, content = load_checkpoint(path)
-                history = _history(content)
-                if history.best is None or self.tensors_at(history.best.step) is not None:
-                    return history, tensors
+        for tensors, history in self._own_checkpoints("*"):
+            if history.best is None or self.tensors_at(history.best.step) is not None:
+                return history, tensors
         return History(datetime.now(UTC).isoformat()), None
 
     def newest(self) -> History | None:
         """Read the newest whole manifest of any attempt, whose tensors may be damaged; None where there is none."""
         for path in sorted(self._checkpoints("*"), key=lambda path: path.name, reverse=True):
             with contextlib.suppress(CheckpointError):
-                return _history(read_manifest(path))
+                return self._own_history(path, read_manifest(path))
         return None
 
     def tensors_at(self, step: int) -> dict[str, Tensor] | None:
         """Read the tensors of any attempt's valid checkpoint of `step`; None where there is none."""
-        found = newest_checkpoint(self._checkpoints(f"{step:09d}"))
-        return None if found is None else found[0]
+        return next((tensors for tensors, _ in self._own_checkpoints(f"{step:09d}")), None)
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file beside the attempts.
@@ -193,12 +172,11 @@ class RunFolder:
         best = {history.best.step for history in self._saved if history.best}
         return best | {history.step for history in self._saved}
 
-    @staticmethod
-    def _reached(attempt: Location) -> tuple[int, float]:
+    def _reached(self, attempt: Location) -> tuple[int, float]:
         """Step and seconds of the newest checkpoint whose manifest is whole."""
         for path in reversed(listed(attempt, "step-*.safetensors")):
             with contextlib.suppress(CheckpointError):
-                history = _history(read_manifest(path))
+                history = self._own_history(path, read_manifest(path))
                 return history.step, history.seconds
         return 0, 0.0
 
@@ -206,8 +184,28 @@ class RunFolder:
         return [path for path in listed(self.path, "attempt-*") if ATTEMPT.fullmatch(path.name)]
 
     def _checkpoints(self, step: str) -> list[Location]:
+        """The checkpoints of all attempts, of one step or of any ("*")."""
         found = listed(self.path, f"attempt-*/step-{step}.safetensors")
         return [path for path in found if ATTEMPT.fullmatch(path.parent.name) and CHECKPOINT.fullmatch(path.name)]
+
+    def _own_checkpoints(self, step: str) -> Iterator[tuple[dict[str, Tensor], History]]:
+        """Read those that are valid and this run's, the newest first."""
+        for path, tensors, content in valid_checkpoints(self._checkpoints(step)):
+            with contextlib.suppress(CheckpointError):
+                history = self._own_history(path, content)
+                yield tensors, history
+
+    def _own_history(self, path: Location, content: Any) -> History:
+        """The history in a checkpoint's content; of another run's checkpoint, which somebody has put here, none.
+
+        Raises:
+            CheckpointError: it is another run's, or of other data.
+        """
+        owner, history = take_apart(content)
+        if owner.run_id != self.path.name or self._owner not in (None, owner):
+            self.foreign.append(path)
+            raise CheckpointError(f"checkpoint {path} is of another run, or of other data: {owner}")
+        return history
 
 
 def _start(data: bytes) -> tuple[str, int, float]:
@@ -225,20 +223,3 @@ def _start(data: bytes) -> tuple[str, int, float]:
     if type(step) is not int or not 0 <= step < 2**63 or not math.isfinite(seconds):
         raise ValueError("it is not the note of an attempt")
     return started_at, step, seconds
-
-
-def _history(content: dict[str, Any]) -> History:
-    """Take the content of a training checkpoint apart.
-
-    Raises:
-        CheckpointError: it is that of something else.
-    """
-    try:
-        evaluations = tuple(Evaluation(**evaluation) for evaluation in content["evaluations"])
-        history = History(**(content | {"evaluations": evaluations}))
-        datetime.fromisoformat(history.started_at)
-        if type(history.step) is int and math.isfinite(history.seconds + history.cpu_seconds):
-            return history
-    except (LookupError, TypeError, ValueError) as error:
-        raise CheckpointError(f"it is not the content of a training checkpoint: {error}") from error
-    raise CheckpointError("it is not the content of a training checkpoint")
