@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
@@ -178,6 +179,26 @@ def score(rows: Iterable[RunRow], quantile: float | None) -> float | None:
     return math.fsum(fids) / len(fids) if quantile is None else fids[math.ceil(quantile * (len(fids) - 1))]
 
 
+class _JournalLock(JournalFileOpenLock):
+    """`flock` of the journal itself, which a killed process holds no longer, and which leaves no file.
+
+    Optuna's own are a link or a file beside it: a killed process holds them for 30 seconds more, and where the disk
+    fails they answer with a RuntimeError.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self._path = path
+
+    def acquire(self) -> bool:
+        self._file = self._path.open("ab")
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        return True
+
+    def release(self) -> None:
+        self._file.close()
+
+
 def _open(path: Path) -> BaseStorage:
     """The journal; the half line that a kill has left at its end is cut off.
 
@@ -194,7 +215,7 @@ def _open(path: Path) -> BaseStorage:
         if len(whole) < len(content):
             with path.open("rb+") as file:
                 file.truncate(len(whole))
-        return JournalStorage(JournalFileBackend(str(path)))
+        return JournalStorage(JournalFileBackend(str(path), lock_obj=_JournalLock(path)))
     except Exception as error:  # of a damaged journal, Optuna raises whatever its lines lead to
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise SettingsError(

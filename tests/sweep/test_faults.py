@@ -78,19 +78,24 @@ class Sweep:
     def clear(self) -> None:
         shutil.rmtree(local(self.folder.root.parent))
 
-    def is_tidy(self) -> bool:
-        """Whether the folder holds what that of an undisturbed sweep does, and nothing half written."""
+    def files(self) -> set[str]:
         root = local(self.folder.root)
-        left = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
-        expected = {"study.yaml", "plan.parquet", "attempts.parquet", "real_images.json", "lock"}
-        expected |= {f"{name}/{a}.parquet" for name in ("runs", "evaluations") for a in ALGORITHMS}
-        work = f"work/{self.runs[0].run_id}"
-        expected |= {f"{work}/{name}" for name in ("best.safetensors", "best.json")}
-        return {name for name in left if not name.endswith(".png")} == expected
+        return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
 
     def launch_here(self) -> None:
         """Launch in this very process."""
         launch(self.settings, Console(file=io.StringIO()))
+
+
+class ProposingSweep(Sweep):
+    """Optuna proposes three configurations, and ASHA stops some of their runs."""
+
+    def __init__(self, tmp_path: Path, study: Study) -> None:
+        super().__init__(tmp_path, study)
+        words = ["cluster=inprocess", "alg=vae", "budget=3", "study.seeds=1", "tracking=http://127.0.0.1:9"]
+        settings = load_settings([*words, f"results={tmp_path / 'results'}", "search=optuna", "scheduler=asha"])
+        self.study = replace(self.study, optuna=settings.study.optuna, asha=2)
+        self.settings = replace(settings, study=self.study)
 
 
 @pytest.fixture
@@ -114,12 +119,17 @@ def test_a_death_at_any_write_loses_doubles_and_changes_nothing(sweep: Sweep) ->
         "/runs/.vae.parquet", "/evaluations/.vae.parquet", "start.json", "attempts.parquet",
     ):  # fmt: skip
         assert {"open", "write", "fsync"} <= {write.split()[0] for write in writes if name in write}, name
+    files = sweep.files()
+    expected = {"study.yaml", "plan.parquet", "attempts.parquet", "real_images.json", "lock"}
+    expected |= {f"{name}/{a}.parquet" for name in ("runs", "evaluations") for a in ALGORITHMS}
+    expected |= {f"work/{sweep.runs[0].run_id}/{name}" for name in ("best.safetensors", "best.json")}
+    assert {name for name in files if not name.endswith(".png")} == expected
     for moment in skip_alike(writes):
         sweep.clear()
         assert sweep.launch(at=moment) is None, writes[moment - 1]
         assert sweep.launch() is not None
         assert sweep.outcome() == quiet, f"after a death at: {writes[moment - 1]}"
-        assert sweep.is_tidy(), writes[moment - 1]
+        assert sweep.files() == files, writes[moment - 1]
 
 
 # Of a local disk that is full, that breaks and that the kernel makes read-only; and what a network adds.
@@ -132,15 +142,42 @@ LOST_ANSWER = crashes.Failure(errno.EIO, crashes.Disk.LOSES_ANSWERS)
 def test_a_write_that_fails_once_loses_doubles_and_changes_nothing(
     sweep: Sweep, all_positions: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "SECONDS_TO_WAIT", 0.01)
-    writes = sweep.quiet()
-    quiet = sweep.outcome()
     failures = [*FAILURES, LOST_ANSWER]
+    writes = sweep.quiet()
     if all_positions:
         trials = list(itertools.product(range(1, len(writes) + 1), failures))
     else:
         trials = list(zip(skip_alike(writes)[::4], itertools.cycle(failures), strict=False))
-    stopped = 0
+    check(sweep, writes, trials, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_nor_does_one_of_a_sweep_that_proposes_and_stops_early(
+    tmp_path: Path, study: Study, all_positions: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the failures in turn; what is alike to the other sweep is left out."""
+    sweep = ProposingSweep(tmp_path, study)
+    writes = sweep.quiet()
+    assert {"open", "write", "fsync"} <= {write.split()[0] for write in writes if "/optuna.journal" in write}
+    moments = skip_alike(writes)
+    check(
+        sweep,
+        writes,
+        list(zip(moments[:: 1 if all_positions else 24], itertools.cycle(FAILURES), strict=False)),
+        monkeypatch,
+    )
+
+
+def check(
+    sweep: Sweep,
+    writes: Sequence[str],
+    trials: Sequence[tuple[int, crashes.Failure]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Launch with each failure, and again without; `sweep` has just done its work undisturbed."""
+    monkeypatch.setattr(worker, "SECONDS_TO_WAIT", 0.01)
+    quiet, files, stopped = sweep.outcome(), sweep.files(), 0
     for moment, failure in trials:
         what = f"{failure} at: {writes[moment - 1]}"
         sweep.clear()
@@ -151,7 +188,7 @@ def test_a_write_that_fails_once_loses_doubles_and_changes_nothing(
         again = sweep.launch()
         assert again is not None and not again.error, what
         assert sweep.outcome() == quiet, what
-        assert sweep.is_tidy(), what
+        assert sweep.files() == files, what
     print(f"\n{len(writes)} writes of a sweep, {len(trials)} failures, after {stopped} of which it stopped")
 
 

@@ -190,7 +190,7 @@ def test_a_note_of_another_shape_is_no_attempt_that_had_begun(study: StudyFolder
     clean_up(study, Tables(study), ["vae-00000-s0"], None)
 
 
-OWNER = {"run_id": "vae-00000-s0", "run_sha256": "of the run", "data_sha256": "of the data"}
+OWNER = {"run_id": "vae-00000-s0", "run_sha256": "", "data_sha256": ""}
 GOOD = {"started_at": "2026-01-01T00:00:00+00:00", "step": 2, "evaluations": []}
 
 
@@ -213,7 +213,7 @@ def test_a_checkpoint_of_something_else_is_none_of_the_run(study: StudyFolder, h
     work = RunFolder(study.work("vae-00000-s0"))
     before = read_attempts(study).to_pylist()
     path = work.path / "attempt-001" / "step-000000002.safetensors"
-    for content in ({"owner": OWNER, "history": history}, history, {"owner": None, "history": GOOD}):
+    for content in ({}, {"owner": OWNER, "history": history}, {"owner": history, "history": GOOD}):
         save_checkpoint(path, {}, content)
         assert work.resume()[1] is None
         assert work.newest() is None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -244,6 +246,24 @@ def test_a_half_line_at_the_end_of_the_journal_is_cut_off(make_sweep: Callable[.
     sweep.storage.write_bytes(content + content.splitlines()[-1][:-5])
     sweep.go(4)
     assert len(sweep.trials()) == 4
+
+
+def test_a_journal_needs_no_file_beside_it_and_waits_for_no_dead_process(
+    make_sweep: Callable[..., Sweep], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Optuna's own lock is a symbolic link, which not every disk has, and which a killed process leaves for 30 s."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    sweep, began = make_sweep(), time.monotonic()
+    sweep.folder.records.mkdir(parents=True, exist_ok=True)
+    sweep.storage.with_name("optuna.journal.lock").symlink_to(sweep.storage)
+    for name in ("symlink", "link", "rename"):
+        monkeypatch.setattr(os, name, refuse)
+    search = sweep.open(1).search
+    assert len(search.propose("wae-mmd", 0)) == sweep.study.seeds
+    assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize("content", [b"SQLite format 3\0 and so on", b"no journal\n{}\n", b'{"op_code": 99}\n'])

@@ -27,7 +27,7 @@ from wae_core.run import Run
 Publish = Callable[[Path, int], None]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def publish(make_run: Callable[..., Run], make_result: Callable[..., Any]) -> Publish:
     """publish(results, seed): a run with a picture."""
 
@@ -43,12 +43,23 @@ def publish(make_run: Callable[..., Run], make_result: Callable[..., Any]) -> Pu
     return publish
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, publish: Publish) -> Path:
+    """A results folder and a mirrored run; MLflow takes seconds to make a database."""
+    made = tmp_path_factory.mktemp("made")
+    publish(made, 0)
+    assert rebuild(made, "digits", default_uri(made)) == 1
+    return made
+
+
 @pytest.fixture
-def old(tmp_path: Path, publish: Publish) -> Path:
-    """A results folder, with what a URI escapes in its name, and a mirrored run."""
+def old(made: Path, tmp_path: Path) -> Path:
+    """A copy of it, with what a URI escapes in its name, that has its own place."""
     old = tmp_path / "résults of 2025"
-    publish(old, 0)
-    assert rebuild(old, "digits", default_uri(old)) == 1
+    shutil.copytree(made, old)
+    with closing(Database(old / "mlflow.db")) as database:
+        database.mend_places()
+    assert places(old) == {old.as_uri()}
     return old
 
 
@@ -64,7 +75,6 @@ def places(results: Path) -> set[str]:
     return {uri.partition("/mlartifacts")[0] for (uri,) in found}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("is_copied", [False, True])
 def test_a_moved_or_copied_folder_has_its_pictures_beside_it(
     old: Path, tmp_path: Path, publish: Publish, is_copied: bool
