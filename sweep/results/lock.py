@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import fcntl
 import json
@@ -20,6 +19,7 @@ from typing import Any
 import psutil
 
 from sweep.errors import LockLost, SettingsError
+from sweep.interruption import interrupt, interruptible
 from wae_core.storage.files import Location
 from wae_core.storage.objects import ConflictError, ObjectPath, StorageError
 from wae_core.storage.own import OwnObject
@@ -40,7 +40,7 @@ def results_lock(path: Location) -> Iterator[Check]:
         LockLost: it was lost meanwhile, and the block was interrupted for that.
     """
     lock = Lease(path) if isinstance(path, ObjectPath) else FileLock(path)
-    with lock:
+    with interruptible(), lock:
         try:
             yield lock.check
         except KeyboardInterrupt:
@@ -123,7 +123,7 @@ class FileLock:
             try:
                 self.check()
             except LockLost:
-                _thread.interrupt_main()  # the sweep ends as by Ctrl-C, and writes nothing any more
+                interrupt()  # the sweep ends as by Ctrl-C, and writes nothing any more
                 return
             except OSError:
                 continue  # the disk is away for now, and whoever writes to it says so
@@ -233,7 +233,7 @@ class Lease:
                 self._renewed = began
             except ConflictError:
                 self.is_lost = True
-                _thread.interrupt_main()  # the sweep ends as by Ctrl-C, and writes nothing any more
+                interrupt()  # the sweep ends as by Ctrl-C, and writes nothing any more
                 return
             except OSError:
                 continue  # it may work again before the lease has run out

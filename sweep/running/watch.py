@@ -5,19 +5,17 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import signal
 import socket
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from types import FrameType
-from typing import NoReturn
 
 import psutil
 
 from sweep.errors import CONTINUES, WorkersLost
+from sweep.interruption import interrupt, interruptible
 
 SECONDS_BETWEEN_LOOKS = 1.0
 PR_SET_CHILD_SUBREAPER = 36  # of Linux: who has lost its parent becomes our child, and not that of process 1
@@ -82,22 +80,17 @@ def watching(servers: Sequence[Server], family: Family, patience: float) -> Iter
         WorkersLost: one of them is gone; in the place of whatever that led to.
     """
     watch = _Watch(servers, family, patience)
-    before = signal.signal(signal.SIGUSR2, _unwind)
-    watch.start()
-    try:
-        yield
-    except BaseException as error:
-        if watch.lost is not None:
-            raise WorkersLost(watch.lost) from error
-        raise
-    finally:
-        watch.stop.set()
-        watch.join()
-        signal.signal(signal.SIGUSR2, before)
-
-
-def _unwind(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt  # no other exception comes through all of Ray's calls
+    with interruptible():
+        watch.start()
+        try:
+            yield
+        except BaseException as error:
+            if watch.lost is not None:
+                raise WorkersLost(watch.lost) from error
+            raise
+        finally:
+            watch.stop.set()
+            watch.join()
 
 
 class _Watch(threading.Thread):
@@ -121,8 +114,7 @@ class _Watch(threading.Thread):
                         return
 
     def _interrupt(self, why: str) -> None:
-        # Not SIGINT, which a job in the background may ignore.
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR2)
+        interrupt()
         if not self.stop.wait(SECONDS_TO_UNWIND):
             self._family.end()
             print(f"stopped: {why}; {CONTINUES}", file=sys.stderr, flush=True)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from sweep.errors import LockLost, SettingsError
+from sweep.interruption import interruptible
 from sweep.results import lock
 from sweep.results.lock import Lease, results_lock
 from wae_core.storage.objects import ObjectPath
@@ -104,19 +105,19 @@ def test_an_object_of_another_shape_is_refused_in_a_sentence(path: ObjectPath, c
 
 
 @pytest.fixture
-def _heeds_sigint() -> Iterator[None]:
-    """As Tune does while it trains; a script's background process ignores it from its start."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def _ignores_sigint() -> Iterator[None]:
+    """As a script's job in the background does from its start."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     yield
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.usefixtures("_heeds_sigint")
+@pytest.mark.usefixtures("_ignores_sigint")
 def test_who_loses_the_lease_is_interrupted_and_writes_no_more(path: ObjectPath) -> None:
     lease = Lease(path)
 
     def hold() -> None:
-        with lease:
+        with interruptible(), lease:
             left_by(path, "another-host", pid=1)  # as one would who found it not renewed
             time.sleep(5)
 

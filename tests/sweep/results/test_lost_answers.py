@@ -110,7 +110,7 @@ def test_a_lease_that_another_took_is_lost(
     study: StudyFolder, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lock, "LEASE_SECONDS", 2.0)
-    monkeypatch.setattr("sweep.results.lock._thread.interrupt_main", lambda: None)
+    monkeypatch.setattr(lock, "interrupt", lambda: None)
     path = study.root / "lock"
     with results_lock(path) as check:
         assert not isinstance(path, Path)
