@@ -216,7 +216,7 @@ def test_modules_import_each_other_in_no_circle() -> None:
 
 
 def test_analysis_sees_the_tables_their_schema_ashas_rule_and_the_model_reader_only() -> None:
-    allowed = {"sweep.results.schema", "sweep.results.folder", "wae_core.storage.files"}
+    allowed = {"sweep.results.schema", "sweep.results.folder", "sweep.results.judging", "wae_core.storage.files"}
     allowed |= {"sweep.search.asha", "wae_core.model_file"}
     allowed |= {"wae_core.algorithms.algorithm", "wae_core.algorithms.registry", "wae_core.hyperparameters"}
     found = {(module, name) for module in MODULES if room(module) == "analysis" for name in of_ours(module)}
