@@ -49,7 +49,7 @@ def test_a_launch_whose_folder_is_gone_stops(
     monkeypatch.setattr(lock, "SECONDS_BETWEEN_LOOKS", 0.2)
     monkeypatch.setattr(worker, "SECONDS_TO_WAIT", 0.1)
     sweep = Sweep(tmp_path, study)
-    steps = tuple(range(2, 20_000, 2))
+    steps = tuple(range(50, 50_001, 50))
     protocol = replace(sweep.study.protocol, steps=steps[-1], evaluation_steps=steps)
     sweep.settings = replace(sweep.settings, study=replace(sweep.study, protocol=protocol))
     root = local(sweep.folder.root)
