@@ -17,6 +17,7 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from analysis.configurations import judged_fids
 from analysis.load import load_evaluations, load_runs
 from analysis.looks import STYLE, WIDTH
 from sweep.search.asha import is_promoted, is_reduction, rungs
@@ -32,7 +33,7 @@ class Finished:
     fids: [configurations, seeds, evaluation steps] the best FID up to the step; infinite where there is none and,
         since a diverged run can be stopped by nobody but itself, from its divergence on.
     spent: [configurations, seeds, evaluation steps] steps that were trained up to the step.
-    best: [configurations, seeds] the run's best FID at its end, infinite where there is none.
+    best: [configurations, seeds] the FID by which the run is judged at its end, infinite where it diverged.
     """
 
     steps: np.ndarray
@@ -82,7 +83,7 @@ def finished(runs: pd.DataFrame, evaluations: pd.DataFrame, algorithm: str) -> F
         steps=steps,
         fids=best_so_far.reshape(-1, seeds, len(steps)),
         spent=np.minimum(steps[None], reached).reshape(-1, seeds, len(steps)),
-        best=own["best_fid"].fillna(np.inf).to_numpy(dtype=float).reshape(-1, seeds),
+        best=judged_fids(own).to_numpy().reshape(-1, seeds),
     )
 
 

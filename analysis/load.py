@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import pandas as pd
 
 from sweep.results.folder import read_evaluations, read_runs
-from sweep.results.schema import DIVERGED, FAILED
+from sweep.results.schema import COMPLETED
 from wae_core.storage.files import Location, listed, location
 
 
@@ -39,8 +38,8 @@ def load_evaluations(results: str | Location, study: str) -> pd.DataFrame:
 
 
 def best_runs(runs: pd.DataFrame, n: int) -> pd.DataFrame:
-    """The `n` runs with the lowest `best_fid` of each algorithm, best first; a run without an FID is none of them."""
-    ranked = runs[np.isfinite(runs["best_fid"])].sort_values(["algorithm", "best_fid", "run_id"])
+    """The `n` completed runs with the lowest `best_fid` of each algorithm, best first."""
+    ranked = runs[runs["status"] == COMPLETED].sort_values(["algorithm", "best_fid", "run_id"])
     best: pd.DataFrame = ranked.groupby("algorithm").head(n).reset_index(drop=True)
     return best
 
@@ -53,28 +52,6 @@ def common_configurations(runs: pd.DataFrame) -> pd.DataFrame:
     """
     ended = runs.groupby("config_index")["run_id"].transform("nunique")
     return runs[ended == runs["algorithm"].nunique() * runs["seed"].nunique()].reset_index(drop=True)
-
-
-def per_configuration(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per (algorithm, config_index): its seeds' `best_fid`, and how many of them went wrong.
-
-    Columns: algorithm, config_index, runs (that ended), fid_runs (that have an FID), and over these fid_mean,
-    fid_std (sample standard deviation, n − 1) and fid_min; diverged and failed (numbers of runs).
-    """
-    flagged = runs.assign(diverged=runs["status"] == DIVERGED, failed=runs["status"] == FAILED)
-    return (
-        flagged.groupby(["algorithm", "config_index"])
-        .agg(
-            runs=("run_id", "size"),
-            fid_runs=("best_fid", "count"),
-            fid_mean=("best_fid", "mean"),
-            fid_std=("best_fid", "std"),
-            fid_min=("best_fid", "min"),
-            diverged=("diverged", "sum"),
-            failed=("failed", "sum"),
-        )
-        .reset_index()
-    )
 
 
 def _read(read: Callable[[Location, str], pd.DataFrame], results: str | Location, study: str) -> pd.DataFrame:

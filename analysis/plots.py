@@ -13,6 +13,7 @@ from matplotlib.image import imread
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
 
+from analysis.configurations import judged_fids
 from analysis.load import best_runs
 from analysis.looks import KEY, LOOKS, STYLE, WIDTH, crosses, dots, draw_runs, run_keys, scale_fid, spread
 from sweep.results.schema import COMPLETED, DIVERGED, FAILED
@@ -25,7 +26,8 @@ HYPERPARAMETERS = {name: declared.label for name, declared in DECLARED.items()} 
 def fid_distribution(runs: pd.DataFrame) -> Figure:
     """Every run's best FID, and below it the share of an algorithm's runs that reach that FID or a lower one.
 
-    A run without an FID counts as infinitely bad: in the median, and in the shares, which then stay below 1.
+    A diverged run counts as infinitely bad: in the median, and in the shares, which then stay below 1. A failed one
+    is shown, and counts in neither.
 
     Raises:
         ValueError: there is no run, or the FIDs are of several kinds.
@@ -40,12 +42,14 @@ def fid_distribution(runs: pd.DataFrame) -> Figure:
         fids = own["best_fid"].fillna(np.inf).to_numpy(dtype=float)
         is_cut_short = (own["status"] != COMPLETED).to_numpy()
         draw_runs(strip, look, fids, row + 0.5 * spread(len(own)), is_cut_short=is_cut_short, fids="x")
-        median = np.median(fids)
+        judged = judged_fids(own).dropna().to_numpy()
+        median = float(np.median(judged)) if len(judged) else np.nan
         if np.isfinite(median):
             strip.plot([median, median], [row - 0.33, row + 0.33], color="black", lw=1.5)
             place = (median, row - 0.36)
             strip.annotate(_number(median), place, ha="center", va="bottom", fontsize=7, fontweight="bold")
-        shares.ecdf(fids, color=look.color, ls=look.dash, lw=1.4, label=algorithm)
+        if len(judged):
+            shares.ecdf(judged, color=look.color, ls=look.dash, lw=1.4, label=algorithm)
     strip.set_yticks(range(len(algorithms)), [f"{name}\n{_count(runs, name)}" for name in algorithms])
     strip.set_ylim(len(algorithms) - 0.45, -0.65)
     shares.set(xlabel=f"{label}, lower is better", ylabel="share of runs\nat this FID or lower", ylim=(0, 1.02))

@@ -16,14 +16,17 @@ from sweep.errors import ResultsError, SettingsError
 from sweep.places import results_location
 from sweep.reports.ledger import print_ledger
 from sweep.results.folder import StudyFolder
+from sweep.results.judging import judged_fid
 from sweep.results.plan_file import read_plan
-from sweep.results.schema import STATUSES
+from sweep.results.schema import COMPLETED, STATUSES
 from wae_core.run import ALGORITHMS
 from wae_core.storage.files import Location, listed, read
 
 
 def status_frame(folder: StudyFolder) -> pd.DataFrame:
     """Return one row per planned algorithm: planned, each status, missing, and the best, confirmed and median FID.
+
+    The best is that of a completed run; in the median a diverged one counts as infinite, and a failed one not at all.
 
     Raises:
         FileNotFoundError: the folder holds no plan.
@@ -39,7 +42,8 @@ def _frame(folder: StudyFolder, runs: pd.DataFrame) -> pd.DataFrame:
     for algorithm in (name for name in ALGORITHMS if name in set(plan["algorithm"])):
         mine = runs[runs["algorithm"] == algorithm]
         planned = int((plan["algorithm"] == algorithm).sum())
-        best = mine[mine["best_fid"].notna()].nsmallest(1, "best_fid")
+        fids = pd.Series(map(judged_fid, mine["status"], mine["best_fid"]), dtype=float)
+        best = mine[mine["status"] == COMPLETED].nsmallest(1, "best_fid")
         rows.append(
             {
                 "algorithm": algorithm,
@@ -48,7 +52,7 @@ def _frame(folder: StudyFolder, runs: pd.DataFrame) -> pd.DataFrame:
                 "missing": planned - len(mine),
                 "best_fid": best["best_fid"].max(),
                 "confirmed_fid": best["confirmed_fid"].max(),
-                "median_fid": mine["best_fid"].median(),
+                "median_fid": fids.median(),
                 "best_run": best["run_id"].iloc[0] if len(best) else None,
             }
         )
@@ -72,7 +76,7 @@ def print_status(folder: StudyFolder, console: Console) -> None:
         table.add_row(
             row["algorithm"],
             *(str(row[name]) for name in ("planned", *STATUSES, "missing")),
-            *("–" if pd.isna(figure) else f"{figure:.2f}" for figure in figures),
+            *("–" if pd.isna(figure) else f"{figure:.2f}".replace("inf", "∞") for figure in figures),
             "–" if pd.isna(row["best_run"]) else row["best_run"],
         )
     console.print(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -11,6 +12,7 @@ import pyarrow.compute as pc
 from sweep.errors import ResultsError
 from sweep.results.belonging import Rules, fids_by_run
 from sweep.results.folder import TABLES, StudyFolder, read_algorithms_table, refuse_stranger, split_records
+from sweep.results.judging import judged_fid
 from sweep.results.layout import Layout, rows_of, rows_without
 from sweep.results.lock import Check
 from sweep.results.parquet import serialise, write_table
@@ -119,10 +121,13 @@ class Tables:
         """Return the runs that have a checkpoint and are not among the `count` of lowest FID of their algorithm."""
         run_ids: list[str] = []
         for runs in self._runs.values():
-            kept = runs.table.filter(pc.is_valid(runs.table["checkpoint_path"])).sort_by(
-                [("best_fid", "ascending"), ("run_id", "ascending")]
+            kept = runs.table.filter(pc.is_valid(runs.table["checkpoint_path"]))
+            fids = map(judged_fid, kept["status"].to_pylist(), kept["best_fid"].to_pylist())
+            ranked = sorted(
+                (math.inf if fid is None else fid, run_id)
+                for fid, run_id in zip(fids, kept["run_id"].to_pylist(), strict=True)
             )
-            run_ids += kept["run_id"].to_pylist()[count:]
+            run_ids += [run_id for _, run_id in ranked[count:]]
         return run_ids
 
     def forget_checkpoints(self, run_ids: Sequence[str]) -> None:

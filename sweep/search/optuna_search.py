@@ -16,7 +16,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from sweep.errors import SettingsError
-from sweep.results.schema import DIVERGED, FAILED, RunRow
+from sweep.results.judging import judged_fid
+from sweep.results.schema import RunRow
 from sweep.search.optuna_space import as_proposal, configure
 from sweep.search.plan import seeded_runs
 from sweep.search.samplers import make_sampler
@@ -166,14 +167,10 @@ class OptunaSearch:
 def score(rows: Iterable[RunRow], quantile: float | None) -> float | None:
     """How good a configuration is, lower is better: mean or quantile over its seeds of the best FID.
 
-    A diverged run is a result, and infinitely bad whatever it had reached before. A failed run says nothing of its
-    configuration and is left out; None where all have failed. The quantile is one of the values, not between two.
+    Each run counts as `judged_fid` says; None where all have failed. The quantile is one of the values, not between
+    two.
     """
-    fids = sorted(
-        math.inf if row.status == DIVERGED or row.best_fid is None else row.best_fid
-        for row in rows
-        if row.status != FAILED
-    )
+    fids = sorted(fid for row in rows if (fid := judged_fid(row.status, row.best_fid)) is not None)
     if not fids:
         return None
     return math.fsum(fids) / len(fids) if quantile is None else fids[math.ceil(quantile * (len(fids) - 1))]

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from analysis import load, plots
+from analysis.configurations import configurations
 from analysis.looks import LOOKS
 from sweep.results.folder import StudyFolder
 from sweep.results.schema import EVALUATIONS, RUNS, SCHEMA_VERSION, EvaluationRow, RunRow
@@ -144,7 +145,7 @@ def test_a_study_without_an_ended_run_has_typed_empty_tables(tmp_path: Path) -> 
     assert list(runs.columns) == RUNS.names
     assert load.best_runs(runs, 3).empty
     assert load.common_configurations(runs).empty
-    assert load.per_configuration(runs).empty
+    assert configurations(runs).empty
     with pytest.raises(ValueError, match="there is no run yet"):
         plots.fid_distribution(runs)
 
@@ -168,7 +169,7 @@ def test_best_runs_are_the_lowest_fids_of_each_algorithm() -> None:
     )
     assert list(load.best_runs(runs, 2)["run_id"]) == [
         "vae-00001-s0",
-        "vae-00003-s0",
+        "vae-00000-s0",
         "wae-gan-00000-s1",
         "wae-gan-00001-s1",
     ]
@@ -182,24 +183,6 @@ def test_common_configurations_have_all_algorithms_and_seeds() -> None:
     common = load.common_configurations(frame(*alone, *half, *whole, *lost))
     assert sorted(common["run_id"]) == sorted(row.run_id for row in whole + lost)
     assert sorted(load.common_configurations(frame(*alone))["config_index"]) == [6, 6]
-
-
-def test_per_configuration_statistics() -> None:
-    runs = frame(
-        run_row("vae", 0, 0, 10.0),
-        run_row("vae", 0, 1, 14.0, status="diverged"),
-        run_row("vae", 0, 2, None),
-        run_row("vae", 1, 0, 3.0),
-        run_row("wae-mmd", 0, 0, None, status="failed"),
-    )
-    table = load.per_configuration(runs).set_index(["algorithm", "config_index"])
-    first, lost = (table.xs(key) for key in (("vae", 0), ("wae-mmd", 0)))
-    assert (first["fid_mean"], first["fid_std"], first["fid_min"]) == (12.0, pytest.approx(8**0.5), 10.0)
-    assert tuple(first[["runs", "fid_runs", "diverged", "failed"]]) == (3, 2, 2, 0)
-    assert table["fid_mean"]["vae", 1] == 3.0
-    assert np.isnan(table["fid_std"]["vae", 1])
-    assert np.isnan(lost["fid_mean"])
-    assert tuple(lost[["runs", "fid_runs", "diverged", "failed"]]) == (1, 0, 0, 1)
 
 
 def test_every_algorithm_and_hyperparameter_can_be_drawn() -> None:
@@ -221,12 +204,12 @@ def test_the_distribution_shows_every_run_and_the_median_counts_lost_ones() -> N
     figure = plots.fid_distribution(frame(*rows, failed))
     strip, shares = figure.axes
     assert "N = 6 runs, 2 diverged, 1 failed" in texts(figure)
-    assert "60.0" in texts(figure)  # of 10, 20, 40, 80, ∞, ∞; the four known alone have 30
+    assert "40.0" in texts(figure)  # of 10, 20, 40, ∞, ∞; the three known alone have 20
     marks = [line for line in strip.lines if line.get_marker() not in ("None", None)]
     assert sum(len(np.asarray(line.get_xdata())) for line in marks) == 6
     share = np.asarray(shares.lines[0].get_ydata())
     reached = share[np.isfinite(np.asarray(shares.lines[0].get_xdata()))]
-    assert reached.max() == pytest.approx(4 / 6)
+    assert reached.max() == pytest.approx(3 / 5)
 
 
 def test_steps_show_every_curve_and_the_kept_checkpoint(results: Path) -> None:

@@ -58,8 +58,8 @@ def test_the_best_of_an_algorithm_is_its_lowest_fid_and_none_where_there_is_no_f
 ) -> None:
     frame = status_frame(mixed).set_index("algorithm")
     best = frame.loc["wae-mmd"]
-    assert (best["best_fid"], best["confirmed_fid"], best["best_run"]) == (20.0, 20.5, "wae-mmd-00000-s2")
-    assert best["median_fid"] == 35.0  # of 20, 30, 40 and 45
+    assert (best["best_fid"], best["confirmed_fid"], best["best_run"]) == (30.0, 30.5, "wae-mmd-00000-s1")
+    assert best["median_fid"] == 45.0  # of 30, 40, 45 and two that diverged
     none = frame.loc["vae"]
     assert none[["best_fid", "confirmed_fid", "median_fid", "best_run"]].isna().all()
 
@@ -104,7 +104,7 @@ def test_the_printed_table_shows_the_frame_and_why_runs_ended_badly(
     lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in table.splitlines() if "│" in line]
     cells = {algorithm: figures for algorithm, *figures in lines}
     assert "wae-mmd" in ledger
-    assert cells["wae-mmd"] == ["9", "3", "2", "1", "3", "20.00", "20.50", "35.00", "wae-mmd-00000-s2"]
+    assert cells["wae-mmd"] == ["9", "3", "2", "1", "3", "30.00", "30.50", "45.00", "wae-mmd-00000-s1"]
     assert cells["vae"] == ["3", "0", "0", "2", "1", "–", "–", "–", "–"]
     assert "2 diverged, e.g. wae-mmd-00000-s2: it diverged" in text
     assert "3 failed, e.g. vae-00000-s0: it failed" in text
