@@ -66,12 +66,16 @@ def _table(space: SearchSpace) -> Table:
 
 
 def _values(line: Hyperparameter) -> str:
-    """The values of the line, and what they hang on: [1, 20] in steps of 0.5, at least learning_rate."""
-    law = line.distribution
-    if isinstance(law, Choice | Fixed):
-        values = f"{{{listed(law.support)}}}" if isinstance(law, Choice) else str(law.value)
+    """The values of the line, and what they depend on: [1, 20] in steps of 0.5, at least learning_rate."""
+    distribution = line.distribution
+    if isinstance(distribution, Choice | Fixed):
+        values = (
+            f"{{{listed(distribution.support)}}}" if isinstance(distribution, Choice) else str(distribution.value)
+        )
     else:
-        values = f"[{law.low:g}, {law.high:g}]" + (f" in steps of {law.step:g}" if law.step else "")
+        values = f"[{distribution.low:g}, {distribution.high:g}]" + (
+            f" in steps of {distribution.step:g}" if distribution.step else ""
+        )
     at = [f"{key.replace('_', ' ')} {name}" for key, name in line.bounds.items()]
     when = [f"when {line.when.name} is {' or '.join(str(v) for v in line.when.values)}"] if line.when else []
     return ", ".join([values, *at, *when])

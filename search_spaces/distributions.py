@@ -61,7 +61,7 @@ class Fixed:
 class _Interval:
     """The values of [low, high]; with a step only low, low + step, …, high.
 
-    Then the law is that of the same distribution on [low, high + step), rounded down to one of these values.
+    Then the values are distributed as those on [low, high + step), rounded down to one of these values.
     """
 
     low: float

@@ -44,15 +44,15 @@ class Hyperparameter:
     at_most: str | None = None
 
     @cached_property
-    def hangs_on(self) -> dict[str, str]:
+    def depends_on(self) -> dict[str, str]:
         """The other hyperparameters that the line names, by the key that names them."""
         named = {"when": self.when.name if self.when else None, "at_least": self.at_least, "at_most": self.at_most}
         return {key: name for key, name in named.items() if name is not None}
 
     @cached_property
     def bounds(self) -> dict[str, str]:
-        """`hangs_on` without the condition."""
-        return {key: self.hangs_on[key] for key in BOUNDS if key in self.hangs_on}
+        """`depends_on` without the condition."""
+        return {key: self.depends_on[key] for key in BOUNDS if key in self.depends_on}
 
     def as_dict(self) -> dict[str, Any]:
         """The line as plain data, without its name."""

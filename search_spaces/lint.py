@@ -24,19 +24,19 @@ def remarks(space: SearchSpace, images: int | None = None) -> list[str]:
 
 
 def _of_line(line: Hyperparameter) -> Iterator[str]:
-    law = line.distribution
+    distribution = line.distribution
     if not _SOURCE.match(line.source):
         yield (
             f"the source {line.source!r} begins with none of P (the paper or its authors' code), S (a secondary "
             "source) and O (ours)"
         )
-    if isinstance(law, Choice) and len(law.values) == 1:
-        yield f"a choice of one value: distribution: fixed, value: {law.values[0]} says so"
-    if isinstance(law, Uniform) and law.high >= WIDE * law.low:
-        tenth = law.low + (law.high - law.low) / 10
+    if isinstance(distribution, Choice) and len(distribution.values) == 1:
+        yield f"a choice of one value: distribution: fixed, value: {distribution.values[0]} says so"
+    if isinstance(distribution, Uniform) and distribution.high >= WIDE * distribution.low:
+        tenth = distribution.low + (distribution.high - distribution.low) / 10
         yield (
-            f"uniform from {law.low:g} to {law.high:g} draws nine values in ten above {tenth:g}; log_uniform gives "
-            "each power of ten its share"
+            f"uniform from {distribution.low:g} to {distribution.high:g} draws nine values in ten above "
+            f"{tenth:g}; log_uniform gives each power of ten its share"
         )
 
 
@@ -51,8 +51,10 @@ def _of_bounds(lines: tuple[Hyperparameter, ...]) -> Iterator[str]:
 
 def _of_space(space: SearchSpace, images: int | None) -> Iterator[str]:
     lines = space.hyperparameters
-    laws = {tuple(line.distribution for line in lines_of(lines, "learning_rate", a)) for a in space.algorithms}
-    if len(laws) > 1:
+    distributions = {
+        tuple(line.distribution for line in lines_of(lines, "learning_rate", a)) for a in space.algorithms
+    }
+    if len(distributions) > 1:
         yield (
             "learning_rate: its lines differ between the algorithms, so their configurations of one index are not "
             "compared at equal learning rates"

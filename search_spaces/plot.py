@@ -47,7 +47,7 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class _Group:
-    """Algorithms that draw a hyperparameter alike: what they draw, and of the one that it hangs on."""
+    """Algorithms that draw a hyperparameter alike: what they draw, and of the one that it depends on."""
 
     algorithms: list[str]
     values: list[Any]
@@ -62,7 +62,7 @@ class _Group:
 def draws_figure(space: SearchSpace, study_seed: int) -> Figure:
     """The first DRAWS configurations of each algorithm.
 
-    Algorithms that draw a hyperparameter alike share its marks; one that hangs on another is drawn over that one.
+    Algorithms that draw a hyperparameter alike share its marks; one that depends on another is drawn over that one.
     """
     draws = {a: [space.sample(a, index, study_seed) for index in range(DRAWS)] for a in space.algorithms}
     names = list(dict.fromkeys(line.name for line in space.hyperparameters))
@@ -80,7 +80,7 @@ def draws_figure(space: SearchSpace, study_seed: int) -> Figure:
     for axes, name in zip(panels, names, strict=False):
         owners = having(name, space.algorithms)
         lines = [line for line in space.hyperparameters if line.name == name]
-        named = [line.hangs_on[key] for key in (*BOUNDS, "when") for line in lines if key in line.hangs_on]
+        named = [line.depends_on[key] for key in (*BOUNDS, "when") for line in lines if key in line.depends_on]
         over = next((other for other in named if set(owners) <= set(KNOWN[other][1])), None)
         groups: list[_Group] = []
         for algorithm in owners:

@@ -39,8 +39,8 @@ def _support(lines: Sequence[Hyperparameter], name: str, algorithm: str) -> list
 
 
 def _unusable(line: Hyperparameter, lines: Sequence[Hyperparameter]) -> Iterator[str]:
-    """Why the line may not hang on what it names: at most one sentence for each of its keys."""
-    for key, name in line.hangs_on.items():
+    """Why the line may not depend on what it names: at most one sentence for each of its keys."""
+    for key, name in line.depends_on.items():
         domain, owners = KNOWN[name]
         strangers = [algorithm for algorithm in line.algorithms if algorithm not in owners]
         own = [other for algorithm in line.algorithms for other in lines_of(lines, name, algorithm)]

@@ -53,12 +53,14 @@ class SearchSpace:
             raise SpaceError(f"index is {show(index)}, and must be a whole number, at least 0")
         if not isinstance(study_seed, int) or isinstance(study_seed, bool):
             raise SpaceError(f"study_seed is {show(study_seed)}, and must be a whole number")
-        return self.configure(algorithm, lambda name, law: law.draw(_uniform_number(study_seed, name, index)))
+        return self.configure(
+            algorithm, lambda name, distribution: distribution.draw(_uniform_number(study_seed, name, index))
+        )
 
     def configure(self, algorithm: str, choose: Callable[[str, Distribution], Value]) -> dict[str, Value]:
         """A value for each hyperparameter that the algorithm has, as `choose` answers its name and distribution.
 
-        One that hangs on others is asked for after them, with the distribution that they leave it: that of the line
+        One that depends on others is asked for after them, with the distribution that they leave it: that of the line
         that holds, within its bounds. So it never moves the value of another one, which the algorithms may share.
         """
         values: dict[str, Value] = {}
@@ -66,9 +68,9 @@ class SearchSpace:
         for line in sorted(own, key=lambda line: IN_DRAWS.index(line.name)):
             if line.when and values[line.when.name] not in line.when.values:
                 continue
-            law = line.distribution.within(*limits(line, values)) if line.bounds else line.distribution
-            assert law is not None, "a space whose bounds could leave nothing is refused"
-            values[line.name] = choose(line.name, law)
+            distribution = line.distribution.within(*limits(line, values)) if line.bounds else line.distribution
+            assert distribution is not None, "a space whose bounds could leave nothing is refused"
+            values[line.name] = choose(line.name, distribution)
         return {line.name: values[line.name] for line in own}
 
     def as_dict(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from wae_core.storage.files import FULL, Location, check_room, probe, storage_un
 from wae_core.training.loop import train_pack
 from wae_core.training.throughput import models_per_hour
 
-SECONDS_TO_WAIT = 5.0  # until the storage is tried again that took nothing
+SECONDS_TO_WAIT = 5.0  # until an unavailable storage is tried again
 FALSE_ALARMS = 20  # after so many in a row, each of a storage that works, it is the run's own error
 
 
@@ -105,7 +105,7 @@ def _keep_traceback(runs: Sequence[Run], context: WorkerContext) -> None:
 
 
 def _is_away(root: Location, error: Exception) -> bool:
-    """Whether the study's folder is what the error comes from: it takes nothing now, or was deleted or renamed."""
+    """Whether the study's folder is what the error comes from: it is unavailable now, or was deleted or renamed."""
     return storage_unavailable(error) or (isinstance(root, Path) and not root.is_dir())
 
 
@@ -113,7 +113,7 @@ def _why_waiting(root: Location, error: Exception) -> str:
     if isinstance(root, Path) and not root.is_dir():
         return f"{root} is gone; workers wait until it is back"
     said = (isinstance(error, OSError) and error.strerror) or error
-    return f"{root} takes no more files ({said}); workers wait until it does, nothing is lost"
+    return f"{root} cannot be written now ({said}); workers wait until it can, nothing is lost"
 
 
 def _wait_for_storage(root: Location, error: Exception) -> bool:

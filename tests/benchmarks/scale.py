@@ -38,7 +38,7 @@ from wae_core.run import ALGORITHMS, Run
 
 ROOT = Path(__file__).parents[2]
 SEEDS = 3
-RECORDS_PER_ABSORB = 200
+RECORDS_PER_COMPACTION = 200
 DATA = data_sha256("digits")
 LAUNCH_SECONDS, READ_SECONDS = 10.0, 2.0  # at 10,000 runs
 
@@ -84,7 +84,7 @@ def _make_study(words: Sequence[str]) -> tuple[StudyFolder, int]:
     tables, draw = Tables(folder), random.Random(0)
     for number, run in enumerate(runs, start=1):
         _publish(folder, run, draw)
-        if number % RECORDS_PER_ABSORB == 0 or number == len(runs):
+        if number % RECORDS_PER_COMPACTION == 0 or number == len(runs):
             tables.compact()
     return folder, len(runs)
 

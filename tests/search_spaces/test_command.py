@@ -122,7 +122,7 @@ def test_algorithms_that_draw_apart_are_drawn_apart() -> None:
     assert [(text.get_text(), text.get_color()) for text in panels["latent_dim"].texts] == [("64", SHARED)]
 
 
-def test_one_that_hangs_on_what_only_some_algorithms_have_is_drawn_alone() -> None:
+def test_one_that_depends_on_what_only_some_algorithms_have_is_drawn_alone() -> None:
     data = load("digits").as_dict()
     first, second = ({**data["wae_lambda"], "algorithms": [name]} for name in ("wae-mmd", "wae-gan"))
     data["wae_lambda"] = [first, second | {"at_least": "adversary_learning_rate"}]

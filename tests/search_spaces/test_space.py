@@ -196,7 +196,7 @@ def test_a_bound_on_a_grid_keeps_to_its_values(data: dict[str, Any]) -> None:
 
 
 def test_another_choice_of_values_gets_the_same_distributions(related: SearchSpace) -> None:
-    """What an adaptive search proposes from: each hyperparameter once, after those that it hangs on."""
+    """What an adaptive search proposes from: each hyperparameter once, after those that it depends on."""
     asked: dict[str, Distribution] = {}
 
     def lowest(name: str, distribution: Distribution) -> Value:

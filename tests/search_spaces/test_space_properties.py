@@ -1,6 +1,6 @@
 """What holds for any valid search space: draws inside, shared, independent; YAML loses nothing; garbage is refused.
 
-`plain` spaces have free lines alone; in `declarations` some hang on others, through when, at_least and at_most.
+`plain` spaces have free lines alone; in `declarations` some depend on others, through when, at_least and at_most.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ STRATEGIES = dict.fromkeys(OWNERS, real_lines()) | {
     "architecture": chosen_lines(st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]))),
     "encoder": chosen_lines(st.sampled_from(["deterministic", "stochastic"])),
 }
-# What a line may hang on, by the rule of equal computation and what its algorithms have.
+# What a line may depend on, by the rule of equal computation and what its algorithms have.
 BOUNDS = {
     "batch_size": ("latent_dim",),
     "learning_rate": ("latent_dim", "batch_size"),
@@ -127,7 +127,7 @@ def plain(draw: st.DrawFn) -> Data:
 
 @st.composite
 def declarations(draw: st.DrawFn) -> Data:
-    """The data of a valid space, some of whose hyperparameters hang on others."""
+    """The data of a valid space, some of whose hyperparameters depend on others."""
     data = draw(plain())
     for key, names in CONDITIONS.items():
         on = draw(st.sampled_from([None, *names]))
@@ -194,7 +194,7 @@ def test_the_ends_of_a_stream_are_inside(data: Data, u: float) -> None:
 
 
 def named_by(data: Data, key: str) -> set[str]:
-    """What the lines of a hyperparameter hang on, and what those hang on."""
+    """What the lines of a hyperparameter depend on, and what those depend on."""
     lines = lines_of(data, key)
     names = {name for line in lines for name in [*line.get("when", {}), line.get("at_least"), line.get("at_most")]}
     return {key}.union(*(named_by(data, name) for name in names if name))
