@@ -94,8 +94,12 @@ def improvement(a: Floats, b: Floats, *, paired: bool) -> Interval:
             raise ValueError(f"paired values are equally many, and these are {len(a)} and {len(b)}")
         wins = _wins(a, b)
         return bootstrap(len(a), lambda index: float(wins[index].mean()))
-    wins = _wins(a[:, None], b[None, :])
-    return bootstrap((len(a), len(b)), lambda rows, columns: float(wins[np.ix_(rows, columns)].mean()))
+    wins = _wins(a[:, None], b[None, :]) / (len(a) * len(b))
+
+    def mean(rows: NDArray[np.intp], columns: NDArray[np.intp]) -> float:
+        return float(np.bincount(rows, minlength=len(a)) @ wins @ np.bincount(columns, minlength=len(b)))
+
+    return bootstrap((len(a), len(b)), mean)
 
 
 def _wins(a: Floats, b: Floats) -> Floats:

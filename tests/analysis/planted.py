@@ -1,0 +1,128 @@
+"""A study whose truth is known, written through the sweep's own row writer: what an analysis must find in it.
+
+log FID = base of the algorithm + 2·(u − 0.4)² of the learning rate's place u in its range + 0.2 of the latent
+dimension's + a step for the architecture + the configuration's own noise + the seed's. WAE-MMD's λ is best at its low
+end. Above 0.9 of the learning rate's range every second run diverges. All else has no influence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+
+from analysis.sensitivity import place_in_range
+from search_spaces import SearchSpace
+from sweep.results import study_file
+from sweep.results.folder import StudyFolder
+from sweep.results.plan_file import extend_plan
+from sweep.results.schema import COMPLETED, DIVERGED, SCHEMA_VERSION, EvaluationRow, RunRow, evaluation_rows
+from sweep.results.tables import Tables
+from sweep.search.plan import plan_runs
+from sweep.settings.settings import FailurePolicy, Study
+from wae_core.data.images import data_sha256
+from wae_core.evaluation.features import features_name
+from wae_core.evaluation.selection import Evaluation
+from wae_core.run import Run
+
+BASES = {"wae-gan": math.log(100), "wae-mmd": math.log(120), "vae": math.log(150)}  # the planted order
+CONFIGURATION, SEED = 0.15, 0.08  # standard deviations of log FID
+CONFIRMED = 0.04  # by how much the kept checkpoint is worse on fresh samples
+TOO_FAST = 0.9  # of the learning rate's range
+
+
+def place(run: Run, name: str, space: SearchSpace) -> float:
+    """Where the run's value of a hyperparameter lies in its range."""
+    (line,) = [line for line in space.hyperparameters if line.name == name and run.algorithm in line.algorithms]
+    return place_in_range(getattr(run.hyperparameters, name), line.distribution)
+
+
+def true_log_fid(run: Run, space: SearchSpace, seed: int) -> float:
+    """The mean of log FID over the seeds of the run's configuration, its own noise included."""
+    value = BASES[run.algorithm] + 2 * (place(run, "learning_rate", space) - 0.4) ** 2
+    value += 0.2 * place(run, "latent_dim", space) + 0.3 * (run.hyperparameters.architecture == "dcgan_small")
+    if run.algorithm == "wae-mmd":
+        value += 4 * place(run, "wae_lambda", space)
+    noise = np.random.default_rng([seed, *run.config_id.encode()])
+    return float(value + CONFIGURATION * noise.standard_normal())
+
+
+def results_of(study: Study, algorithms: Sequence[str], budget: int) -> Iterator[tuple[RunRow, list[EvaluationRow]]]:
+    """The rows of a study's runs, and their evaluations."""
+    identity, features = data_sha256("digits"), features_name(study.protocol.fid_features)
+    for algorithm in algorithms:
+        for run in plan_runs(study, algorithm, budget):
+            yield _result(study, run, identity, features)
+
+
+def write(results: Path, study: Study, algorithms: Sequence[str], budget: int) -> StudyFolder:
+    """Write the study as launches leave it."""
+    folder = StudyFolder(results, study.name)
+    folder.records.mkdir(parents=True)
+    policy = FailurePolicy(tries=3, worker_deaths=5)
+    study_file.claim(folder, study, policy, (1, 28, 28), data_sha256("digits"))
+    extend_plan(folder, [run for algorithm in algorithms for run in plan_runs(study, algorithm, budget)])
+    tables = Tables(folder)
+    for number, (row, evaluations) in enumerate(results_of(study, algorithms, budget), start=1):
+        folder.publish(row, evaluations)
+        if number % 500 == 0:
+            tables.compact()
+    tables.compact()
+    return folder
+
+
+def _result(study: Study, run: Run, identity: str, features: str) -> tuple[RunRow, list[EvaluationRow]]:
+    noise = np.random.default_rng([study.seed, run.seed, *run.config_id.encode(), 1])
+    best = math.exp(true_log_fid(run, study.space, study.seed) + SEED * noise.standard_normal())
+    too_fast = place(run, "learning_rate", study.space) > TOO_FAST
+    is_diverged = bool(too_fast and noise.random() < 0.5)
+    steps = run.protocol.evaluation_steps
+    done = steps[: len(steps) // 2] if is_diverged else steps
+    fids = best * (1 + 2 * (1 - np.arange(1, len(done) + 1) / len(steps)))
+    evaluations = [
+        Evaluation(step, float(fid), 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.01 * step)
+        for step, fid in zip(done, fids, strict=True)
+    ]
+    ended = datetime(2026, 1, 1, tzinfo=UTC)
+    row = RunRow(
+        schema_version=SCHEMA_VERSION,
+        study=run.study,
+        algorithm=run.algorithm,
+        config_index=run.config_index,
+        config_id=run.config_id,
+        seed=run.seed,
+        run_id=run.run_id,
+        status=DIVERGED if is_diverged else COMPLETED,
+        status_reason="the loss is not finite" if is_diverged else None,
+        **asdict(run.hyperparameters),
+        steps_planned=run.protocol.steps,
+        steps_done=done[-1],
+        best_step=done[-1],
+        best_fid=float(fids[-1]),
+        confirmed_fid=float(fids[-1]) / (1 - CONFIRMED + 0.01 * noise.standard_normal()),
+        fid_infinity=float(fids[-1]) - 1,
+        best_sharpness=0.1,
+        best_reconstruction_error=0.02,
+        fid_features=features,
+        fid_reference="digits/held_out/1000",
+        fid_samples=run.protocol.fid_samples,
+        data_sha256=identity,
+        precision=run.protocol.precision,
+        images_seen=done[-1] * run.hyperparameters.batch_size,
+        train_seconds=1.0,
+        eval_seconds=0.5,
+        cpu_seconds=1.5,
+        device="cpu",
+        host="planted",
+        attempts=1,
+        pack_size=1,
+        git_commit="unknown",
+        started_at=ended - timedelta(seconds=2),
+        ended_at=ended,
+        checkpoint_path=None,
+    )
+    return row, evaluation_rows(run, evaluations)
