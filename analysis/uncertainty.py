@@ -6,11 +6,13 @@ over runs covers the truth much more seldom. Everything here resamples, picks an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binom, t
 
 Floats = NDArray[np.float64]
 
@@ -136,6 +138,27 @@ def median_best(values: Floats, n: int) -> float:
     return float(np.sort(values)[int(np.searchsorted(reached, 0.5 - 1e-12))])
 
 
+def best_of(values: Floats, n: int) -> Interval:
+    """Return the median of the best of n configurations with an interval that assumes nothing of their distribution.
+
+    The median of the lowest of n is the quantile q = 1 − ½^(1/n) of one, and a quantile lies between order statistics
+    with a binomial probability (David and Nagaraja, "Order Statistics", §7.1). Where n is so near to N that no value
+    is a lower bound, that is 0.
+
+    Args:
+        values: [N] figures of configurations, lower is better, at least 0.
+
+    Raises:
+        ValueError: n is not between 1 and N.
+    """
+    value, ordered = median_best(values, n), np.sort(values)
+    quantile = 1 - 0.5 ** (1 / n)
+    below, above = (int(binom.ppf(p, len(values), quantile)) for p in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    low = float(ordered[below - 1]) if below > 0 else 0.0
+    high = float(ordered[above]) if above < len(values) else math.inf
+    return Interval(value, min(low, value), max(high, value))
+
+
 def _is_lowest(count: int, n: int) -> Floats:
     """[count] the probability that the i-th of the ordered values is the lowest of n."""
     if not 1 <= n <= count:
@@ -151,28 +174,31 @@ def _is_lowest(count: int, n: int) -> Floats:
 
 
 def honest_winner(fids: Floats) -> Interval:
-    """Return what the best configuration is worth, judged by seeds that did not pick it.
+    """Return what the configuration that was picked as the best is worth, judged by seeds that did not pick it.
 
     Each seed in turn is left out: the configuration of the lowest mean over the others is picked, and the left-out
-    seed judges it; the value is the mean over the seeds. A mean that has won is too low, since luck has helped to
-    pick it. This one estimates the true mean of a configuration that is picked by one seed less than there are.
+    seed judges it; the value is the geometric mean over the seeds. A mean that has won is too low, since luck has
+    helped to pick it. The interval is that of the picked configurations' own worth: its width comes from the scatter
+    of log FID between the seeds of one configuration, pooled over all, which is taken to be alike everywhere. (A
+    bootstrap would not do: the lowest of resampled values is no smooth statistic, and its interval covers seldom.)
 
     Args:
-        fids: [configurations, seeds]; infinite where a run diverged.
+        fids: [configurations, seeds], above 0; infinite where a run diverged.
 
     Raises:
         ValueError: there is no configuration, or fewer than two seeds.
     """
-    if fids.ndim != 2 or fids.shape[1] < 2:
+    if fids.ndim != 2 or len(fids) == 0 or fids.shape[1] < 2:
         raise ValueError("an honest winner needs at least two seeds: some pick it, others judge it")
-
-    def judged(index: NDArray[np.intp]) -> float:
-        drawn = fids[index]
-        seeds = range(drawn.shape[1])
-        picked = [np.argmin(np.delete(drawn, seed, axis=1).mean(axis=1)) for seed in seeds]
-        return float(np.mean([drawn[pick, seed] for pick, seed in zip(picked, seeds, strict=True)]))
-
-    return bootstrap(len(fids), judged)
+    count = fids.shape[1]
+    picked = [int(np.argmin(np.delete(fids, seed, axis=1).mean(axis=1))) for seed in range(count)]
+    value = float(np.log([fids[pick, seed] for seed, pick in enumerate(picked)]).mean())
+    logs = np.log(fids[np.isfinite(fids).all(axis=1)])
+    if not len(logs) or not np.isfinite(value):
+        return Interval(math.exp(value) if np.isfinite(value) else math.inf, 0.0, math.inf)
+    scatter = math.sqrt(logs.var(axis=1, ddof=1).mean())
+    half = float(t.ppf((1 + LEVEL) / 2, len(logs) * (count - 1))) * scatter / math.sqrt(count)
+    return Interval(math.exp(value), math.exp(value - half), math.exp(value + half))
 
 
 def spread(figures: Floats) -> Spread:
