@@ -19,7 +19,7 @@ WORDS = $(call key,alg,$(ALG)) $(call key,budget,$(BUDGET)) $(call key,study,$(S
         $(call quoted,results=$(RESULTS)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data space sweep status ui mlflow-rebuild notebooks figures counterfactual test test-quick check fix bench chaos faults
+.PHONY: help setup data space sweep status ui mlflow-rebuild notebooks figures report counterfactual test test-quick check fix bench chaos faults
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -62,6 +62,10 @@ notebooks: .venv/ready ## run analysis/notebooks on RESULTS and write them as HT
 
 figures: .venv/ready ## samples, reconstructions and interpolations of models side by side: MODELS="best.safetensors …" OUT=
 	@$(BIGWAE) figures $(MODELS) --output $(call quoted,$(if $(OUT),$(OUT),$(RESULTS)/figures.png)) $(ARGS)
+
+report: STUDY ?= digits
+report: .venv/ready ## one page that says what a study has found, and how sure that is: STUDY=
+	@$(BIGWAE) report --results $(call quoted,$(RESULTS)) --study $(call quoted,$(STUDY)) $(ARGS)
 
 counterfactual: STUDY ?= digits
 counterfactual: .venv/ready ## what early stopping or fewer seeds would have found and saved in a finished study: STUDY=

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullLocator
 
 from analysis.configurations import judged_fids
 from analysis.load import best_runs
@@ -212,3 +212,10 @@ def _draw_hyperparameter(panel: Axes, runs: pd.DataFrame, name: str) -> None:
         panel.set_xlim(-0.6, len(choices) - 0.4)
     elif DECLARED[name].log_axis:
         panel.set_xscale("log")
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if _decades(given[name]) < 1.5 else (1,)))
+        panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        panel.xaxis.set_minor_locator(NullLocator())
+
+
+def _decades(values: pd.Series[float]) -> float:
+    return float(np.log10(values.max() / values.min()))

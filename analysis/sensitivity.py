@@ -17,7 +17,7 @@ from search_spaces import SearchSpace
 from search_spaces.distributions import Choice, Distribution, Fixed, LogUniform
 
 FEWEST = 30  # configurations, of which a forest can learn something
-FOLDS = 5
+FOLDS, TREES, SHUFFLES = 5, 100, 5
 OUTER = 0.1  # of a range, at either end: its edge; and of the configurations: the best
 PARTS = ("low", "middle", "high")  # thirds of a range
 
@@ -72,11 +72,11 @@ def importance(table: pd.DataFrame, space: SearchSpace, algorithm: str) -> pd.Da
     ranks = rankdata(own["fid_mean"]) / len(own)
     drops, scores = [], []
     for learnt, held_out in KFold(FOLDS, shuffle=True, random_state=0).split(places):
-        forest = RandomForestRegressor(300, min_samples_leaf=2, random_state=0)
+        forest = RandomForestRegressor(TREES, min_samples_leaf=2, random_state=0)
         forest.fit(places.iloc[learnt], ranks[learnt])
         scores.append(forest.score(places.iloc[held_out], ranks[held_out]))
         shuffled = permutation_importance(
-            forest, places.iloc[held_out], ranks[held_out], n_repeats=10, random_state=0
+            forest, places.iloc[held_out], ranks[held_out], n_repeats=SHUFFLES, random_state=0
         )
         drops.append(shuffled["importances"])
     loss = np.concatenate(drops, axis=1)  # [hyperparameters, folds × shuffles]

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom, t
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 DRAWS = 2000
 LEVEL = 0.95

@@ -61,6 +61,9 @@ COMMANDS = {
     "figures": Command(
         "interpolations, reconstructions and samples of models, a column each, as one PNG", "wae_core.pictures:main"
     ),
+    "report": Command(
+        "one page that says what a study has found, and how sure that is", "analysis.report.command:main"
+    ),
     "counterfactual": Command(
         "what early stopping or fewer seeds would have found and saved in a finished study",
         "analysis.counterfactual:main",

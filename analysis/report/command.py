@@ -1,0 +1,106 @@
+"""`bigwae report`: writes the page, and beside it each table as CSV and Markdown, each figure as PNG and PDF."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
+
+from analysis.report import tables
+from analysis.report.contents import Contents
+from analysis.report.figures import FIGURES
+from analysis.report.verdict import verdict
+
+DPI = 130  # of the figures in the page: it stays small
+
+
+def write_report(contents: Contents, out: Path) -> Path:
+    """Write the report of a study into a folder; returns the page, which needs no other file.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    frames = {
+        "summary": tables.summary(contents),
+        "improvements": tables.improvements(contents),
+        "ledger": tables.ledger(contents),
+        "importances": tables.importances(contents),
+        "edges": tables.edges(contents),
+        "divergences": tables.divergences(contents),
+        "variances": tables.variances(contents),
+        "provenance": tables.provenance(contents),
+        "space": tables.space(contents),
+    }
+    frames = {name: frame for name, frame in frames.items() if len(frame)}
+    out.mkdir(parents=True, exist_ok=True)
+    for name, frame in [*frames.items(), ("configurations", tables.configurations_by_rank(contents))]:
+        frame.to_csv(out / f"{name}.csv", index=False)
+        (out / f"{name}.md").write_text(_markdown(frame))
+    images, not_drawn = {}, {}
+    for name, (_, draw) in FIGURES.items():
+        try:
+            figure = draw(contents)
+        except ValueError as error:  # there is nothing to draw yet, or what must not share an axis
+            not_drawn[name] = str(error)
+            continue
+        for ending in ("png", "pdf"):
+            figure.savefig(out / f"{name}.{ending}")
+        images[name] = _base64(figure)
+    environment = Environment(
+        loader=PackageLoader("analysis.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    page = environment.get_template("page.html.j2").render(
+        study=contents.study,
+        verdict=verdict(contents),
+        kinds=tables.kinds_of_fid(contents),
+        tables=frames,
+        images=images,
+        not_drawn=not_drawn,
+        captions={name: caption for name, (caption, _) in FIGURES.items()},
+        paired=contents.is_paired,
+        reasons=tables.why_missing(contents),
+    )
+    path = out / "index.html"
+    path.write_text(page)
+    return path
+
+
+def main(words: Sequence[str]) -> None:
+    """Write the report of a study, finished or not.
+
+    Raises:
+        ValueError: there is no such study, one of its files is damaged, or the report cannot be written.
+    """
+    parser = argparse.ArgumentParser(prog="bigwae report", description=__doc__)
+    parser.add_argument("--results", default="results", help="the results folder, local or s3://… (default: results)")
+    parser.add_argument("--study", default="digits", help="a study, finished or under way (default: digits)")
+    parser.add_argument("--out", type=Path, help="the report's folder (default: <results>/report/<study>)")
+    arguments = parser.parse_args(words)
+    out = arguments.out or Path("." if "://" in arguments.results else arguments.results) / "report" / arguments.study
+    try:
+        contents = Contents.load(arguments.results, arguments.study)
+    except FileNotFoundError as error:
+        raise ValueError(str(error)) from error
+    try:
+        page = write_report(contents, out)
+    except OSError as error:
+        raise ValueError(f"{out} cannot be written: {error.strerror}") from error
+    print(verdict(contents))
+    print(page)
+
+
+def _base64(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=DPI)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _markdown(frame: pd.DataFrame) -> str:
+    rows = [list(map(str, frame.columns)), ["---"] * len(frame.columns), *frame.to_numpy().tolist()]
+    return "".join(f"| {' | '.join(str(cell).replace('|', '∣') for cell in row)} |\n" for row in rows)

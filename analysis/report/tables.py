@@ -1,0 +1,243 @@
+"""The tables of a report, by name, each a frame whose columns are ready to be read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from analysis.configurations import fid_matrix, judged_fids
+from analysis.report.contents import Contents
+from analysis.report.verdict import compare, show
+from analysis.sensitivity import PARTS, at_edges, divergence, importance
+from analysis.uncertainty import honest_winner, median, selection_bias, spread
+from search_spaces.hyperparameters import Hyperparameter
+from sweep.results.schema import COMPLETED, STATUSES
+from wae_core.flops import show_flops
+
+LIKELY = 0.05  # an edge is told from chance below this, divided by the number of edges that were looked at
+
+
+def summary(contents: Contents) -> pd.DataFrame:
+    """Return, per algorithm: runs by status, and what it reaches, with intervals."""
+    rows = []
+    for name in contents.algorithms:
+        own = contents.runs[contents.runs["algorithm"] == name]
+        matrix, judged = fid_matrix(contents.runs, name).to_numpy(), contents.judged(name).to_numpy(dtype=float)
+        finished = own[own["status"] == COMPLETED]
+        best = finished.nsmallest(1, "best_fid")
+        rows.append(
+            {
+                "algorithm": name,
+                "planned": contents.planned.get(name, len(own)),
+                **{status: int((own["status"] == status).sum()) for status in STATUSES},
+                "configurations": len(judged),
+                "median configuration": show(median(judged)) if len(judged) else "–",
+                "best configuration, honestly": show(honest_winner(matrix))
+                if len(matrix) and matrix.shape[1] > 1
+                else "–",
+                "best run": f"{best['best_fid'].iloc[0]:.1f}" if len(best) else "–",
+                "the same, confirmed": f"{best['confirmed_fid'].iloc[0]:.1f}" if len(best) else "–",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def improvements(contents: Contents) -> pd.DataFrame:
+    """Return the probability that a configuration of the row's algorithm beats one of the column's."""
+    names = contents.with_results
+    rows = [
+        {"": name} | {rival: "–" if rival == name else show(compare(contents, name, rival)) for rival in names}
+        for name in names
+    ]
+    return pd.DataFrame(rows) if len(names) > 1 else pd.DataFrame()
+
+
+def ledger(contents: Contents) -> pd.DataFrame:
+    """Return what each algorithm has spent."""
+    frame = contents.ledger
+    return pd.DataFrame(
+        {
+            "algorithm": frame["algorithm"],
+            "configurations": frame["configurations"],
+            "runs": frame["runs"],
+            "steps": frame["steps"].map("{:,}".format),
+            "images": frame["images"].map("{:,}".format),
+            "FLOPs": frame["flops"].map(lambda flops: "–" if pd.isna(flops) else show_flops(flops)),
+            "device-hours": ((frame["train_seconds"] + frame["eval_seconds"]) / 3600).map("{:,.2f}".format),
+            "steps done again": frame["wasted_steps"].map("{:,}".format),
+        }
+    )
+
+
+def variances(contents: Contents) -> pd.DataFrame:
+    """Return, per algorithm: how much seeds and configurations scatter, and how much the kept checkpoint flatters."""
+    rows = []
+    for name in contents.with_results:
+        row: dict[str, object] = {"algorithm": name}
+        matrix = fid_matrix(contents.runs, name).to_numpy()
+        finite = matrix[np.isfinite(matrix).all(axis=1)]
+        if len(finite) > 1 and finite.shape[1] > 1:
+            found = spread(np.log(finite))
+            row |= {
+                "between configurations": f"±{np.sqrt(found.between):.0%}",
+                "between seeds": f"±{np.sqrt(found.within):.0%}",
+                "seeds disagree on an order": f"{found.disagreement:.0%}",
+            }
+        own = contents.runs[(contents.runs["algorithm"] == name) & (contents.runs["status"] == COMPLETED)]
+        if len(own):
+            columns = [own[column].to_numpy() for column in ("best_fid", "confirmed_fid", "config_index")]
+            bias = selection_bias(*columns)
+            row["kept checkpoint is too good by"] = f"{bias.value:.1%} [{bias.low:.1%}, {bias.high:.1%}]"
+        rows.append(row)
+    return pd.DataFrame(rows).fillna("–")
+
+
+def importances(contents: Contents) -> pd.DataFrame:
+    """Return how much each hyperparameter explains, per algorithm; R² is that of the forest on held-out data."""
+
+    def of(name: str) -> pd.DataFrame:
+        assert contents.space is not None
+        found = importance(contents.table, contents.space, name)
+        return pd.DataFrame(
+            {
+                "hyperparameter": found["hyperparameter"],
+                "importance": [
+                    f"{value:.2f} ± {sd:.2f}" for value, sd in zip(found["importance"], found["sd"], strict=True)
+                ],
+                "R² of all": found["r2"].map("{:.2f}".format),
+            }
+        )
+
+    return _per_algorithm(contents, of)
+
+
+def edges(contents: Contents) -> pd.DataFrame:
+    """Return the ends of ranges at which the best configurations crowd, and the limit there."""
+
+    def of(name: str) -> pd.DataFrame:
+        assert contents.space is not None
+        found = at_edges(contents.table, contents.space, name)
+        crowded = found[found["p"] < LIKELY / max(1, len(found))]
+        lines = [_line(contents, name, hyperparameter) for hyperparameter in crowded["hyperparameter"]]
+        limits = [
+            line.distribution.support[0 if edge == "low" else -1]
+            for line, edge in zip(lines, crowded["edge"], strict=True)
+        ]
+        return pd.DataFrame(
+            {
+                "hyperparameter": crowded["hyperparameter"],
+                "edge": crowded["edge"],
+                "limit": [str(limit) for limit in limits],
+                "of the best tenth": crowded["share"].map("{:.0%}".format),
+                "of all": crowded["expected"].map("{:.0%}".format),
+                "p": crowded["p"].map("{:.1g}".format),
+            }
+        )
+
+    return _per_algorithm(contents, of)
+
+
+def divergences(contents: Contents) -> pd.DataFrame:
+    """Return in which thirds of which ranges configurations diverge, where any does."""
+
+    def of(name: str) -> pd.DataFrame:
+        assert contents.space is not None
+        found = divergence(contents.table, contents.space, name)
+        found = found[found.groupby("hyperparameter")["diverged"].transform("sum") > 0]
+        shares = [
+            f"{share:.0%} [{low:.0%}, {high:.0%}]"
+            for share, low, high in zip(found["share"], found["low"], found["high"], strict=True)
+        ]
+        if found.empty:
+            return found
+        wide = found.assign(share=shares).pivot(index="hyperparameter", columns="part", values="share")
+        return wide.reindex(columns=list(PARTS)).add_suffix(" third").reset_index()
+
+    return _per_algorithm(contents, of)
+
+
+def provenance(contents: Contents) -> pd.DataFrame:
+    """Return how the study was made: its data, its commit, its versions."""
+    document = contents.document
+    protocol = document.get("protocol", {})
+    packages = document.get("packages", {})
+    commits = sorted(set(contents.runs["git_commit"]))
+    said = {
+        "data set": protocol.get("dataset"),
+        "its sha256": document.get("data_sha256"),
+        "steps": protocol.get("steps"),
+        "study seed": document.get("seed"),
+        "commit of study.yaml": document.get("git_commit"),
+        "commits of the rows": ", ".join(commits),
+        "Python": document.get("python"),
+        "packages": ", ".join(f"{name} {version}" for name, version in packages.items()),
+        "devices": ", ".join(sorted(set(contents.runs["device"]))),
+    }
+    return pd.DataFrame([(name, value) for name, value in said.items() if value], columns=["what", "value"])
+
+
+def space(contents: Contents) -> pd.DataFrame:
+    """Return the lines of the study's search space, with the source of each: P, S or O."""
+    lines = contents.space.hyperparameters if contents.space else ()
+    rows = [
+        {
+            "hyperparameter": line.name,
+            "algorithms": ", ".join(line.algorithms),
+            "distribution": line.distribution.name,
+            "values": " … ".join(map(str, line.distribution.support))
+            if line.distribution.name.endswith("uniform")
+            else ", ".join(map(str, line.distribution.support)),
+            "source": line.source,
+        }
+        for line in lines
+    ]
+    return pd.DataFrame(rows)
+
+
+def configurations_by_rank(contents: Contents) -> pd.DataFrame:
+    """Return the table of configurations, best first, for who reads on with another program."""
+    return contents.table.sort_values(["algorithm", "fid_mean", "config_index"], ignore_index=True)
+
+
+def why_missing(contents: Contents) -> list[str]:
+    """Say, per algorithm, why importance or edges cannot be computed."""
+    said = []
+    for name in contents.with_results:
+        try:
+            if contents.space is None:
+                raise ValueError("the study's space is not known")
+            at_edges(contents.table, contents.space, name)
+        except ValueError as error:
+            said.append(str(error))
+    return said
+
+
+def kinds_of_fid(contents: Contents) -> list[str]:
+    """Return the kinds of FID among the rows; figures of different kinds must not be compared."""
+    own = contents.runs[judged_fids(contents.runs).notna()]
+    columns = own[["fid_features", "fid_reference", "fid_samples"]].dropna().drop_duplicates()
+    return [
+        f"{features}, reference {reference}, {samples:,} samples"
+        for features, reference, samples in columns.to_numpy()
+    ]
+
+
+def _per_algorithm(contents: Contents, of: Callable[[str], pd.DataFrame]) -> pd.DataFrame:
+    """One frame below the other, of the algorithms of which it can be computed."""
+    found = []
+    for name in contents.with_results if contents.space is not None else []:
+        try:
+            frame = of(name)
+        except ValueError:  # too few configurations, as `why_missing` says
+            continue
+        if len(frame):
+            frame.insert(0, "algorithm", name)
+            found.append(frame)
+    return pd.concat(found, ignore_index=True).fillna("–") if found else pd.DataFrame()
+
+
+def _line(contents: Contents, algorithm: str, name: str) -> Hyperparameter:
+    assert contents.space is not None
+    return next(line for line in contents.space.hyperparameters if line.name == name and algorithm in line.algorithms)
