@@ -310,6 +310,7 @@ def test_algorithms_take_turns(make_sweep: Callable[..., Sweep]) -> None:
 @pytest.mark.slow
 def test_a_pipe_in_the_place_of_the_journal_is_refused_and_not_waited_for(make_sweep: Callable[..., Sweep]) -> None:
     sweep = make_sweep()
+    sweep.storage = sweep.storage.parent / "elsewhere"  # in the study's folder, all files are looked at before
     os.mkfifo(sweep.storage)
     with pytest.raises(SettingsError, match=r"optuna\.storage is '.*', but it is a file, and no pipe"):
         sweep.open(1)
