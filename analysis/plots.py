@@ -53,7 +53,8 @@ def fid_distribution(runs: pd.DataFrame) -> Figure:
     strip.set_yticks(range(len(algorithms)), [f"{name}\n{_count(runs, name)}" for name in algorithms])
     strip.set_ylim(len(algorithms) - 0.45, -0.65)
     shares.set(xlabel=f"{label}, lower is better", ylabel="share of runs\nat this FID or lower", ylim=(0, 1.02))
-    shares.legend(loc="lower right")
+    if shares.lines:
+        shares.legend(loc="lower right")
     keys = [
         Line2D([], [], label="completed", **dots(KEY)),
         *run_keys(),

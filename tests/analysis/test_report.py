@@ -1,0 +1,123 @@
+"""The report of a study whose truth was planted, and of studies with little or nothing in them."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis.report.command import write_report
+from analysis.report.contents import Contents
+from analysis.report.figures import FIGURES
+from analysis.report.verdict import FEWEST, verdict
+from sweep.command import main
+from sweep.results.folder import StudyFolder
+from sweep.results.tables import Tables
+from sweep.settings.compose import load_settings
+from sweep.settings.settings import Study
+from tests.analysis import planted
+
+pytestmark = pytest.mark.slow
+ALL = ["wae-mmd", "wae-gan", "vae"]
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    return load_settings(["alg=all", "budget=3"]).study
+
+
+@pytest.fixture(scope="module")
+def results(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """90 runs of each algorithm; pictures of none."""
+    results = tmp_path_factory.mktemp("planted")
+    planted.write(results, study, ALL, 90)
+    return results
+
+
+@pytest.fixture(scope="module")
+def page(results: Path) -> str:
+    return unescape(write_report(Contents.load(results, "digits"), results / "report" / "digits").read_text())
+
+
+def test_the_verdict_is_the_planted_order(results: Path, page: str) -> None:
+    said = verdict(Contents.load(results, "digits"))
+    assert said.startswith("wae-gan is the best at this budget") and said in page
+    assert "against vae" in said and "against wae-mmd" in said and "worth an FID of" in said
+
+
+def test_what_was_planted_is_in_its_tables(results: Path, page: str) -> None:
+    folder = results / "report" / "digits"
+    important = pd.read_csv(folder / "importances.csv")
+    assert set(important.groupby("algorithm").head(1)["hyperparameter"]) >= {"learning_rate", "wae_lambda"}
+    summary = pd.read_csv(folder / "summary.csv")
+    assert summary["planned"].tolist() == [90, 90, 90] and (summary["diverged"] > 0).all()
+    bias = pd.read_csv(folder / "variances.csv")["kept checkpoint is too good by"]
+    assert all(re.match(r"[34]\.\d%", text) for text in bias)
+
+
+def test_the_page_needs_no_other_file(results: Path, page: str) -> None:
+    assert not re.search(r"(src|href)=\"(?!data:)", page) and "http" not in page and "<script" not in page
+    assert 'name="viewport"' in page and len(page) < 10_000_000
+    folder = results / "report" / "digits"
+    for name in ("best_of_n", "fid_distribution", "hyperparameters", "fid_over_steps"):
+        assert (folder / f"{name}.png").stat().st_size > 5000 and (folder / f"{name}.pdf").stat().st_size > 5000
+    for name in ("summary", "ledger", "improvements", "configurations", "provenance", "space"):
+        rows = len(pd.read_csv(folder / f"{name}.csv"))
+        assert len((folder / f"{name}.md").read_text().splitlines()) == rows + 2 > 2, name
+
+
+def test_at_a_small_budget_nothing_is_claimed(study: Study, tmp_path: Path) -> None:
+    planted.write(tmp_path, study, ALL, 3 * (FEWEST - 1))
+    said = verdict(Contents.load(tmp_path, "digits"))
+    assert said.startswith("Which algorithm is best cannot be told at this budget") and f"at least {FEWEST}" in said
+
+
+def test_alike_algorithms_are_not_told_apart(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planted, "BASES", dict.fromkeys(ALL, 5.0))
+    planted.write(tmp_path, study, ["wae-gan", "vae"], 60)
+    assert "cannot be told at this budget" in verdict(Contents.load(tmp_path, "digits"))
+
+
+def test_one_algorithm_is_compared_with_none(study: Study, tmp_path: Path) -> None:
+    planted.write(tmp_path, study, ["vae"], 3)
+    contents = Contents.load(tmp_path, "digits")
+    assert verdict(contents).startswith("Only vae has results, so there is nothing to compare")
+    assert "Study digits" in write_report(contents, tmp_path / "out").read_text()
+
+
+def test_a_study_with_nothing_has_a_page(study: Study, tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path, "digits")
+    folder.records.mkdir(parents=True)
+    Tables(folder)
+    contents = Contents.load(tmp_path, "digits")
+    assert "No run has ended with an FID yet" in verdict(contents)
+    page = unescape(write_report(contents, tmp_path / "out").read_text())
+    assert all(caption in page for caption, _ in FIGURES.values())
+
+
+def test_a_study_of_failures_alone_has_a_page(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planted.write(tmp_path, study, ["vae"], 3)
+    path = tmp_path / "digits" / "runs" / "vae.parquet"
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    column = table.schema.get_field_index("status")
+    failed = table.set_column(column, table.schema.field(column), [["failed"] * len(table)])
+    pq.write_table(failed.replace_schema_metadata(None), path)
+    contents = Contents.load(tmp_path, "digits")
+    assert "No run has ended with an FID yet" in verdict(contents)
+    assert "vae has no result yet" in verdict(contents)
+    write_report(contents, tmp_path / "out")
+
+
+def test_the_command_writes_it_and_refuses_a_study_that_is_not_there(
+    study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planted.write(tmp_path, study, ["vae"], 3)
+    assert main(["report", "--results", str(tmp_path), "--study", "digits"]) == 0
+    assert str(tmp_path / "report" / "digits" / "index.html") in capsys.readouterr().out
+    assert main(["report", "--results", str(tmp_path), "--study", "digist"]) == 2
+    assert "no study 'digist'" in capsys.readouterr().err
