@@ -47,7 +47,9 @@ def best_of_n(contents: Contents) -> Figure:
         axes.plot(counts * seeds, value, color=look.color, ls=look.dash, lw=1.6, label=name)
         bounded = (low > 0) & np.isfinite(high)
         axes.fill_between((counts * seeds)[bounded], low[bounded], high[bounded], color=look.color, alpha=0.18, lw=0)
-    axes.set(xscale="log", xlabel=f"runs ({seeds} seeds a configuration)", ylabel=f"best {label}".replace(" (", "\n(", 1))
+    axes.set(
+        xscale="log", xlabel=f"runs ({seeds} seeds a configuration)", ylabel=f"best {label}".replace(" (", "\n(", 1)
+    )
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     scale_fid(axes, "y", pd.Series(np.concatenate(shown)))
     axes.legend(loc="upper right", title="median of the best, 95 % band", title_fontsize=7)
