@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -111,14 +110,6 @@ class StudyFolder:
         """
         self.check_kinds()
         return split_records([self.read_record(path) for path in listed(self.records, "*.parquet")])
-
-    def usable_records(self) -> dict[str, pa.Table]:
-        """Read what `read_records` does, of the records that can be read."""
-        records = []
-        for path in listed(self.records, "*.parquet"):
-            with contextlib.suppress(ResultsError):
-                records.append(self.read_record(path))
-        return split_records(records)
 
     def read_table(self, name: str, records: dict[str, pa.Table] | None = None) -> pa.Table:
         """Read `runs` or `evaluations` of all algorithms, with the records that are not compacted yet.

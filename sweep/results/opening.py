@@ -83,9 +83,9 @@ def open_study(settings: Settings, drawn: Sequence[Run], console: Console) -> It
             console.print(f"the search space is wider than this folder's was: {difference}")
         extend_plan(folder, drawn if study.is_planned_ahead else [])
         rules = _rules(study, identity, folder)
-        if again := _planned_again(folder, study, rules):
-            console.print(f"{folder.plan_file} lacked {len(again)} runs of configurations with rows: planned again")
         tables = Tables(folder, rules, check)
+        if again := _planned_again(folder, study, rules, tables.rows()):
+            console.print(f"{folder.plan_file} lacked {len(again)} runs of configurations with rows: planned again")
         clean_up(folder, tables, tables.run_ids(), settings.keep_best)
         note_dropped_rows(folder, tables.dropped)
         if settings.retry_failed:
@@ -126,19 +126,27 @@ def _rules(study: Study, data: str, folder: StudyFolder) -> Rules:
     return rules
 
 
-def _planned_again(folder: StudyFolder, study: Study, rules: Rules) -> list[Run]:
-    """Plan configurations that have rows, and are in no plan since that was lost; returns their runs."""
-    records = folder.usable_records()
-    rows = [row for row in folder.read_table("runs", records).to_pylist() if row["run_id"] not in rules.planned]
+def _planned_again(folder: StudyFolder, study: Study, rules: Rules, rows: Sequence[RunRow]) -> list[Run]:
+    """Plan configurations that have rows, and are in no plan since that was lost; returns their runs.
+
+    Raises:
+        ResultsError: the rows of one configuration differ in its hyperparameters.
+    """
+    unplanned = [row for row in rows if row.run_id not in rules.planned]
     runs: dict[str, Run] = {}
-    for row in sorted(rows, key=lambda row: (row["algorithm"], row["config_index"])):
-        if not rules.foreign(row):  # else it is refused when the tables are read
-            run = run_of(row, study.name, study.seed, study.protocol)
-            runs |= {each.run_id: each for each in (replace(run, seed=seed) for seed in range(study.seeds))}
+    for row in sorted(unplanned, key=lambda row: (row.algorithm, row.config_index)):
+        run = run_of(vars(row), study.name, study.seed, study.protocol)
+        runs |= {each.run_id: each for each in (replace(run, seed=seed) for seed in range(study.seeds))}
     again = [run for run_id, run in runs.items() if run_id not in rules.planned]
+    rules.plan(again)
+    for row in unplanned:
+        if reason := rules.foreign(vars(row)):
+            raise ResultsError(
+                f"{folder.table_file('runs', row.algorithm)} cannot be used: {row.run_id} is not as the other seeds of "
+                f"{row.config_id}: {reason}; put the study's own table back, or give another results folder (RESULTS=)"
+            )
     if again:
         extend_plan(folder, again)
-        rules.plan(again)
     return again
 
 
