@@ -142,8 +142,9 @@ def _planned_again(folder: StudyFolder, study: Study, rules: Rules, rows: Sequen
     for row in unplanned:
         if reason := rules.foreign(vars(row)):
             raise ResultsError(
-                f"{folder.table_file('runs', row.algorithm)} cannot be used: {row.run_id} is not as the other seeds of "
-                f"{row.config_id}: {reason}; put the study's own table back, or give another results folder (RESULTS=)"
+                f"{folder.table_file('runs', row.algorithm)} cannot be used: {row.run_id} is not as the other seeds "
+                f"of {row.config_id}: {reason}; put the study's own table back, or give another results folder "
+                "(RESULTS=)"
             )
     if again:
         extend_plan(folder, again)
