@@ -84,7 +84,7 @@ def open_study(settings: Settings, drawn: Sequence[Run], console: Console) -> It
         extend_plan(folder, drawn if study.is_planned_ahead else [])
         rules = _rules(study, identity, folder)
         tables = Tables(folder, rules, check)
-        if again := _planned_again(folder, study, rules, tables.rows()):
+        if again := _planned_again(folder, study, rules, tables):
             console.print(f"{folder.plan_file} lacked {len(again)} runs of configurations with rows: planned again")
         clean_up(folder, tables, tables.run_ids(), settings.keep_best)
         note_dropped_rows(folder, tables.dropped)
@@ -126,13 +126,15 @@ def _rules(study: Study, data: str, folder: StudyFolder) -> Rules:
     return rules
 
 
-def _planned_again(folder: StudyFolder, study: Study, rules: Rules, rows: Sequence[RunRow]) -> list[Run]:
+def _planned_again(folder: StudyFolder, study: Study, rules: Rules, tables: Tables) -> list[Run]:
     """Plan configurations that have rows, and are in no plan since that was lost; returns their runs.
 
     Raises:
         ResultsError: the rows of one configuration differ in its hyperparameters.
     """
-    unplanned = [row for row in rows if row.run_id not in rules.planned]
+    if tables.run_ids() <= rules.planned.keys():
+        return []
+    unplanned = [row for row in tables.rows() if row.run_id not in rules.planned]
     runs: dict[str, Run] = {}
     for row in sorted(unplanned, key=lambda row: (row.algorithm, row.config_index)):
         run = run_of(vars(row), study.name, study.seed, study.protocol)
@@ -146,8 +148,7 @@ def _planned_again(folder: StudyFolder, study: Study, rules: Rules, rows: Sequen
                 f"of {row.config_id}: {reason}; put the study's own table back, or give another results folder "
                 "(RESULTS=)"
             )
-    if again:
-        extend_plan(folder, again)
+    extend_plan(folder, again)
     return again
 
 
