@@ -47,7 +47,7 @@ def launch(settings: Settings, console: Console) -> None:
             study.plan(runs)
             display.plan(runs)
 
-        search = open_search(settings, study, drawn, packer, plan)
+        search = open_search(settings, study, drawn, ended, packer, plan)
         with mirroring(settings.tracking, study.folder, console) as mirror:
             if search.has_more:
                 console.print(f"starting {describe(settings.cluster)}; results go to {study.folder.root}")

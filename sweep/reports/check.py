@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import track
 
 from sweep.errors import ResultsError
-from sweep.results.belonging import Rules, fids_by_run
+from sweep.results.belonging import Rules, fids_by_run, read_own_record
 from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import read_plan
 from sweep.results.schema import run_of
@@ -45,7 +45,7 @@ def _problems(folder: StudyFolder, console: Console) -> Iterator[str]:
                 yield f"{folder.plan_file}: {row['run_id']} is planned with {row['steps_planned']} steps"
         folder.check_pairs()
         for path in listed(folder.records, "*.parquet"):
-            folder.check_record(path, folder.read_record(path), rules)
+            read_own_record(folder, path, rules)
         read_attempts(folder)
         fids = fids_by_run(folder.read_table("evaluations"))
         rows = folder.read_table("runs").to_pylist()

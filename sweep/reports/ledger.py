@@ -14,7 +14,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from sweep.results.folder import StudyFolder
+from sweep.results.folder import STUDY_FILE_ERRORS, StudyFolder
 from sweep.results.plan_file import read_plan
 from sweep.results.schema import run_of
 from sweep.results.work.attempt_log import read_attempts
@@ -106,7 +106,7 @@ class _FlopsCounter:
             self._image_shape: Shape = checked_shape(document["image_shape"])
             protocol = Protocol.from_plain(document["protocol"])
             name, seed = document["study"], document["seed"]
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, yaml.YAMLError):
+        except STUDY_FILE_ERRORS:
             return
         self._run = partial(run_of, study=name, study_seed=seed, protocol=protocol)
 

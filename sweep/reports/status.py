@@ -15,7 +15,7 @@ from rich.text import Text
 from sweep.errors import ResultsError, SettingsError
 from sweep.places import results_location
 from sweep.reports.ledger import print_ledger
-from sweep.results.folder import StudyFolder
+from sweep.results.folder import STUDY_FILE_ERRORS, StudyFolder
 from sweep.results.judging import judged_fid
 from sweep.results.plan_file import read_plan
 from sweep.results.schema import COMPLETED, STATUSES
@@ -96,7 +96,7 @@ def _print_failure_policy(folder: StudyFolder, console: Console) -> None:
     try:
         policy = yaml.safe_load(read(folder.study_file))["failures"]
         tries, deaths = int(policy["tries"]), int(policy["worker_deaths"])
-    except (OSError, yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except STUDY_FILE_ERRORS as error:
         raise ResultsError(f"{folder.study_file} cannot be used: it is not a study file of this version") from error
     console.print(
         f"a run is failed after {tries} exceptions (failures.tries), or {deaths} deaths of its "

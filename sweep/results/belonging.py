@@ -10,11 +10,15 @@ from typing import Any
 
 import pyarrow as pa
 
+from sweep.errors import ResultsError
+from sweep.results.folder import StudyFolder
+from sweep.results.layout import flat_evaluations
 from sweep.results.schema import COMPLETED
 from wae_core.evaluation.features import features_name
 from wae_core.hyperparameters import DECLARED, Hyperparameters
 from wae_core.protocol import Protocol
 from wae_core.run import Run
+from wae_core.storage.files import Location
 
 
 @dataclass(frozen=True)
@@ -90,3 +94,18 @@ def fids_by_run(evaluations: pa.Table) -> dict[str, dict[int, float]]:
     for run_id, step, fid in zip(*columns, strict=True):
         fids[run_id][step] = fid
     return fids
+
+
+def read_own_record(folder: StudyFolder, path: Location, rules: Rules) -> pa.Table:
+    """Read a record as `StudyFolder.read_record` does, and compare it with the study's rules.
+
+    Raises:
+        ResultsError: it is damaged, of another version or another study, of other hyperparameters than were planned,
+            or lacks evaluations.
+    """
+    record = folder.read_record(path)
+    fids = fids_by_run(flat_evaluations(record))
+    for row in record.to_pylist():
+        if reason := rules.foreign(row) or rules.lacks(row, fids.get(row["run_id"], {})):
+            raise ResultsError(f"{path} cannot be used: {reason}; it is in {folder.damaged}, and its run missing")
+    return record

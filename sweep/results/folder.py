@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import yaml
 
 from sweep.errors import ResultsError
-from sweep.results.belonging import Rules, fids_by_run
 from sweep.results.layout import EVALUATION_TABLE, RECORD_FILE, RUN_TABLE, Layout, flat_evaluations, rows_without
 from sweep.results.parquet import read_table, serialise
 from sweep.results.schema import RECORD, RUNS, EvaluationRow, RunRow
@@ -22,6 +22,10 @@ TABLES: Mapping[str, Layout] = {"runs": RUN_TABLE, "evaluations": EVALUATION_TAB
 
 FOLDERS = ("records", "damaged", "work", *TABLES)
 FILES = ("study.yaml", "plan.parquet", "attempts.parquet", "real_images.json", "pack_sizes.json", "optuna.journal")
+
+# What reading study.yaml may raise. Beside YAMLError, PyYAML lets bare errors through: for a date like 2018-02-30,
+# !!bool maybe, endless nesting.
+STUDY_FILE_ERRORS = (OSError, yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 if TYPE_CHECKING:
     import pandas as pd  # a second: workers read no frames
@@ -143,17 +147,6 @@ class StudyFolder:
         if record["run_id"].to_pylist() != [path.stem]:
             raise ResultsError(f"{path} cannot be used: it is not the record of run {path.stem}; {advice}")
         return record
-
-    def check_record(self, path: Location, record: pa.Table, rules: Rules) -> None:
-        """Compare what `read_record` has read in `path` with the study's rules.
-
-        Raises:
-            ResultsError: it is of another study, of other hyperparameters than were planned, or lacks evaluations.
-        """
-        fids = fids_by_run(flat_evaluations(record))
-        for row in record.to_pylist():
-            if reason := rules.foreign(row) or rules.lacks(row, fids.get(row["run_id"], {})):
-                raise ResultsError(f"{path} cannot be used: {reason}; it is in {self.damaged}, and its run missing")
 
     def check_pairs(self) -> None:
         """Look for a table whose other half has gone, which would be taken for empty.

@@ -82,7 +82,7 @@ def open_study(settings: Settings, drawn: Sequence[Run], console: Console) -> It
         for difference in study_file.claim(folder, study, settings.failures, image_shape(dataset, data), identity):
             console.print(f"the search space is wider than this folder's was: {difference}")
         extend_plan(folder, drawn if study.is_planned_ahead else [])
-        rules = _rules(study, identity, folder)
+        rules = _rules(study, identity, folder, drawn)
         tables = Tables(folder, rules, check)
         if again := _planned_again(folder, study, rules, tables):
             console.print(f"{folder.plan_file} lacked {len(again)} runs of configurations with rows: planned again")
@@ -102,8 +102,8 @@ def _say(tables: Tables, console: Console) -> None:
         console.print(tables.problems.pop(0), style="yellow")
 
 
-def _rules(study: Study, data: str, folder: StudyFolder) -> Rules:
-    """The study's rules, after its plan was found to obey them."""
+def _rules(study: Study, data: str, folder: StudyFolder, drawn: Sequence[Run]) -> Rules:
+    """The study's rules, after its plan was found to obey them; what is beyond `drawn` is drawn here."""
 
     def draw(algorithm: str, index: int) -> Hyperparameters:
         return Hyperparameters(**study.space.sample(algorithm, index, study.seed))  # type: ignore[arg-type]
@@ -111,13 +111,13 @@ def _rules(study: Study, data: str, folder: StudyFolder) -> Rules:
     rules = Rules(
         study.name, study.seeds, study.protocol, data, study.asha is not None, None if study.optuna else draw
     )
-    drawn: dict[str, Hyperparameters] = {}
+    known = {} if rules.draw is None else {run.config_id: run.hyperparameters for run in drawn}
     for row in read_plan(folder).to_pylist():
         planned = Hyperparameters.pick(row)
         config_id = row["config_id"]
-        if rules.draw is not None and config_id not in drawn:
-            drawn[config_id] = rules.draw(row["algorithm"], row["config_index"])
-        if row["steps_planned"] != study.protocol.steps or drawn.get(config_id, planned) != planned:
+        if rules.draw is not None and config_id not in known:
+            known[config_id] = rules.draw(row["algorithm"], row["config_index"])
+        if row["steps_planned"] != study.protocol.steps or known.get(config_id, planned) != planned:
             raise ResultsError(
                 f"{folder.plan_file} cannot be used: {row['run_id']} is planned otherwise than in this study; put "
                 "the study's own plan back, or move it away: then a launch plans again what has a row"

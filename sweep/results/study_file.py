@@ -21,7 +21,7 @@ from search_spaces import SearchSpace
 from search_spaces.distributions import Distribution
 from sweep.errors import ResultsError, SettingsError
 from sweep.results.belonging import Rules
-from sweep.results.folder import StudyFolder
+from sweep.results.folder import STUDY_FILE_ERRORS, StudyFolder
 from sweep.results.plan_file import read_plan
 from sweep.results.schema import SCHEMA_VERSION
 from sweep.settings.settings import FailurePolicy, Study
@@ -31,8 +31,6 @@ from wae_core.protocol import Protocol
 from wae_core.run import Hyperparameters
 from wae_core.storage.files import write_atomically
 
-# Beside YAMLError, PyYAML lets bare errors through: for a date like 2018-02-30, !!bool maybe, endless nesting.
-UNREADABLE = (OSError, yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 SOURCE = Path(__file__).parents[2]
 PACKAGES = ("bigwae", "torch", "numpy", "ray", "mlflow", "pandas", "pyarrow", "safetensors")
 
@@ -106,7 +104,7 @@ def read_rules(folder: StudyFolder) -> tuple[Rules, int]:
         return rules, document["seed"]
     except FileNotFoundError:
         raise
-    except UNREADABLE as error:
+    except STUDY_FILE_ERRORS as error:
         raise ResultsError(f"{folder.study_file} cannot be used: it is not a study file of this version") from error
 
 
@@ -120,7 +118,7 @@ def widening(folder: StudyFolder, study: Study) -> list[str]:
     try:
         document = BEFORE | yaml.safe_load(path.read_bytes())
         stored = {key: document[key] for key in (*identity, *PROVENANCE)}  # else it was cut off
-    except UNREADABLE as error:
+    except STUDY_FILE_ERRORS as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise SettingsError(f"{path} is not a study file of this version ({reason})") from error
     lines = []

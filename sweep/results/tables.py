@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweep.errors import ResultsError
-from sweep.results.belonging import Rules, fids_by_run
+from sweep.results.belonging import Rules, fids_by_run, read_own_record
 from sweep.results.folder import TABLES, StudyFolder, read_algorithms_table, refuse_stranger, split_records
 from sweep.results.judging import judged_fid
 from sweep.results.layout import Layout, rows_of, rows_without
@@ -148,10 +148,10 @@ class Tables:
         records = []
         for path in paths:
             try:
-                record = self._folder.read_record(path)
-                if self._rules is not None:
-                    self._folder.check_record(path, record, self._rules)
-                records.append(record)
+                if self._rules is None:
+                    records.append(self._folder.read_record(path))
+                else:
+                    records.append(read_own_record(self._folder, path, self._rules))
             except ResultsError as error:
                 path.replace(self._aside(path.name))  # type: ignore[arg-type]  # both are of the same kind
                 self.problems.append(str(error))

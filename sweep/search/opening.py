@@ -8,6 +8,7 @@ from pathlib import Path
 from sweep.events import Search
 from sweep.results.opening import OpenStudy
 from sweep.results.plan_file import planned_runs
+from sweep.results.schema import RunRow
 from sweep.search.fixed_plan import FixedPlan
 from sweep.search.interface import Pack, Proposer
 from sweep.search.plan import RandomProposals
@@ -20,6 +21,7 @@ def open_search(
     settings: Settings,
     opened: OpenStudy,
     drawn: Sequence[Run],
+    ended: Sequence[RunRow],
     pack: Pack,
     plan: Callable[[list[Run]], None],
 ) -> Search:
@@ -27,12 +29,13 @@ def open_search(
 
     Args:
         drawn: the budget's runs, drawn at random.
+        ended: the rows that there are.
         plan: makes a new configuration durable; called before the first of its runs is handed out.
 
     Raises:
         SettingsError: Optuna's storage cannot be used.
     """
-    study, folder, ended = settings.study, opened.folder, opened.rows()
+    study, folder = settings.study, opened.folder
     if study.is_planned_ahead:
         return FixedPlan(drawn, {row.run_id for row in ended}, pack)
     planned = planned_runs(folder, study)
