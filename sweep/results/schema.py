@@ -83,6 +83,35 @@ class EvaluationRow(Evaluation):
     seed: int
 
 
+def row_of(run: Run, steps_done: int, best: Evaluation | None, **measured: Any) -> RunRow:
+    """Return the row of a run that has ended.
+
+    Args:
+        best: the evaluation of the checkpoint that is kept; None where there is none.
+        measured: the columns that follow from neither of these.
+    """
+    return RunRow(
+        schema_version=SCHEMA_VERSION,
+        study=run.study,
+        algorithm=run.algorithm,
+        config_index=run.config_index,
+        config_id=run.config_id,
+        seed=run.seed,
+        run_id=run.run_id,
+        **asdict(run.hyperparameters),
+        steps_planned=run.protocol.steps,
+        steps_done=steps_done,
+        best_step=best.step if best else None,
+        best_fid=best.fid if best else None,
+        best_sharpness=best.sharpness if best else None,
+        best_reconstruction_error=best.reconstruction_error if best else None,
+        fid_samples=run.protocol.fid_samples,
+        precision=run.protocol.precision,
+        images_seen=steps_done * run.hyperparameters.batch_size,
+        **measured,
+    )
+
+
 def run_of(row: Mapping[str, Any], study: str, study_seed: int, protocol: Protocol) -> Run:
     """Return the run that a row describes.
 

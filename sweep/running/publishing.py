@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import asdict
 from datetime import UTC, datetime
 
 from sweep.events import WorkerContext
 from sweep.results.folder import StudyFolder
-from sweep.results.schema import FAILED, SCHEMA_VERSION, RunRow, evaluation_rows
+from sweep.results.schema import FAILED, RunRow, evaluation_rows, row_of
 from sweep.results.work.history import History, Owner
 from sweep.results.work.run_folder import BEST, RunFolder
 from wae_core.device import describe, select_device
@@ -45,45 +44,31 @@ def publish(
         reason: why it did not complete, or was stopped early.
         confirmation: of the kept checkpoint; None where there is none.
     """
-    best = history.best
-    row = RunRow(
-        schema_version=SCHEMA_VERSION,
-        study=run.study,
-        algorithm=run.algorithm,
-        config_index=run.config_index,
-        config_id=run.config_id,
-        seed=run.seed,
-        run_id=run.run_id,
+    folder = StudyFolder(context.results, run.study)
+    row = row_of(
+        run,
+        history.step,
+        history.best,
         status=status,
         status_reason=reason,
-        **asdict(run.hyperparameters),
-        steps_planned=run.protocol.steps,
-        steps_done=history.step,
-        best_step=best.step if best else None,
-        best_fid=best.fid if best else None,
         confirmed_fid=confirmation.fid if confirmation else None,
         fid_infinity=confirmation.fid_infinity if confirmation else None,
-        best_sharpness=best.sharpness if best else None,
-        best_reconstruction_error=best.reconstruction_error if best else None,
         fid_features=history.fid_features,
         fid_reference=history.fid_reference,
-        fid_samples=run.protocol.fid_samples,
         data_sha256=context.data_sha256,
-        precision=run.protocol.precision,
-        images_seen=history.step * run.hyperparameters.batch_size,
         train_seconds=history.train_seconds,
         eval_seconds=history.eval_seconds,
         cpu_seconds=history.cpu_seconds,
         device=_device_name(context.device),
         host=socket.gethostname(),
-        attempts=run_folder(run, context).attempt_count,
+        attempts=RunFolder(folder.work(run.run_id)).attempt_count,
         pack_size=pack_size,
         git_commit=context.git_commit,
         started_at=datetime.fromisoformat(history.started_at),
         ended_at=datetime.now(UTC),
         checkpoint_path=f"work/{run.run_id}/{BEST}" if confirmation else None,
     )
-    StudyFolder(context.results, run.study).publish(row, evaluation_rows(run, history.evaluations))
+    folder.publish(row, evaluation_rows(run, history.evaluations))
     return row
 
 

@@ -14,8 +14,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -23,23 +21,21 @@ import pandas as pd
 from sweep.results import study_file
 from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import extend_plan
-from sweep.results.schema import COMPLETED, SCHEMA_VERSION, RunRow, evaluation_rows
+from sweep.results.schema import evaluation_rows
 from sweep.results.tables import Tables
 from sweep.results.work.run_folder import BEST
 from sweep.search.plan import plan_runs
 from sweep.settings.compose import load_settings
 from tests.benchmarks.measuring import Options, Row
+from tests.made_up import digits_sha256, made_up_row
 from tests.places import local
-from wae_core.data.images import data_sha256
-from wae_core.evaluation.features import features_name
-from wae_core.evaluation.selection import Evaluation, select_checkpoint
+from wae_core.evaluation.selection import Evaluation
 from wae_core.pictures import PICTURES
 from wae_core.run import ALGORITHMS, Run
 
 ROOT = Path(__file__).parents[2]
 SEEDS = 3
 RECORDS_PER_COMPACTION = 200
-DATA = data_sha256("digits")
 LAUNCH_SECONDS, READ_SECONDS = 10.0, 2.0  # at 10,000 runs
 
 
@@ -78,7 +74,7 @@ def _make_study(words: Sequence[str]) -> tuple[StudyFolder, int]:
     settings = load_settings(words)
     folder = StudyFolder(settings.results, settings.study.name)
     folder.records.mkdir(parents=True)
-    study_file.claim(folder, settings.study, settings.failures, None, DATA)
+    study_file.claim(folder, settings.study, settings.failures, None, digits_sha256())
     runs = [run for algorithm in ALGORITHMS for run in plan_runs(settings.study, algorithm, settings.budget)]
     extend_plan(folder, runs)
     tables, draw = Tables(folder), random.Random(0)
@@ -93,46 +89,7 @@ def _publish(folder: StudyFolder, run: Run, draw: random.Random) -> None:
     evaluations = [
         Evaluation(step, *(draw.random() for _ in range(8))) for step in run.protocol.evaluation_steps
     ]  # fmt: skip
-    best = select_checkpoint(evaluations)
-    assert best is not None
-    ended = datetime.now(UTC)
-    row = RunRow(
-        schema_version=SCHEMA_VERSION,
-        study=run.study,
-        algorithm=run.algorithm,
-        config_index=run.config_index,
-        config_id=run.config_id,
-        seed=run.seed,
-        run_id=run.run_id,
-        status=COMPLETED,
-        status_reason=None,
-        **asdict(run.hyperparameters),
-        steps_planned=run.protocol.steps,
-        steps_done=run.protocol.steps,
-        best_step=best.step,
-        best_fid=best.fid,
-        confirmed_fid=draw.random(),
-        fid_infinity=draw.random(),
-        best_sharpness=best.sharpness,
-        best_reconstruction_error=best.reconstruction_error,
-        fid_features=features_name("digits"),
-        fid_reference="digits/held_out/1000",
-        fid_samples=run.protocol.fid_samples,
-        data_sha256=DATA,
-        precision=run.protocol.precision,
-        images_seen=run.protocol.steps * run.hyperparameters.batch_size,
-        train_seconds=draw.random(),
-        eval_seconds=draw.random(),
-        cpu_seconds=draw.random(),
-        device="cpu",
-        host="made-up",
-        attempts=1,
-        pack_size=1,
-        git_commit="unknown",
-        started_at=ended - timedelta(seconds=6),
-        ended_at=ended,
-        checkpoint_path=f"work/{run.run_id}/{BEST}",
-    )
+    row = made_up_row(run, evaluations, confirmed_fid=draw.random(), fid_infinity=draw.random())
     work = local(folder.work(run.run_id))
     work.mkdir(parents=True)
     for name in (BEST, "best.json", *(f"{picture}.png" for picture in PICTURES)):

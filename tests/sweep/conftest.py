@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,11 @@ import yaml
 
 from search_spaces import SearchSpace
 from sweep.results.folder import StudyFolder
-from sweep.results.schema import SCHEMA_VERSION, EvaluationRow, RunRow, evaluation_rows
+from sweep.results.schema import EvaluationRow, RunRow, evaluation_rows
 from sweep.settings.settings import Study
-from wae_core.data.images import data_sha256
+from tests.made_up import made_up_row
 from wae_core.evaluation import evaluator
-from wae_core.evaluation.features import features_name
-from wae_core.evaluation.selection import Evaluation, select_checkpoint
+from wae_core.evaluation.selection import Evaluation
 from wae_core.run import Run
 
 Result = tuple[RunRow, list[EvaluationRow]]
@@ -65,7 +64,6 @@ def make_evaluation() -> Callable[[int, float], Evaluation]:
 @pytest.fixture(scope="session")
 def make_result(make_evaluation: Callable[[int, float], Evaluation]) -> Callable[..., Result]:
     """make_result(run, status, fids, apart, **overrides of the row): the row, evaluations every `apart` steps."""
-    identity = data_sha256("digits")
 
     def make(
         run: Run,
@@ -75,44 +73,7 @@ def make_result(make_evaluation: Callable[[int, float], Evaluation]) -> Callable
         **overrides: Any,
     ) -> Result:
         evaluations = [make_evaluation(apart * number, fid) for number, fid in enumerate(fids, start=1)]
-        best = select_checkpoint(evaluations)
-        row = RunRow(
-            schema_version=SCHEMA_VERSION,
-            study=run.study,
-            algorithm=run.algorithm,
-            config_index=run.config_index,
-            config_id=run.config_id,
-            seed=run.seed,
-            run_id=run.run_id,
-            status=status,
-            status_reason=None if status == "completed" else f"it {status}",
-            **asdict(run.hyperparameters),
-            steps_planned=run.protocol.steps,
-            steps_done=apart * len(fids),
-            best_step=best.step if best else None,
-            best_fid=best.fid if best else None,
-            confirmed_fid=best.fid + 0.5 if best else None,
-            fid_infinity=best.fid - 0.5 if best else None,
-            best_sharpness=best.sharpness if best else None,
-            best_reconstruction_error=best.reconstruction_error if best else None,
-            fid_features=features_name(run.protocol.fid_features),
-            fid_reference="digits/held_out/1000",
-            fid_samples=run.protocol.fid_samples,
-            data_sha256=identity,
-            precision=run.protocol.precision,
-            images_seen=apart * len(fids) * run.hyperparameters.batch_size,
-            train_seconds=1.0,
-            eval_seconds=2.0,
-            cpu_seconds=3.0,
-            device="cpu",
-            host="here",
-            attempts=1,
-            pack_size=1,
-            git_commit="unknown",
-            started_at=datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC),
-            ended_at=datetime(2026, 1, 2, 3, 5, 6, 789012, tzinfo=UTC),
-            checkpoint_path=f"work/{run.run_id}/best.safetensors" if best else None,
-        )
+        row = made_up_row(run, evaluations, status)
         return replace(row, **overrides), evaluation_rows(run, evaluations)
 
     return make
@@ -124,3 +85,11 @@ def folder(tmp_path: Path) -> StudyFolder:
     folder = StudyFolder(tmp_path / "results", "test")
     folder.records.mkdir(parents=True)
     return folder
+
+
+@pytest.fixture
+def _ignores_sigint() -> Iterator[None]:
+    """As a job in the background of a script does from its start."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,14 +28,6 @@ def rename(path: Path) -> None:
 def delete(path: Path) -> None:
     while path.exists():  # a worker may create a file meanwhile
         shutil.rmtree(path, ignore_errors=True)
-
-
-@pytest.fixture
-def _ignores_sigint() -> Iterator[None]:
-    """A script's background process ignores it from its start."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.slow

@@ -5,10 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import signal
 import socket
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -102,14 +100,6 @@ def test_an_object_of_another_shape_is_refused_in_a_sentence(path: ObjectPath, c
         pytest.fail("it is held")
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
     assert path.read_bytes() == content
-
-
-@pytest.fixture
-def _ignores_sigint() -> Iterator[None]:
-    """As a script's job in the background does from its start."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("_ignores_sigint")

@@ -118,14 +118,6 @@ LOSSES: dict[Callable[[Path], None], str] = {
 }
 
 
-@pytest.fixture
-def _ignores_sigint() -> Iterator[None]:
-    """A job in the background of a script does so from its start."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("_ignores_sigint")
 @pytest.mark.parametrize("lose", LOSSES)
 def test_who_loses_the_lock_is_told_and_interrupted(
