@@ -17,7 +17,7 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from analysis.configurations import judged_fids
+from analysis.configurations import fid_matrix
 from analysis.load import load_evaluations, load_runs
 from analysis.looks import STYLE, WIDTH
 from sweep.search.asha import is_promoted, is_reduction, rungs
@@ -65,9 +65,9 @@ def finished(runs: pd.DataFrame, evaluations: pd.DataFrame, algorithm: str) -> F
     Raises:
         ValueError: there is none, or the runs were not all to do the same steps.
     """
-    own = runs[(runs["algorithm"] == algorithm) & (runs["status"] != "failed")]
-    whole = own.groupby("config_index")["seed"].transform("nunique") == runs["seed"].nunique()
-    own = own[whole].sort_values(["config_index", "seed"])
+    best_fids = fid_matrix(runs, algorithm)
+    own = runs[(runs["algorithm"] == algorithm) & runs["config_index"].isin(best_fids.index)]
+    own = own.sort_values(["config_index", "seed"])
     if own.empty or own["steps_planned"].nunique() != 1:
         raise ValueError(f"{algorithm} has no configuration that ended with all its seeds at one number of steps")
     if ((own["status"] == "completed") & (own["steps_done"] < own["steps_planned"])).any():
@@ -83,7 +83,7 @@ def finished(runs: pd.DataFrame, evaluations: pd.DataFrame, algorithm: str) -> F
         steps=steps,
         fids=best_so_far.reshape(-1, seeds, len(steps)),
         spent=np.minimum(steps[None], reached).reshape(-1, seeds, len(steps)),
-        best=judged_fids(own).to_numpy().reshape(-1, seeds),
+        best=best_fids.to_numpy(),
     )
 
 

@@ -15,6 +15,7 @@ from sklearn.model_selection import KFold
 from analysis.uncertainty import LEVEL
 from search_spaces import SearchSpace
 from search_spaces.distributions import Choice, Distribution, Fixed, LogUniform
+from search_spaces.relations import lines_of
 
 FEWEST = 30  # configurations, of which a forest can learn something
 FOLDS, TREES, SHUFFLES = 5, 100, 5
@@ -63,9 +64,7 @@ def importance(table: pd.DataFrame, space: SearchSpace, algorithm: str) -> pd.Da
     Raises:
         ValueError: there are fewer than FEWEST configurations, or nothing varies.
     """
-    own = _judged(table, algorithm)
-    if len(own) < FEWEST:
-        raise ValueError(f"importance needs at least {FEWEST} configurations, and {algorithm} has {len(own)}")
+    own = judged_configurations(table, algorithm)
     places = positions(table, space, algorithm).loc[own.index].fillna(-1.0)  # a place of its own: it does not apply
     if places.shape[1] == 0:
         raise ValueError(f"no hyperparameter of {algorithm} varies")
@@ -95,16 +94,14 @@ def at_edges(table: pd.DataFrame, space: SearchSpace, algorithm: str) -> pd.Data
     """Return, for both ends of each range, whether the best configurations crowd there, so that it may be too narrow.
 
     Returns:
-        hyperparameter, edge (low or high), share (of the best tenth that lie in the outer tenth of the range; of a
-        choice, on its outermost value), expected (the same of all configurations) and p (how likely a share so large
-        is by chance; small where the range should be widened).
+        hyperparameter, edge (low or high), limit (of the range there), share (of the best tenth that lie in the outer
+        tenth of the range; of a choice, on its outermost value), expected (the same of all configurations) and p (how
+        likely a share so large is by chance; small where the range should be widened).
 
     Raises:
         ValueError: there are fewer than FEWEST configurations.
     """
-    own = _judged(table, algorithm)
-    if len(own) < FEWEST:
-        raise ValueError(f"edges need at least {FEWEST} configurations, and {algorithm} has {len(own)}")
+    own = judged_configurations(table, algorithm)
     places = positions(table, space, algorithm).loc[own.index]
     best = own["fid_mean"].nsmallest(math.ceil(OUTER * len(own))).index
     rows = []
@@ -114,6 +111,8 @@ def at_edges(table: pd.DataFrame, space: SearchSpace, algorithm: str) -> pd.Data
         winners = there[there.index.isin(best)]
         if not ordered or winners.empty:
             continue
+        values = [v for line in lines_of(space.hyperparameters, name, algorithm) for v in line.distribution.support]
+        limits = {"low": min(values), "high": max(values)}
         outermost = {"low": there <= max(OUTER, there.min()), "high": there >= min(1 - OUTER, there.max())}
         for edge, is_there in outermost.items():
             expected, count = float(is_there.mean()), int(is_there[winners.index].sum())
@@ -122,12 +121,13 @@ def at_edges(table: pd.DataFrame, space: SearchSpace, algorithm: str) -> pd.Data
                 {
                     "hyperparameter": name,
                     "edge": edge,
+                    "limit": limits[edge],
                     "share": count / len(winners),
                     "expected": expected,
                     "p": p,
                 }
             )
-    return pd.DataFrame(rows, columns=["hyperparameter", "edge", "share", "expected", "p"])
+    return pd.DataFrame(rows, columns=["hyperparameter", "edge", "limit", "share", "expected", "p"])
 
 
 def divergence(table: pd.DataFrame, space: SearchSpace, algorithm: str) -> pd.DataFrame:
@@ -154,9 +154,17 @@ def divergence(table: pd.DataFrame, space: SearchSpace, algorithm: str) -> pd.Da
     )
 
 
-def _judged(table: pd.DataFrame, algorithm: str) -> pd.DataFrame:
-    """The configurations that can be judged, by config_index."""
+def judged_configurations(table: pd.DataFrame, algorithm: str) -> pd.DataFrame:
+    """Return the configurations of an algorithm that can be judged, by config_index.
+
+    Raises:
+        ValueError: there are fewer than FEWEST, of which importance and edges say nothing.
+    """
     own = table[(table["algorithm"] == algorithm) & table["fid_mean"].notna()]
+    if len(own) < FEWEST:
+        raise ValueError(
+            f"importance and edges need at least {FEWEST} configurations, and {algorithm} has {len(own)}"
+        )
     return own.set_index("config_index")
 
 

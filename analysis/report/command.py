@@ -20,8 +20,11 @@ from analysis.report.verdict import verdict
 DPI = 130  # of the figures in the page: it stays small
 
 
-def write_report(contents: Contents, out: Path) -> Path:
+def write_report(contents: Contents, sentence: str, out: Path) -> Path:
     """Write the report of a study into a folder; returns the page, which needs no other file.
+
+    Args:
+        sentence: the verdict, which opens the page.
 
     Raises:
         OSError: the folder cannot be written.
@@ -57,7 +60,7 @@ def write_report(contents: Contents, out: Path) -> Path:
     )
     page = environment.get_template("page.html.j2").render(
         study=contents.study,
-        verdict=verdict(contents),
+        verdict=sentence,
         kinds=tables.kinds_of_fid(contents),
         tables=frames,
         images=images,
@@ -88,10 +91,10 @@ def main(words: Sequence[str]) -> None:
     except FileNotFoundError as error:
         raise ValueError(str(error)) from error
     try:
-        page = write_report(contents, out)
+        page = write_report(contents, sentence := verdict(contents), out)
     except OSError as error:
         raise ValueError(f"{out} cannot be written: {error.strerror}") from error
-    print(verdict(contents))
+    print(sentence)
     print(page)
 
 

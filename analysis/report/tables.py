@@ -10,9 +10,9 @@ import pandas as pd
 from analysis.configurations import fid_matrix, judged_fids
 from analysis.report.contents import Contents
 from analysis.report.verdict import compare, show
-from analysis.sensitivity import PARTS, at_edges, divergence, importance
+from analysis.sensitivity import PARTS, at_edges, divergence, importance, judged_configurations
 from analysis.uncertainty import honest_winner, median, selection_bias, spread
-from search_spaces.hyperparameters import Hyperparameter
+from search_spaces import SearchSpace
 from sweep.results.schema import COMPLETED, STATUSES
 from wae_core.flops import show_flops
 
@@ -97,65 +97,47 @@ def variances(contents: Contents) -> pd.DataFrame:
 def importances(contents: Contents) -> pd.DataFrame:
     """Return how much each hyperparameter explains, per algorithm; R² is that of the forest on held-out data."""
 
-    def of(name: str) -> pd.DataFrame:
-        assert contents.space is not None
-        found = importance(contents.table, contents.space, name)
-        return pd.DataFrame(
-            {
-                "hyperparameter": found["hyperparameter"],
-                "importance": [
-                    f"{value:.2f} ± {sd:.2f}" for value, sd in zip(found["importance"], found["sd"], strict=True)
-                ],
-                "R² of all": found["r2"].map("{:.2f}".format),
-            }
-        )
+    def show_all(found: pd.DataFrame) -> pd.DataFrame:
+        figures = [f"{value:.2f} ± {sd:.2f}" for value, sd in zip(found["importance"], found["sd"], strict=True)]
+        r2 = found["r2"].map("{:.2f}".format)
+        return pd.DataFrame({"hyperparameter": found["hyperparameter"], "importance": figures, "R² of all": r2})
 
-    return _per_algorithm(contents, of)
+    return _per_algorithm(contents, importance, show_all)
 
 
 def edges(contents: Contents) -> pd.DataFrame:
     """Return the ends of ranges at which the best configurations crowd, and the limit there."""
 
-    def of(name: str) -> pd.DataFrame:
-        assert contents.space is not None
-        found = at_edges(contents.table, contents.space, name)
+    def show_crowded(found: pd.DataFrame) -> pd.DataFrame:
         crowded = found[found["p"] < LIKELY / max(1, len(found))]
-        lines = [_line(contents, name, hyperparameter) for hyperparameter in crowded["hyperparameter"]]
-        limits = [
-            line.distribution.support[0 if edge == "low" else -1]
-            for line, edge in zip(lines, crowded["edge"], strict=True)
-        ]
         return pd.DataFrame(
             {
-                "hyperparameter": crowded["hyperparameter"],
-                "edge": crowded["edge"],
-                "limit": [str(limit) for limit in limits],
+                **{name: crowded[name] for name in ("hyperparameter", "edge")},
+                "limit": crowded["limit"].map(str),
                 "of the best tenth": crowded["share"].map("{:.0%}".format),
                 "of all": crowded["expected"].map("{:.0%}".format),
                 "p": crowded["p"].map("{:.1g}".format),
             }
         )
 
-    return _per_algorithm(contents, of)
+    return _per_algorithm(contents, at_edges, show_crowded)
 
 
 def divergences(contents: Contents) -> pd.DataFrame:
     """Return in which thirds of which ranges configurations diverge, where any does."""
 
-    def of(name: str) -> pd.DataFrame:
-        assert contents.space is not None
-        found = divergence(contents.table, contents.space, name)
+    def show_thirds(found: pd.DataFrame) -> pd.DataFrame:
         found = found[found.groupby("hyperparameter")["diverged"].transform("sum") > 0]
+        if found.empty:
+            return found
         shares = [
             f"{share:.0%} [{low:.0%}, {high:.0%}]"
             for share, low, high in zip(found["share"], found["low"], found["high"], strict=True)
         ]
-        if found.empty:
-            return found
         wide = found.assign(share=shares).pivot(index="hyperparameter", columns="part", values="share")
         return wide.reindex(columns=list(PARTS)).add_suffix(" third").reset_index()
 
-    return _per_algorithm(contents, of)
+    return _per_algorithm(contents, divergence, show_thirds)
 
 
 def provenance(contents: Contents) -> pd.DataFrame:
@@ -203,12 +185,12 @@ def configurations_by_rank(contents: Contents) -> pd.DataFrame:
 
 def why_missing(contents: Contents) -> list[str]:
     """Say, per algorithm, why importance or edges cannot be computed."""
+    if contents.space is None:
+        return ["the study's space is not known"]
     said = []
     for name in contents.with_results:
         try:
-            if contents.space is None:
-                raise ValueError("the study's space is not known")
-            at_edges(contents.table, contents.space, name)
+            judged_configurations(contents.table, name)
         except ValueError as error:
             said.append(str(error))
     return said
@@ -224,20 +206,20 @@ def kinds_of_fid(contents: Contents) -> list[str]:
     ]
 
 
-def _per_algorithm(contents: Contents, of: Callable[[str], pd.DataFrame]) -> pd.DataFrame:
+def _per_algorithm(
+    contents: Contents,
+    compute: Callable[[pd.DataFrame, SearchSpace, str], pd.DataFrame],
+    show: Callable[[pd.DataFrame], pd.DataFrame],
+) -> pd.DataFrame:
     """One frame below the other, of the algorithms of which it can be computed."""
     found = []
-    for name in contents.with_results if contents.space is not None else []:
-        try:
-            frame = of(name)
-        except ValueError:  # too few configurations, as `why_missing` says
-            continue
-        if len(frame):
-            frame.insert(0, "algorithm", name)
-            found.append(frame)
+    if contents.space is not None:
+        for name in contents.with_results:
+            try:
+                frame = show(compute(contents.table, contents.space, name))
+            except ValueError:  # too few configurations, as `why_missing` says
+                continue
+            if len(frame):
+                frame.insert(0, "algorithm", name)
+                found.append(frame)
     return pd.concat(found, ignore_index=True).fillna("–") if found else pd.DataFrame()
-
-
-def _line(contents: Contents, algorithm: str, name: str) -> Hyperparameter:
-    assert contents.space is not None
-    return next(line for line in contents.space.hyperparameters if line.name == name and algorithm in line.algorithms)

@@ -8,7 +8,7 @@ import numpy as np
 
 from analysis.configurations import fid_matrix
 from analysis.report.contents import Contents
-from analysis.uncertainty import Interval, honest_winner, improvement
+from analysis.uncertainty import Interval, honest_winner, improvement, median
 
 FEWEST = 6  # configurations of each algorithm: of fewer, no interval of resampled ones means anything
 
@@ -22,14 +22,15 @@ def verdict(contents: Contents) -> str:
         return "No run has ended with an FID yet: nothing can be said." + without
     if len(names) == 1:
         return f"Only {names[0]} has results, so there is nothing to compare.{_worth(contents, names[0])}{without}"
-    fewest = min(len(values) for values in _compared(contents, names))
+    compared = dict(zip(names, _compared(contents, names), strict=True))
+    fewest = min(map(len, compared.values()))
     if fewest < FEWEST:
         kind = "common configurations" if contents.is_paired else "configurations of each algorithm"
         return (
             f"Which algorithm is best cannot be told at this budget: that needs at least {FEWEST} {kind}, and there "
             f"{'is' if fewest == 1 else 'are'} {fewest}.{without}"
         )
-    leader, *rivals = sorted(names, key=lambda name: _typical(contents, names, name))
+    leader, *rivals = sorted(names, key=lambda name: median(compared[name]).value)
     wins = {rival: compare(contents, leader, rival) for rival in rivals}
     said = ", ".join(f"{show(win)} against {rival}" for rival, win in wins.items())
     unsure = [rival for rival, win in wins.items() if win.low <= 0.5]
@@ -68,11 +69,6 @@ def _compared(contents: Contents, names: Sequence[str]) -> list[np.ndarray]:
         common = sorted(set.intersection(*(set(values.index) for values in judged)))
         judged = [values.loc[common] for values in judged]
     return [values.to_numpy(dtype=float) for values in judged]
-
-
-def _typical(contents: Contents, names: Sequence[str], name: str) -> float:
-    values = _compared(contents, names)[list(names).index(name)]
-    return float(np.quantile(values, 0.5, method="inverted_cdf"))
 
 
 def _worth(contents: Contents, algorithm: str) -> str:

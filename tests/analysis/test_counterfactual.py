@@ -25,6 +25,7 @@ def tables(
         for seed, own in enumerate(seeds):
             end = (diverged_at or {}).get((index, seed))
             run = {
+                "study": "digits",
                 "algorithm": "wae-mmd",
                 "config_index": index,
                 "seed": seed,

@@ -39,7 +39,8 @@ def results(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(results: Path) -> str:
-    return unescape(write_report(Contents.load(results, "digits"), results / "report" / "digits").read_text())
+    contents = Contents.load(results, "digits")
+    return unescape(write_report(contents, verdict(contents), results / "report" / "digits").read_text())
 
 
 def test_the_verdict_is_the_planted_order(results: Path, page: str) -> None:
@@ -85,7 +86,7 @@ def test_one_algorithm_is_compared_with_none(study: Study, tmp_path: Path) -> No
     planted.write(tmp_path, study, ["vae"], 3)
     contents = Contents.load(tmp_path, "digits")
     assert verdict(contents).startswith("Only vae has results, so there is nothing to compare")
-    assert "Study digits" in write_report(contents, tmp_path / "out").read_text()
+    assert "Study digits" in write_report(contents, verdict(contents), tmp_path / "out").read_text()
 
 
 def test_a_study_with_nothing_has_a_page(study: Study, tmp_path: Path) -> None:
@@ -94,7 +95,7 @@ def test_a_study_with_nothing_has_a_page(study: Study, tmp_path: Path) -> None:
     Tables(folder)
     contents = Contents.load(tmp_path, "digits")
     assert "No run has ended with an FID yet" in verdict(contents)
-    page = unescape(write_report(contents, tmp_path / "out").read_text())
+    page = unescape(write_report(contents, verdict(contents), tmp_path / "out").read_text())
     assert all(caption in page for caption, _ in FIGURES.values())
 
 
@@ -110,7 +111,7 @@ def test_a_study_of_failures_alone_has_a_page(study: Study, tmp_path: Path, monk
     contents = Contents.load(tmp_path, "digits")
     assert "No run has ended with an FID yet" in verdict(contents)
     assert "vae has no result yet" in verdict(contents)
-    write_report(contents, tmp_path / "out")
+    write_report(contents, verdict(contents), tmp_path / "out")
 
 
 def test_the_command_writes_it_and_refuses_a_study_that_is_not_there(
