@@ -13,6 +13,7 @@ option = $(if $(2),--$(1) $(call quoted,$(2)))
 key = $(if $(2),$(call quoted,$(1)=$(2)))
 # The command bigwae, of this source tree whatever is installed.
 BIGWAE = $(call quoted,$(BIN)/python) -m sweep.command
+PARALLEL_PYTEST = $(call quoted,$(BIN)/pytest) --numprocesses=logical --dist=worksteal
 # A word that is not given falls back to sweep/conf/config.yaml.
 WORDS = $(call key,alg,$(ALG)) $(call key,budget,$(BUDGET)) $(call key,study,$(STUDY)) $(call key,space,$(SPACE)) \
         $(call key,search,$(SEARCH)) $(call key,scheduler,$(SCHEDULER)) $(call key,tracking,$(TRACKING)) \
@@ -73,11 +74,12 @@ counterfactual: .venv/ready ## what early stopping or fewer seeds would have fou
 	    --out $(call quoted,$(RESULTS)/counterfactual-$(STUDY).png) $(ARGS)
 
 test: check ## check, and all tests: what CI runs
-	$(call quoted,$(BIN)/pytest)
+	$(PARALLEL_PYTEST) -m "not ray"
+	$(call quoted,$(BIN)/pytest) -m ray
 
 test-quick: .venv/ready ## lint, and the tests that are not marked slow, while you edit: under 90 s on 2 cores
 	$(call quoted,$(BIN)/ruff) check .
-	$(call quoted,$(BIN)/pytest) -m "not slow"
+	$(PARALLEL_PYTEST) -m "not slow"
 
 check: .venv/ready ## lint, format and types; changes nothing
 	$(call quoted,$(BIN)/ruff) check .

@@ -106,6 +106,7 @@ def sweep(house: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=house, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_a_new_algorithm_is_drawn_trained_in_packs_stored_and_mirrored(house: Path) -> None:
     done = sweep(house, "alg=swae", "budget=4", *WORDS)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -121,6 +122,7 @@ def test_a_new_algorithm_is_drawn_trained_in_packs_stored_and_mirrored(house: Pa
     assert sorted(float(value) for (value,) in mirrored) == sorted(runs["sliced_lambda"])
 
 
+@pytest.mark.slow
 def test_all_are_the_algorithms_that_the_space_has_lines_for(house: Path) -> None:
     done = sweep(house, "alg=all", "budget=2", "dry_run=true", *WORDS)
     assert "study digits: wae-mmd, wae-gan, vae, swae;" in done.stdout

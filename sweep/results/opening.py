@@ -18,6 +18,7 @@ from sweep.results.plan_file import extend_plan, read_plan
 from sweep.results.schema import FAILED, RunRow, run_of
 from sweep.results.tables import Tables
 from sweep.results.work.attempt_log import note_dropped_rows
+from sweep.results.work.run_folder import runs_with_attempts
 from sweep.settings.settings import Settings, Study
 from wae_core.data.images import data_sha256, image_shape
 from wae_core.run import Hyperparameters, Run
@@ -86,7 +87,7 @@ def open_study(settings: Settings, drawn: Sequence[Run], console: Console) -> It
         tables = Tables(folder, rules, check)
         if again := _planned_again(folder, study, rules, tables):
             console.print(f"{folder.plan_file} lacked {len(again)} runs of configurations with rows: planned again")
-        clean_up(folder, tables, tables.run_ids(), settings.keep_best)
+        clean_up(folder, tables, tables.run_ids() & runs_with_attempts(folder.root / "work"), settings.keep_best)
         note_dropped_rows(folder, tables.dropped)
         if settings.retry_failed:
             failed = [row.run_id for row in tables.rows() if row.status == FAILED]

@@ -184,6 +184,7 @@ def test_a_seed_that_diverges_makes_the_pick_infinite() -> None:
 # --- variances and bias
 
 
+@pytest.mark.slow
 def test_planted_variances_are_found() -> None:
     _, logs = study(0, count=4000)
     found = spread(logs)

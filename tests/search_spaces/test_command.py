@@ -39,6 +39,7 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_it_prints_the_space_and_what_there_is_to_remark_and_paints_it(path: Path) -> None:
     words = [sys.executable, "-m", "sweep.command", "space", str(path), "--images", "50"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}  # this source tree, whatever is installed
@@ -97,6 +98,7 @@ def panels_of(space: SearchSpace) -> dict[str, Axes]:
     return {panel.get_title("left"): panel for panel in draws_figure(space, 0).axes}
 
 
+@pytest.mark.slow
 def test_a_panel_for_each_hyperparameter_on_the_axis_of_its_distribution() -> None:
     panels = panels_of(related())
     assert list(panels) == list(dict.fromkeys(line.name for line in related().hyperparameters))

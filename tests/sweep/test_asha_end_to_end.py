@@ -27,7 +27,7 @@ WORDS = (
     "study.width=4",
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(600)]
 
 
 def words(results: Path, budget: int) -> list[str]:

@@ -211,5 +211,6 @@ def test_the_settings_types_need_no_hydra_and_no_torch() -> None:
     assert loaded("import sweep.settings.settings", "hydra", "omegaconf", *HEAVY) == "[]"
 
 
+@pytest.mark.slow
 def test_a_worker_s_module_imports_neither_hydra_nor_pandas_nor_mlflow() -> None:
     assert loaded("import sweep.running.worker", "hydra", "omegaconf", "pandas", "mlflow", "optuna", "rich") == "[]"

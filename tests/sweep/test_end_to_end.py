@@ -32,7 +32,7 @@ SMALL = (
 )
 HYPERPARAMETERS = ["latent_dim", "batch_size", "learning_rate", "architecture"]
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(600)]
 
 
 def sweep(results: Path, *words: str, exit_code: int = 0) -> str:

@@ -17,7 +17,7 @@ from sweep.results.folder import StudyFolder, read_runs
 from tests.chaos.killer import kill_child, kill_session, session_of
 from tests.chaos.progress import milestones, names
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(200)]
 
 SMALL = ("study.fid_samples=200", "study.evaluation_images=50", "study.pretraining_steps=2", "study.width=4")
 LONG = (*SMALL, "study.steps=4000", "study.evaluation_steps=[2000,4000]", "checkpoint_steps=10", "alg=vae")

@@ -61,6 +61,7 @@ def test_a_launch_whose_folder_is_gone_stops(
 
 
 @pytest.mark.slow
+@pytest.mark.ray
 def test_with_ray_too(tmp_path: Path) -> None:
     results = tmp_path / "results"
     folder = StudyFolder(results, "digits")

@@ -30,7 +30,7 @@ SMALL = (
 )
 HYPERPARAMETERS = list(Hyperparameters.__dataclass_fields__)
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(600)]
 
 
 def sweep(results: Path, *words: str) -> str:

@@ -11,9 +11,7 @@ import pyarrow.compute as pc
 from sweep.results.folder import StudyFolder
 from sweep.results.layout import Layout
 from sweep.results.parquet import read_table, write_table
-from sweep.results.work.run_folder import RunFolder
-from wae_core.run import RUN_ID
-from wae_core.storage.files import listed
+from sweep.results.work.run_folder import RunFolder, runs_with_attempts
 
 ATTEMPTS = pa.schema(
     [
@@ -63,8 +61,7 @@ def read_attempts(folder: StudyFolder) -> pa.Table:
     Raises:
         ResultsError: attempts.parquet is damaged, or of another version.
     """
-    names = [path.name for path in listed(folder.root / "work", "*")]
-    living = _living(folder, [name for name in names if RUN_ID.fullmatch(name)])
+    living = _living(folder, sorted(runs_with_attempts(folder.root / "work")))
     return pa.concat_tables([_without(_recorded(folder), living), living])
 
 

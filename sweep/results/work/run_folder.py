@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from sweep.results.work.history import History, Owner, put_together, take_apart
+from wae_core.run import RUN_ID
 from wae_core.storage.checkpoint import CheckpointError, read_manifest, save_checkpoint, valid_checkpoints
 from wae_core.storage.files import TEMPORARIES, Location, delete_folder, listed, read, write_atomically
 
@@ -152,7 +153,7 @@ class RunFolder:
 
     def delete_attempts(self) -> None:
         """Delete what an ended run needs no more: training checkpoints, and what a dead process left half written."""
-        for path in self.path.glob("*"):  # of thousands of runs: one look into each folder
+        for path in self.path.glob("*"):
             if ATTEMPT.fullmatch(path.name):
                 delete_folder(path)
             elif fnmatchcase(path.name, TEMPORARIES):
@@ -206,6 +207,15 @@ class RunFolder:
             self.foreign.append(path)
             raise CheckpointError(f"checkpoint {path} is of another run, or of other data: {owner}")
         return history
+
+
+def runs_with_attempts(work: Location) -> set[str]:
+    """Return the run_ids whose folders in `work` hold attempts, or what a dead process left half written.
+
+    Of thousands of ended runs these are few: one look into each folder finds them.
+    """
+    left = (path for path in work.glob("*/*") if ATTEMPT.fullmatch(path.name) or fnmatchcase(path.name, TEMPORARIES))
+    return {path.parent.name for path in left if RUN_ID.fullmatch(path.parent.name)}
 
 
 def _start(data: bytes) -> tuple[str, int, float]:

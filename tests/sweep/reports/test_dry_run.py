@@ -51,6 +51,7 @@ def test_the_large_study_is_costed_without_its_data(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_hours_are_flops_over_the_cluster_s_rate() -> None:
     words = ("study=bigwae", "alg=vae", "budget=6", "cluster=gpu", "cluster.teraflops=200")
     output = dry_run(*words)

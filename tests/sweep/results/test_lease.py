@@ -49,12 +49,14 @@ def test_the_lock_names_its_holder_and_is_given_back(path: ObjectPath) -> None:
         assert holder(path)["host"] is None
 
 
+@pytest.mark.slow
 def test_a_second_driver_is_refused_with_the_firsts_host_and_pid(path: ObjectPath) -> None:
     with results_lock(path), pytest.raises(SettingsError) as caught, results_lock(path):
         pass
     assert f"host {socket.gethostname()}, pid {os.getpid()}" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_held_lease_is_renewed(path: ObjectPath) -> None:
     with results_lock(path) as check:
         time.sleep(2.5)
@@ -70,6 +72,7 @@ def test_the_lease_of_a_dead_process_of_this_host_is_taken_over_at_once(path: Ob
         assert holder(path)["generation"] == 5
 
 
+@pytest.mark.slow
 def test_the_lease_of_a_lost_host_is_taken_over_when_it_was_not_renewed(path: ObjectPath) -> None:
     left_by(path, "a-lost-host", pid=1)
     began = time.monotonic()
@@ -118,6 +121,7 @@ def test_who_loses_the_lease_is_interrupted_and_writes_no_more(path: ObjectPath)
     assert holder(path)["host"] == "another-host", "it is not given back by who does not hold it"
 
 
+@pytest.mark.slow
 def test_who_cannot_renew_the_lease_stops_before_another_may_take_it(
     path: ObjectPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:

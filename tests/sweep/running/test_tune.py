@@ -102,6 +102,7 @@ def one_by_one(runs: Any) -> list[Task]:
 
 
 @pytest.mark.slow
+@pytest.mark.ray
 def test_workers_that_start_late_or_never_hold_up_no_task(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

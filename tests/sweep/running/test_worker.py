@@ -365,6 +365,7 @@ def test_a_run_in_an_object_store_is_the_same(vae: tuple[Run, Any]) -> None:
     assert load_model(best)[2] == place.row(run)["best_step"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "number", [errno.ENOSPC, errno.EROFS, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EDQUOT]
 )
@@ -394,6 +395,7 @@ def test_a_storage_that_takes_nothing_is_reported_and_waited_for(
     assert list(place.folder.root.glob(".*")) == [], "no probe stays"
 
 
+@pytest.mark.slow
 def test_one_file_that_cannot_be_written_is_not_waited_for_for_ever(
     place: Place, make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -348,6 +348,7 @@ def test_a_sampler_that_can_is_not_refused(study: Study, sampler: str, space: st
     rehearse(replace(study, space=read, optuna=Optuna(sampler, None)), read.algorithms)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["tpe", "qmc"])
 def test_conditional_hyperparameters_are_conditional_in_the_sampler(
     make_sweep: Callable[..., Sweep], sampler: str

@@ -170,7 +170,8 @@ def test_it_decides_as_the_counterfactual_says(world: World) -> None:
     )
     runs = pd.DataFrame(
         {
-            "study": "test", "run_id": run.run_id, "algorithm": "vae", "config_index": run.config_index, "seed": run.seed,
+            "study": "test", "run_id": run.run_id, "algorithm": "vae", "config_index": run.config_index,
+            "seed": run.seed,
             "status": "completed", "steps_planned": STEPS, "steps_done": STEPS,
             "best_fid": min(world.fids(run, STEPS).values()),
         }

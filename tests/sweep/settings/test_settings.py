@@ -351,6 +351,7 @@ def test_words_reach_their_place_and_the_last_of_two_wins() -> None:
     assert protocol.learning_rate_drops == ((30, 2.0), (50, 5.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("study", studies())
 @pytest.mark.parametrize("cluster", sorted(path.stem for path in (CONF / "cluster").glob("*.yaml")))
 def test_every_shipped_study_and_cluster_is_valid(study: str, cluster: str) -> None:
@@ -432,6 +433,7 @@ VALUES = st.lists(st.sampled_from([*PIECES, " ", "\n"]), max_size=4).map("".join
 KEYS = st.sampled_from(["alg", "budget", "study", "results", "space", "search", "study.name", "study.steps"])
 
 
+@pytest.mark.slow
 @hypothesis_settings(max_examples=50, deadline=None)
 @given(
     st.lists(

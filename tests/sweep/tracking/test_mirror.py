@@ -137,6 +137,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_ended_run_is_mirrored_whole(results: Results, make_run: MakeRun, make_result: MakeResult) -> None:
     # kernel_scale is an int here, and a float when it comes back from the Parquet.
     run = make_run("wae-mmd", study=results.study, config_index=7, seed=2, kernel_scale=8, wae_lambda=10.5)
@@ -183,6 +184,7 @@ def test_ended_run_is_mirrored_whole(results: Results, make_run: MakeRun, make_r
     assert [path.read_bytes() for path in artifacts.rglob("*.png")] == [b"png"]
 
 
+@pytest.mark.slow
 def test_evaluation_is_visible_while_its_run_trains(
     results: Results, make_run: MakeRun, make_result: MakeResult
 ) -> None:
@@ -374,6 +376,7 @@ def test_server_that_is_down_costs_the_caller_nothing(
     assert len(results.problems[0]) < 300
 
 
+@pytest.mark.slow
 def test_server_that_never_answers_does_not_delay_the_close(results: Results, silent_server: str) -> None:
     mirror = results.start_mirror(silent_server)
     time.sleep(0.2)

@@ -75,6 +75,7 @@ def places(results: Path) -> set[str]:
     return {uri.partition("/mlartifacts")[0] for (uri,) in found}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_copied", [False, True])
 def test_a_moved_or_copied_folder_has_its_pictures_beside_it(
     old: Path, tmp_path: Path, publish: Publish, is_copied: bool

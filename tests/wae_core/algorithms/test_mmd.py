@@ -129,6 +129,7 @@ def test_order_of_the_codes_does_not_matter() -> None:
     assert shuffled.item() == pytest.approx(value.item(), abs=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_vmap_over_a_pack_equals_one_after_the_other(kernel: str) -> None:
     prior, encoded = torch.randn(2, 3, 10, 4)

@@ -163,6 +163,7 @@ def test_a_thousand_real_images_are_nearly_as_near_as_four_thousand(evaluator: E
     assert evaluator.real_images(1000).fid < 3 * evaluator.real_images(4000).fid
 
 
+@pytest.mark.slow
 def test_samples_come_from_the_prior_and_differ_by_phase_step_and_seed(
     make_run: MakeRun, digits: ImageData, evaluator: Evaluator
 ) -> None:

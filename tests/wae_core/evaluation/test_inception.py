@@ -95,6 +95,7 @@ def test_features_equal_torch_fidelitys(network: inception.InceptionV3, golden: 
     torch.testing.assert_close(features, wanted, rtol=1e-5, atol=1e-5 * scale)
 
 
+@pytest.mark.slow
 def test_the_network_comes_frozen_in_evaluation_mode(network: inception.InceptionV3) -> None:
     assert not any(parameter.requires_grad for parameter in network.parameters())
     assert not any(module.training for module in network.modules())

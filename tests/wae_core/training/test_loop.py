@@ -82,6 +82,7 @@ def test_every_variant_trains(make_run: MakeRun, few_digits: ImageData, algorith
     assert state.step == 25 and state.autoencoder.encoder.stochastic == run.is_stochastic
 
 
+@pytest.mark.slow
 @every_variant
 @pytest.mark.parametrize("interruption", [0, 1])
 def test_an_interrupted_run_ends_bit_for_bit_where_the_undisturbed_one_does(
