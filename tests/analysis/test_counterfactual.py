@@ -99,6 +99,7 @@ def test_what_was_done_is_the_measure() -> None:
     assert (row["saved"], row["fid"], row["lost"], row["same_pick"]) == (0, 1.0, 0, 1)
 
 
+@pytest.mark.slow
 def test_command_prints_a_table_draws_a_picture_and_refuses_what_is_not_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

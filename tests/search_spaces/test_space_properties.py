@@ -221,6 +221,7 @@ def test_a_configuration_does_not_depend_on_the_others_drawn(data: Data, numbers
     assert all(again.sample(*coordinates, 7) == drawn[coordinates] for coordinates in asked)
 
 
+@pytest.mark.slow
 @steady
 @given(data=declarations(), sort_keys=st.booleans())
 def test_as_dict_survives_yaml(data: Data, sort_keys: bool) -> None:

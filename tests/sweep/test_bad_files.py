@@ -180,6 +180,7 @@ def test_the_commands_answer_garbage_with_a_sentence(
     look()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plan", "runs", "evaluations", "real_images", "study"])
 @pytest.mark.parametrize("garbage", ["cut", "empty", "words"])
 def test_a_launch_on_damaged_files_is_refused_and_changes_nothing(

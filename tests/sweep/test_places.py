@@ -59,6 +59,7 @@ def test_what_looks_like_a_place_elsewhere_is_no_folder_here(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["results", "data", "inception", "space"])
 @pytest.mark.parametrize("sign", ["\0", "\n", "\x1b", "\udcff"])
 def test_what_no_name_of_a_file_may_hold_is_refused(

@@ -75,6 +75,7 @@ def test_the_discriminator_by_hand(make_run: MakeRun) -> None:
     assert step_flops(mmd, GREY) - step_flops(vae, GREY) == 2 * (6 * n**2 * d + 2 * n**2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("algorithm", "options"),
     [
@@ -133,6 +134,7 @@ def test_evaluation_and_confirmation_are_what_torch_counts(make_run: MakeRun, di
     assert counter.get_total_flops() == confirmation_flops(run, GREY)
 
 
+@pytest.mark.slow
 def test_inception_is_what_torch_counts(make_run: MakeRun) -> None:
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         InceptionV3().eval()(torch.empty(1, *COLOUR, dtype=torch.uint8))

@@ -355,6 +355,7 @@ def test_of_an_attempts_checkpoints_the_last_two_stay_and_the_best(vae: tuple[Ru
     assert place.checkpoints(run) == ["step-000000004", "step-000000005", "step-000000006"]
 
 
+@pytest.mark.slow
 def test_a_run_in_an_object_store_is_the_same(vae: tuple[Run, Any]) -> None:
     run, undisturbed = vae
     place = Place(ObjectPath("memory://", "worker"))
@@ -420,6 +421,7 @@ def test_one_file_that_cannot_be_written_is_not_waited_for_for_ever(
     assert sum(isinstance(event, Problem) for event in events) == naps == worker.FALSE_ALARMS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lose", ["rename", "delete"])
 def test_a_folder_that_is_gone_is_waited_for_and_not_made_again(
     vae: tuple[Run, Any], place: Place, monkeypatch: pytest.MonkeyPatch, lose: str
@@ -448,6 +450,7 @@ def test_a_folder_that_is_gone_is_waited_for_and_not_made_again(
     assert place.outcome(run) == undisturbed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["work", "records"])
 def test_a_folder_within_the_study_is_made_again(vae: tuple[Run, Any], place: Place, name: str) -> None:
     run, undisturbed = vae
@@ -504,6 +507,7 @@ def test_a_fid_that_is_not_finite_ends_the_run_and_the_best_before_is_kept(
 # --- exceptions
 
 
+@pytest.mark.slow
 def test_an_exception_once_costs_an_attempt_and_nothing_else(
     vae: tuple[Run, Any], place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -552,6 +556,7 @@ def test_three_exceptions_are_a_failed_row_and_the_rest_of_the_pack_goes_on(
     assert place.outcome(good) == (good_row, good_evaluations)
 
 
+@pytest.mark.slow
 def test_a_failed_run_keeps_what_it_had_reached(
     vae: tuple[Run, Any], place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

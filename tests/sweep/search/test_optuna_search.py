@@ -137,6 +137,7 @@ def make_sweep(tmp_path: Path, study: Study, make_result: Callable[..., Any]) ->
     return make
 
 
+@pytest.mark.slow
 def test_a_budget_is_whole_configurations_that_optuna_is_told_with_their_means(
     make_sweep: Callable[..., Sweep],
 ) -> None:

@@ -16,6 +16,7 @@ from tests.search_spaces.test_space_properties import declarations
 from wae_core.domains import Value
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(declarations(), st.sampled_from(["wae-mmd", "wae-gan", "vae"]), st.integers(0, 10**6))
 def test_any_draw_is_a_possible_proposal_and_comes_back(data: dict[str, object], algorithm: str, index: int) -> None:

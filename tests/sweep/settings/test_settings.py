@@ -182,6 +182,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", REFUSED)
 def test_a_bad_word_is_refused_with_its_key_its_value_and_what_is_allowed(word: str) -> None:
     sentence = refusal(word)
@@ -268,6 +269,7 @@ PATHS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 def test_any_path_is_a_results_folder(path: str) -> None:
     assert load_settings([f"results={path}"]).results == Path(path)
@@ -457,6 +459,7 @@ def test_any_words_give_settings_or_a_sentence(words: list[str]) -> None:
     assert "\n" not in sentence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

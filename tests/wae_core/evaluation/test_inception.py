@@ -101,6 +101,7 @@ def test_the_network_comes_frozen_in_evaluation_mode(network: inception.Inceptio
     assert not any(module.training for module in network.modules())
 
 
+@pytest.mark.slow
 def test_grey_is_repeated_to_three_channels(network: inception.InceptionV3) -> None:
     grey = random_images()[:1, :1, :40]
     assert torch.equal(network(grey), network(grey.repeat(1, 3, 1, 1)))

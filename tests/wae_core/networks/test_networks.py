@@ -53,6 +53,7 @@ def hidden(*names: str) -> list[str]:
     return [layer for name in names for layer in (name, "bn", "relu")]
 
 
+@pytest.mark.slow
 def test_dcgan_for_mnist_is_the_paper_s() -> None:
     model = build("dcgan", GREY)
     assert layers(model.encoder, torch.empty(2, 1, 28, 28, device="meta")) == [
@@ -180,6 +181,7 @@ def test_latent_discriminator_parameter_counts(latent_dim: int) -> None:
     assert f"{expected:,} with {latent_dim}" in str(LatentDiscriminator.__doc__)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_norm", [True, False])
 @pytest.mark.parametrize("data", [GREY, COLOUR], ids=["grey", "colour"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

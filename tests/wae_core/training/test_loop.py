@@ -72,6 +72,7 @@ def encoder_inputs(state: TrainingState) -> list[Tensor]:
 # --- the loop ---
 
 
+@pytest.mark.slow
 @every_variant
 def test_every_variant_trains(make_run: MakeRun, few_digits: ImageData, algorithm: str, encoder: str | None) -> None:
     run = make_run(algorithm, encoder=encoder, steps=25, evaluation_steps=(5, 20, 25), learning_rate=3e-3)
@@ -114,6 +115,7 @@ def test_an_interrupted_run_ends_bit_for_bit_where_the_undisturbed_one_does(
     assert resumed.train_seconds > content["train_seconds"] > 0
 
 
+@pytest.mark.slow
 @every_variant
 def test_what_is_done_between_steps_does_not_change_training(
     make_run: MakeRun, few_digits: ImageData, algorithm: str, encoder: str | None

@@ -17,6 +17,7 @@ CPU = torch.device("cpu")
 MakeRun = Callable[..., Run]
 
 
+@pytest.mark.slow
 def test_rates_are_those_of_the_run_s_own_steps(make_run: MakeRun, few_digits: ImageData) -> None:
     short, long = (make_run("wae-gan", steps=n, evaluation_steps=(n,)) for n in (100, 100_000))
     rates = [models_per_hour(run, few_digits, CPU, (1,))[1] for run in (short, long)]
