@@ -1,5 +1,5 @@
 # Everything that a person does with bigwae; `make help` lists it.
-# Variables of `make sweep`: ALG BUDGET STUDY SPACE RESULTS TRACKING SEARCH SCHEDULER ARGS, e.g. make sweep ALG=wae-mmd BUDGET=1000
+# Variables of `make sweep`: ALG BUDGET STUDY SPACE RESULTS TRACKING SEARCH SCHEDULER CONFIRM ARGS, e.g. make sweep ALG=wae-mmd BUDGET=1000
 # A variable is one word, whatever is in it: RESULTS="my results". ARGS, MODELS and PARTS are several, as a shell has
 # them: MODELS="'my results/a.safetensors' b.safetensors".
 
@@ -16,7 +16,7 @@ BIGWAE = $(call quoted,$(BIN)/python) -m sweep.command
 PARALLEL_PYTEST = $(call quoted,$(BIN)/pytest) --numprocesses=logical --dist=worksteal
 # A word that is not given falls back to sweep/conf/config.yaml.
 WORDS = $(call key,alg,$(ALG)) $(call key,budget,$(BUDGET)) $(call key,study,$(STUDY)) $(call key,space,$(SPACE)) \
-        $(call key,search,$(SEARCH)) $(call key,scheduler,$(SCHEDULER)) $(call key,tracking,$(TRACKING)) \
+        $(call key,search,$(SEARCH)) $(call key,scheduler,$(SCHEDULER)) $(call key,confirm,$(CONFIRM)) $(call key,tracking,$(TRACKING)) \
         $(call quoted,results=$(RESULTS)) $(ARGS)
 
 .DEFAULT_GOAL := help
@@ -26,7 +26,7 @@ help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-15s %s\n", $$1, $$2}'
 	@echo
 	@echo '  make sweep ALG=wae-mmd|wae-gan|vae|all BUDGET=30 STUDY=digits SPACE=digits RESULTS=results'
-	@echo '             SEARCH=random|optuna SCHEDULER=none|asha'
+	@echo '             SEARCH=random|optuna SCHEDULER=none|asha CONFIRM=10'
 	@echo '             ARGS="any.key=value"; every key is listed by: .venv/bin/bigwae sweep --help'
 
 setup: .venv/ready ## make .venv with the pinned versions (every target that needs it does so once)

@@ -193,13 +193,58 @@ def honest_winner(fids: Floats) -> Interval:
         raise ValueError("an honest winner needs at least two seeds: some pick it, others judge it")
     count = fids.shape[1]
     picked = [int(np.argmin(np.delete(fids, seed, axis=1).mean(axis=1))) for seed in range(count)]
-    value = float(np.log([fids[pick, seed] for seed, pick in enumerate(picked)]).mean())
+    value = math.exp(np.log([fids[pick, seed] for seed, pick in enumerate(picked)]).mean())
+    error, freedom = _error_of_mean(fids)
+    return _within(value, error, freedom)
+
+
+def first_of(fids: Floats) -> Interval:
+    """Return the mean FID of the first configuration over its seeds, none of which has picked it.
+
+    Its interval is made as `honest_winner` makes it.
+
+    Args:
+        fids: [configurations, seeds], above 0; infinite where a run diverged.
+
+    Raises:
+        ValueError: there is no configuration.
+    """
+    if len(fids) == 0:
+        raise ValueError("there is no configuration, so there is no first one")
+    error, freedom = _error_of_mean(fids)
+    return _within(float(fids[0].mean()), error, freedom)
+
+
+def ratio_of_firsts(a: Floats, b: Floats) -> Interval:
+    """Return the mean FID of the first configuration of `a`, divided by that of `b`; below 1 where `a` is better.
+
+    Args:
+        a: [configurations, seeds], above 0; infinite where a run diverged. The scatter between seeds is pooled over
+            them, but not with that of `b`; the degrees of freedom are the smaller ones.
+        b: those of another algorithm.
+
+    Raises:
+        ValueError: one of them has no configuration.
+    """
+    first, second = first_of(a).value, first_of(b).value
+    (error_a, freedom_a), (error_b, freedom_b) = _error_of_mean(a), _error_of_mean(b)
+    value = first / second if math.isfinite(first) and math.isfinite(second) else math.inf
+    return _within(value, math.hypot(error_a, error_b), min(freedom_a, freedom_b))
+
+
+def _error_of_mean(fids: Floats) -> tuple[float, int]:
+    """The standard error of the log of a mean over seeds, from the pooled scatter, and its degrees of freedom."""
     logs = np.log(fids[np.isfinite(fids).all(axis=1)])
-    if not len(logs) or not np.isfinite(value):
-        return Interval(math.exp(value) if np.isfinite(value) else math.inf, 0.0, math.inf)
-    scatter = math.sqrt(logs.var(axis=1, ddof=1).mean())
-    half = float(t.ppf((1 + LEVEL) / 2, len(logs) * (count - 1))) * scatter / math.sqrt(count)
-    return Interval(math.exp(value), math.exp(value - half), math.exp(value + half))
+    freedom = len(logs) * (fids.shape[1] - 1)
+    return math.sqrt(logs.var(axis=1, ddof=1).mean() / fids.shape[1]) if freedom else math.inf, freedom
+
+
+def _within(value: float, error: float, freedom: int) -> Interval:
+    """The interval of a value with this standard error of its logarithm; without bounds where nothing is known."""
+    if not freedom or not math.isfinite(value):
+        return Interval(value, 0.0, math.inf)
+    factor = math.exp(float(t.ppf((1 + LEVEL) / 2, freedom)) * error)
+    return Interval(value, value / factor, value * factor)
 
 
 def spread(figures: Floats) -> Spread:

@@ -41,7 +41,7 @@ TAKES = {
     "space": {"SPACE": "{}", "STUDY_SEED": "--seed {}", "RESULTS": "--results {}"},
     "sweep": {
         **{"ALG": "alg={}", "BUDGET": "budget={}", "STUDY": "study={}", "SPACE": "space={}", "SEARCH": "search={}"},
-        **{"SCHEDULER": "scheduler={}", "TRACKING": "tracking={}", "RESULTS": "results={}"},
+        **{"SCHEDULER": "scheduler={}", "CONFIRM": "confirm={}", "TRACKING": "tracking={}", "RESULTS": "results={}"},
     },
     "status": {"RESULTS": "--results {}"},
     "ui": {"RESULTS": "--results {}", "TRACKING": "--tracking {}"},

@@ -12,10 +12,14 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
+from analysis.confirmation import confirmed_study
 from analysis.report import tables
+from analysis.report.confirmation import confirmation
 from analysis.report.contents import Contents
 from analysis.report.figures import FIGURES
 from analysis.report.verdict import verdict
+from sweep.results.folder import StudyFolder
+from wae_core.storage.files import location
 
 DPI = 130  # of the figures in the page: it stays small
 
@@ -32,6 +36,7 @@ def write_report(contents: Contents, sentence: str, out: Path) -> Path:
     frames = {
         "summary": tables.summary(contents),
         "improvements": tables.improvements(contents),
+        "confirmation": confirmation(contents),
         "ledger": tables.ledger(contents),
         "importances": tables.importances(contents),
         "edges": tables.edges(contents),
@@ -68,6 +73,7 @@ def write_report(contents: Contents, sentence: str, out: Path) -> Path:
         captions={name: caption for name, (caption, _) in FIGURES.items()},
         paired=contents.is_paired,
         reasons=tables.why_missing(contents),
+        unconfirmed=contents.confirmation.unfinished if contents.confirmation else [],
     )
     path = out / "index.html"
     path.write_text(page)
@@ -86,6 +92,12 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--out", type=Path, help="the report's folder (default: <results>/report/<study>)")
     arguments = parser.parse_args(words)
     out = arguments.out or Path("." if "://" in arguments.results else arguments.results) / "report" / arguments.study
+    confirmed = confirmed_study(StudyFolder(location(arguments.results), arguments.study))
+    if confirmed is not None:
+        raise ValueError(
+            f"study {arguments.study} confirms study {confirmed}: its results are in the report of that one, "
+            f"--study {confirmed}"
+        )
     try:
         contents = Contents.load(arguments.results, arguments.study)
     except FileNotFoundError as error:

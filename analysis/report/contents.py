@@ -10,6 +10,7 @@ import pandas as pd
 import yaml
 
 from analysis.configurations import configurations, is_paired
+from analysis.confirmation import Confirmation
 from analysis.load import load_evaluations, load_runs
 from analysis.looks import LOOKS
 from search_spaces import SearchSpace
@@ -31,6 +32,7 @@ class Contents:
         ledger: rows of `ledger_frame`.
         document: study.yaml; empty where there is none.
         space: the study's own; None where there is none.
+        confirmation: of its best configurations; None where there is none.
     """
 
     study: str
@@ -43,6 +45,7 @@ class Contents:
     ledger: pd.DataFrame
     document: Mapping[str, Any]
     space: SearchSpace | None
+    confirmation: Confirmation | None
 
     @property
     def with_results(self) -> list[str]:
@@ -85,6 +88,7 @@ class Contents:
             ledger=ledger_frame(folder),
             document=document,
             space=_space(document),
+            confirmation=Confirmation.load(results, study),
         )
 
 

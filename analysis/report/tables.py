@@ -9,7 +9,8 @@ import pandas as pd
 
 from analysis.configurations import fid_matrix, judged_fids
 from analysis.report.contents import Contents
-from analysis.report.verdict import compare, show
+from analysis.report.verdict import compare
+from analysis.report.words import show
 from analysis.sensitivity import PARTS, at_edges, divergence, importance, judged_configurations
 from analysis.uncertainty import honest_winner, median, selection_bias, spread
 from search_spaces import SearchSpace
@@ -180,7 +181,8 @@ def space(contents: Contents) -> pd.DataFrame:
 
 def configurations_by_rank(contents: Contents) -> pd.DataFrame:
     """Return the table of configurations, best first, for who reads on with another program."""
-    return contents.table.sort_values(["algorithm", "fid_mean", "config_index"], ignore_index=True)
+    table = contents.table if contents.confirmation is None else contents.confirmation.beside(contents.table)
+    return table.sort_values(["algorithm", "fid_mean", "config_index"], ignore_index=True)
 
 
 def why_missing(contents: Contents) -> list[str]:

@@ -21,7 +21,6 @@ def announce(settings: Settings, rungs: Sequence[int], console: Console) -> None
     study, budget = settings.study, settings.budget
     configurations = budget // study.seeds
     models = configurations * study.seeds
-    say_stand_in(settings, console)
     console.print(
         f"study {study.name}: {', '.join(settings.algorithms)}; "
         f"{configurations} configuration{'s' * (configurations > 1)} × {study.seeds} seeds = {models} models each, "
@@ -56,6 +55,12 @@ def say_what_next(settings: Settings, folder: StudyFolder, console: Console) -> 
     console.print(
         f"  make sweep{algorithm} BUDGET={larger}{search}{results}          continue with more", highlight=False
     )
+    if settings.confirm is None and (best := min(10, settings.budget // study.seeds // 3)):
+        console.print(
+            f"  make sweep{algorithm} BUDGET={settings.budget} CONFIRM={best}{search}{results}          "
+            "train the best ones again, with fresh seeds",
+            highlight=False,
+        )
     console.print(
         f"  python -c \"import pandas as pd; print(pd.read_parquet('{folder.root / 'runs'}'))\"",
         highlight=False,

@@ -86,16 +86,24 @@ def print_status(folder: StudyFolder, console: Console) -> None:
     if len(runs):
         console.print(f"attempts: {runs['attempts'].sum():,} at {len(runs):,} ended runs")
     if folder.study_file.exists():
-        _print_failure_policy(folder, console)
+        _print_study_file(folder, console)
     for status, same in runs[runs["status_reason"].notna()].groupby("status"):
         first = same.iloc[0]
         console.print(f"{len(same)} {status}, e.g. {first['run_id']}: {first['status_reason']}", markup=False)
 
 
-def _print_failure_policy(folder: StudyFolder, console: Console) -> None:
+def _print_study_file(folder: StudyFolder, console: Console) -> None:
+    """Print which study this one confirms, if it does, and the failure policy."""
     try:
-        policy = yaml.safe_load(read(folder.study_file))["failures"]
+        document = yaml.safe_load(read(folder.study_file))
+        policy, confirms = document["failures"], document.get("confirms")
         tries, deaths = int(policy["tries"]), int(policy["worker_deaths"])
+        if confirms:
+            first = int(confirms["first_seed"])
+            console.print(
+                f"it confirms study {confirms['study']}: its best configurations, trained again with seeds {first} "
+                f"to {first + int(document['seeds']) - 1}, which did not pick them"
+            )
     except STUDY_FILE_ERRORS as error:
         raise ResultsError(f"{folder.study_file} cannot be used: it is not a study file of this version") from error
     console.print(

@@ -26,14 +26,14 @@ class Rules:
     """What the rows of one study have in common, and with what each of its runs was planned.
 
     Attributes:
-        seeds: how many each configuration has.
+        seeds: those of each configuration.
         stops_early: whether a run may complete short of its last step.
         draw: gives the hyperparameters of (algorithm, index) where no plan says them; None where any may be right.
         planned: the hyperparameters of the planned runs, by run_id.
     """
 
     study: str
-    seeds: int
+    seeds: range
     protocol: Protocol
     data_sha256: str
     stops_early: bool
@@ -64,8 +64,8 @@ class Rules:
         for column, value in expected.items():
             if row[column] != value:
                 return f"its {column} is {row[column]!r}, and {value!r} in this study"
-        if row["seed"] >= self.seeds:
-            return f"its seed is {row['seed']}, and this study has {self.seeds} a configuration"
+        if row["seed"] not in self.seeds:
+            return f"its seed is {row['seed']}, and this study has seeds {self.seeds.start} to {self.seeds.stop - 1}"
         return ""
 
     def lacks(self, row: Mapping[str, Any], fids: Mapping[int, float]) -> str:

@@ -171,6 +171,11 @@ class StudyFolder:
         return pa.concat_tables([layout.schema.empty_table(), *tables])
 
 
+def confirmation_of(study: str) -> str:
+    """Return the name of the study that confirms this one."""
+    return f"{study}-confirm"
+
+
 def read_runs(results: str | Location, study: str) -> pd.DataFrame:
     """Read one row per ended run of the study; the columns are those of `sweep.results.schema.RunRow`.
 

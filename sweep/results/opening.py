@@ -109,9 +109,8 @@ def _rules(study: Study, data: str, folder: StudyFolder, drawn: Sequence[Run]) -
     def draw(algorithm: str, index: int) -> Hyperparameters:
         return Hyperparameters(**study.space.sample(algorithm, index, study.seed))  # type: ignore[arg-type]
 
-    rules = Rules(
-        study.name, study.seeds, study.protocol, data, study.asha is not None, None if study.optuna else draw
-    )
+    seeds, stops_early = study.seed_numbers, study.asha is not None
+    rules = Rules(study.name, seeds, study.protocol, data, stops_early, None if study.optuna else draw)
     known = {} if rules.draw is None else {run.config_id: run.hyperparameters for run in drawn}
     for row in read_plan(folder).to_pylist():
         planned = Hyperparameters.pick(row)
@@ -139,7 +138,7 @@ def _planned_again(folder: StudyFolder, study: Study, rules: Rules, tables: Tabl
     runs: dict[str, Run] = {}
     for row in sorted(unplanned, key=lambda row: (row.algorithm, row.config_index)):
         run = run_of(vars(row), study.name, study.seed, study.protocol)
-        runs |= {each.run_id: each for each in (replace(run, seed=seed) for seed in range(study.seeds))}
+        runs |= {each.run_id: each for each in (replace(run, seed=seed) for seed in study.seed_numbers)}
     again = [run for run_id, run in runs.items() if run_id not in rules.planned]
     rules.plan(again)
     for row in unplanned:

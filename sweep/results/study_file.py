@@ -34,7 +34,7 @@ from wae_core.storage.files import write_atomically
 SOURCE = Path(__file__).parents[2]
 PACKAGES = ("bigwae", "torch", "numpy", "ray", "mlflow", "pandas", "pyarrow", "safetensors")
 
-BEFORE = {"search": "random", "scheduler": "none"}  # in a study file that is older than the key
+BEFORE = {"search": "random", "scheduler": "none", "confirms": None}  # in a study file that is older than the key
 PROVENANCE = ("failures", "data_sha256", "git_commit", "python", "packages")  # behind what must not change
 
 
@@ -100,7 +100,9 @@ def read_rules(folder: StudyFolder) -> tuple[Rules, int]:
         document = yaml.safe_load(folder.study_file.read_bytes())
         protocol = Protocol.from_plain(document["protocol"])
         stops_early = document["scheduler"] != "none"
-        rules = Rules(document["study"], document["seeds"], protocol, document["data_sha256"], stops_early)
+        first = document["confirms"]["first_seed"] if document.get("confirms") else 0
+        seeds = range(first, first + document["seeds"])
+        rules = Rules(document["study"], seeds, protocol, document["data_sha256"], stops_early)
         return rules, document["seed"]
     except FileNotFoundError:
         raise
@@ -217,6 +219,7 @@ def _identity(study: Study) -> dict[str, Any]:
         "space": study.space.as_dict(),
         "search": {"optuna": asdict(study.optuna)} if study.optuna else "random",
         "scheduler": {"asha": {"reduction": study.asha}} if study.asha else "none",
+        "confirms": asdict(study.confirms) if study.confirms else None,
     }
     plain: dict[str, Any] = json.loads(json.dumps(identity))
     return plain
