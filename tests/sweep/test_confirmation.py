@@ -157,21 +157,21 @@ def test_diverged_configurations_are_not_picked(sweep: Sweep, tmp_path: Path) ->
     }
     path = tmp_path / "diverging.yaml"
     path.write_text(yaml.safe_dump(space))
-    words = ("alg=vae", "budget=8", f"space={path}")
+    words = ("alg=vae", "budget=12", f"space={path}")
     sweep(*words)
     runs = sweep.runs("digits-diverging")
     finite = runs.groupby("config_index")["status"].apply(lambda status: (status == "completed").all())
     there = int(finite.sum())
-    assert 0 < there < 4, "the draw has both"
-    error = sweep(*words, "confirm=4", exit_code=2)
-    assert f"confirm is 4, but vae has {there} configuration" in error and f"confirm={there} at most" in error
+    assert 0 < there < 6, "the draw has both"
+    error = sweep(*words, "confirm=6", exit_code=2)
+    assert f"confirm is 6, but vae has {there} configuration" in error and f"confirm={there} at most" in error
     assert not (sweep.results / "digits-diverging-confirm").exists()
     sweep(*words, f"confirm={there}")
     assert set(sweep.runs("digits-diverging-confirm")["config_index"]) == set(finite.index[finite])
 
 
 def test_what_optuna_proposed_and_asha_let_go_on_is_confirmed(sweep: Sweep) -> None:
-    words = ("alg=vae", "budget=8", "search=optuna", "scheduler=asha", "asha.reduction=2")
+    words = ("alg=vae", "budget=14", "search=optuna", "scheduler=asha", "asha.reduction=2")
     sweep(*words, "confirm=1")
     runs, again = sweep.runs("digits-optuna-asha"), sweep.runs("digits-optuna-asha-confirm")
     whole = runs[runs["steps_done"] == 4]
