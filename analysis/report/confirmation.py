@@ -26,9 +26,13 @@ def headline(contents: Contents) -> str:
         return ""
     values = {name: matrix.to_numpy() for name, matrix in fids.items()}
     ranked = sorted(fids, key=lambda name: first_of(values[name]).value)
-    worth = [f"{show(first_of(values[name]))} with {name} (configuration {fids[name].index[0]})" for name in ranked]
+    ids = contents.table.set_index(["algorithm", "config_index"])["config_id"]
+    worth = [f"{show(first_of(values[name]))} with {name} ({ids[name, fids[name].index[0]]})" for name in ranked]
     seeds = f"{confirmation.seeds} fresh seed{'s' * (confirmation.seeds > 1)}"
-    sentence = f"Trained again with {seeds}, the configuration that ranks first has a mean FID of {listed(worth)}."
+    sentence = (
+        f"Trained again with {seeds} and scored on fresh samples, the configuration that ranks first has a mean FID "
+        f"of {listed(worth)}."
+    )
     leader, *rivals = ranked
     ratios = {rival: ratio_of_firsts(values[leader], values[rival]) for rival in rivals}
     sure = [f"{rival} ({show(ratios[rival])} times its FID)" for rival in rivals if ratios[rival].high < 1]

@@ -20,8 +20,8 @@ def verdict(contents: Contents) -> str:
 
     Where configurations have been confirmed, it begins with what they are worth.
     """
-    confirmed = headline(contents)
-    return f"{confirmed} Over all configurations: {_of_all(contents)}" if confirmed else _of_all(contents)
+    confirmed, said = headline(contents), _of_all(contents)
+    return f"{confirmed} Over all configurations, {said[0].lower()}{said[1:]}" if confirmed else said
 
 
 def _of_all(contents: Contents) -> str:

@@ -126,9 +126,9 @@ def planted_runs(settings: Settings) -> list[Run]:
 def test_the_report_opens_with_what_was_confirmed(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     contents = Contents.load(results, "digits")
     said = verdict(contents)
-    assert said.startswith("Trained again with 5 fresh seeds, the configuration that ranks first has a mean FID of ")
+    assert said.startswith("Trained again with 5 fresh seeds and scored on fresh samples, the configuration ")
     assert "That of wae-gan is better than that of" in said and "were too good by" in said
-    assert "Over all configurations: wae-gan is the best at this budget" in said
+    assert "Over all configurations, wae-gan is the best at this budget" in said
     assert "by the seeds that did not pick it" not in said, "the confirmed figure is in its place"
     page = unescape(write_report(contents, said, results / "report").read_text())
     assert said in page and "Confirmed by fresh seeds" in page
@@ -159,7 +159,7 @@ def test_a_confirmation_under_way_shows_what_is_whole(tmp_path: Path) -> None:
     )
     contents = Contents.load(tmp_path, "digits")
     assert contents.confirmation is not None and contents.confirmation.unfinished == [picked[0].config_id]
-    assert f"configuration {picked[5].config_index}" in headline(contents)
+    assert f"with vae ({picked[5].config_id})" in headline(contents)
     page = write_report(contents, verdict(contents), tmp_path / "report").read_text()
     assert f"Not confirmed yet, or with a run that failed: {picked[0].config_id}" in unescape(page)
 

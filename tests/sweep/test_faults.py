@@ -98,6 +98,21 @@ class ProposingSweep(Sweep):
         self.settings = replace(settings, study=self.study)
 
 
+class ConfirmingSweep(Sweep):
+    """Two configurations, the better one of which is trained again with two fresh seeds."""
+
+    def __init__(self, tmp_path: Path, study: Study) -> None:
+        super().__init__(tmp_path, study)
+        self.settings = replace(self.settings, budget=2, confirm=1, confirm_seeds=2)
+
+    def confirmation(self) -> Outcome:
+        own = self.folder
+        self.folder = StudyFolder(own.root.parent, f"{own.root.name}-confirm")
+        found = self.outcome()
+        self.folder = own
+        return found
+
+
 @pytest.fixture
 def sweep(tmp_path: Path, study: Study) -> Sweep:
     return Sweep(tmp_path, study)
@@ -130,6 +145,28 @@ def test_a_death_at_any_write_loses_doubles_and_changes_nothing(sweep: Sweep, al
         assert sweep.launch() is not None
         assert sweep.outcome() == quiet, f"after a death at: {writes[moment - 1]}"
         assert sweep.files() == files, writes[moment - 1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_a_death_within_the_confirmation_or_before_it_changes_nothing(
+    tmp_path: Path, study: Study, all_positions: bool
+) -> None:
+    sweep = ConfirmingSweep(tmp_path, study)
+    writes = sweep.quiet()
+    quiet, confirmed = sweep.outcome(), sweep.confirmation()
+    assert [row["run_id"] for row in confirmed[0]] == [f"{confirmed[0][0]['config_id']}-s{seed}" for seed in (1, 2)]
+    begin = next(number for number, write in enumerate(writes, start=1) if "test-confirm" in write)
+    moments = [moment for moment in skip_alike(writes) if moment >= begin]
+    # All of them as long as the pick may be lost, and then a part.
+    planned = next(number for number in moments if "plan.parquet" in writes[number - 1]) + 3
+    first = [moment for moment in moments if moment <= planned]
+    for moment in moments if all_positions else [*first[::3], *moments[len(first) :: 24]]:
+        sweep.clear()
+        assert sweep.launch(at=moment) is None, writes[moment - 1]
+        assert sweep.launch() is not None
+        assert sweep.outcome() == quiet, f"after a death at: {writes[moment - 1]}"
+        assert sweep.confirmation() == confirmed, f"after a death at: {writes[moment - 1]}"
 
 
 # Of a local disk that is full, that breaks and that the kernel makes read-only; and what a network adds.
