@@ -11,6 +11,7 @@ import yaml
 import search_spaces
 from sweep import command
 from sweep.results.folder import StudyFolder, read_runs
+from tests.chaos.s3_server import s3_bucket
 from tests.sweep.front_door import finish, kill_at, start
 
 WORDS = (
@@ -178,6 +179,18 @@ def test_what_optuna_proposed_and_asha_let_go_on_is_confirmed(sweep: Sweep) -> N
     assert len(whole) < len(runs) and configurations(again) == best(whole, 1)
     assert (again["steps_done"] == 4).all() and len(again) == 3
     assert "nothing to train" in sweep(*words, "confirm=1")
+
+
+def test_in_an_object_store_it_is_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with s3_bucket() as bucket:
+        results = f"{bucket}/results"
+        words = ("sweep", *IN_PROCESS, *WORDS, THREE, f"results={results}", "alg=vae", "budget=4", "confirm=1")
+        assert command.main(list(words)) == 0, capsys.readouterr()
+        assert command.main(list(words)) == 0
+        assert capsys.readouterr().out.count("nothing to train") == 2
+        assert len(read_runs(results, "digits-confirm")) == 3
+        assert command.main(["report", "--results", results, "--out", str(tmp_path / "report")]) == 0
+        assert "Trained again with 3 fresh seeds" in capsys.readouterr().out
 
 
 def test_killed_at_any_time_it_goes_on_and_doubles_nothing(
