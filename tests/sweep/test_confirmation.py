@@ -193,6 +193,7 @@ def test_in_an_object_store_it_is_the_same(tmp_path: Path, capsys: pytest.Captur
         assert "Trained again with 3 fresh seeds" in capsys.readouterr().out
 
 
+@pytest.mark.ray
 def test_killed_at_any_time_it_goes_on_and_doubles_nothing(
     tmp_path: Path, sweep: Sweep, capsys: pytest.CaptureFixture[str]
 ) -> None:
