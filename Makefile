@@ -20,7 +20,7 @@ WORDS = $(call key,alg,$(ALG)) $(call key,budget,$(BUDGET)) $(call key,study,$(S
         $(call quoted,results=$(RESULTS)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data space sweep status ui mlflow-rebuild notebooks figures report counterfactual test test-quick check fix bench chaos faults
+.PHONY: help setup data space sweep status ui mlflow-rebuild notebooks figures report rescore counterfactual test test-quick check fix bench chaos faults
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -37,9 +37,9 @@ setup: .venv/ready ## make .venv with the pinned versions (every target that nee
 	$(call quoted,$(BIN)/pip) install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,notebooks]'
 	@touch $@
 
-data: .venv/ready ## pack a data set: DATA=mnist|celeba|folder SOURCE=zip or folder (NAME= SIZE= ARGS=--check)
+data: .venv/ready ## pack a data set: DATA=mnist|celeba|folder SOURCE=zip or folder (NAME= SIZE= HELD_OUT= ARGS=--check)
 	@$(BIGWAE) data $(if $(DATA),$(call quoted,$(DATA))) $(call option,source,$(SOURCE)) $(call option,name,$(NAME)) \
-	    $(call option,size,$(SIZE)) $(ARGS)
+	    $(call option,size,$(SIZE)) $(call option,held-out,$(HELD_OUT)) $(ARGS)
 
 space: SPACE ?= digits
 space: .venv/ready ## a search space as a table, with remarks and a picture of 1,000 draws: SPACE= STUDY_SEED=
@@ -67,6 +67,11 @@ figures: .venv/ready ## samples, reconstructions and interpolations of models si
 report: STUDY ?= digits
 report: .venv/ready ## one page that says what a study has found, and how sure that is: STUDY=
 	@$(BIGWAE) report --results $(call quoted,$(RESULTS)) --study $(call quoted,$(STUDY)) $(ARGS)
+
+rescore: STUDY ?= digits
+rescore: .venv/ready ## score stored models again, without training: FEATURES=efficientnet|inception|digits SAMPLES=50000 STUDY=
+	@$(BIGWAE) rescore --results $(call quoted,$(RESULTS)) --study $(call quoted,$(STUDY)) \
+	    $(call option,features,$(FEATURES)) $(call option,samples,$(SAMPLES)) $(ARGS)
 
 counterfactual: STUDY ?= digits
 counterfactual: .venv/ready ## what early stopping or fewer seeds would have found and saved in a finished study: STUDY=

@@ -37,7 +37,10 @@ def said_by_make(folder: Path, target: str, **variables: str) -> list[list[str]]
 
 # target: its variables, and what its command is given by each
 TAKES = {
-    "data": {"DATA": "{}", "SOURCE": "--source {}", "NAME": "--name {}", "SIZE": "--size {}"},
+    "data": {
+        **{"DATA": "{}", "SOURCE": "--source {}", "NAME": "--name {}", "SIZE": "--size {}"},
+        "HELD_OUT": "--held-out {}",
+    },
     "space": {"SPACE": "{}", "STUDY_SEED": "--seed {}", "RESULTS": "--results {}"},
     "sweep": {
         **{"ALG": "alg={}", "BUDGET": "budget={}", "STUDY": "study={}", "SPACE": "space={}", "SEARCH": "search={}"},
@@ -48,6 +51,10 @@ TAKES = {
     "mlflow-rebuild": {"RESULTS": "--results {}", "TRACKING": "--tracking {}"},
     "notebooks": {"RESULTS": "--results {}"},
     "figures": {"RESULTS": "--output {}/figures.png", "OUT": "--output {}"},
+    "rescore": {
+        **{"RESULTS": "--results {}", "STUDY": "--study {}"},
+        **{"FEATURES": "--features {}", "SAMPLES": "--samples {}"},
+    },
     "counterfactual": {"RESULTS": "--out {}/counterfactual-digits.png", "STUDY": "--study {}"},
     "bench": {"RESULTS": "--json {}/bench.json", "DEVICE": "--device {}", "PYTHAE": "--pythae {}"},
     "chaos": {"RESULTS": "--results {}/chaos", "KILLS": "--kills {}", "BUDGET": "--budget {}", "SEED": "--seed {}"},

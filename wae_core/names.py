@@ -13,3 +13,4 @@ DEVICES: tuple[str, ...] = get_args(Device)
 PRECISIONS = ("float32", "tf32", "bfloat16")
 YARDSTICK = "float64"  # a precision that a protocol may have, for the tests, and a study may not
 LIKELIHOODS = ("gaussian", "bernoulli")
+REFERENCES = ("held_out", "train")  # splits of a data set, against whose images FIDs may be measured

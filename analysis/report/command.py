@@ -42,6 +42,7 @@ def write_report(contents: Contents, sentence: str, out: Path) -> Path:
         "edges": tables.edges(contents),
         "divergences": tables.divergences(contents),
         "variances": tables.variances(contents),
+        "rescores": tables.rescores(contents),
         "provenance": tables.provenance(contents),
         "space": tables.space(contents),
     }
@@ -67,6 +68,7 @@ def write_report(contents: Contents, sentence: str, out: Path) -> Path:
         study=contents.study,
         verdict=sentence,
         kinds=tables.kinds_of_fid(contents),
+        warnings=tables.warnings(contents),
         tables=frames,
         images=images,
         not_drawn=not_drawn,

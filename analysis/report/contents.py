@@ -11,7 +11,7 @@ import yaml
 
 from analysis.configurations import configurations, is_paired
 from analysis.confirmation import Confirmation
-from analysis.load import load_evaluations, load_runs
+from analysis.load import load_evaluations, load_rescores, load_runs
 from analysis.looks import LOOKS
 from search_spaces import SearchSpace
 from search_spaces.sentences import SpaceError
@@ -28,6 +28,7 @@ class Contents:
     Attributes:
         algorithms: those that are planned or have a row, in the order of the figures.
         planned: the number of runs by algorithm.
+        rescores: rows of `load_rescores`.
         table: rows of `configurations`.
         ledger: rows of `ledger_frame`.
         document: study.yaml; empty where there is none.
@@ -41,6 +42,7 @@ class Contents:
     planned: Mapping[str, int]
     runs: pd.DataFrame
     evaluations: pd.DataFrame
+    rescores: pd.DataFrame
     table: pd.DataFrame
     ledger: pd.DataFrame
     document: Mapping[str, Any]
@@ -84,6 +86,7 @@ class Contents:
             planned=planned,
             runs=runs,
             evaluations=evaluations,
+            rescores=load_rescores(results, study),
             table=configurations(runs),
             ledger=ledger_frame(folder),
             document=document,

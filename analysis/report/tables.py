@@ -95,6 +95,35 @@ def variances(contents: Contents) -> pd.DataFrame:
     return pd.DataFrame(rows).fillna("–")
 
 
+def rescores(contents: Contents) -> pd.DataFrame:
+    """Return, per way in which stored models were scored again and per algorithm: how the new order is to the old."""
+    rows = []
+    kind = ["fid_features", "fid_reference", "fid_samples"]
+    scored = contents.rescores.merge(contents.runs[["run_id", "best_fid"]], on="run_id")
+    for (features, reference, samples, algorithm), own in scored.groupby([*kind, "algorithm"]):
+        finite = own[np.isfinite(own["fid"])]
+        best = finite.nsmallest(1, "fid")
+        rows.append(
+            {
+                "scored by": f"{features}, reference {reference}, {samples:,} samples",
+                "algorithm": algorithm,
+                "models": len(own),
+                "best of them": best["run_id"].iloc[0] if len(best) else "–",
+                "its FID": f"{best['fid'].iloc[0]:.1f}" if len(best) else "–",
+                "rank correlation with the study's FID": f"{rank_correlation(finite['fid'], finite['best_fid']):.2f}"
+                if len(finite) > 2
+                else "–",
+                "warning": next(iter(own["fid_warning"].dropna()), "–"),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def rank_correlation(a: pd.Series[float], b: pd.Series[float]) -> float:
+    """Return Spearman's rank correlation of two series of the same index; ties have their mean rank."""
+    return float(a.rank().corr(b.rank()))
+
+
 def importances(contents: Contents) -> pd.DataFrame:
     """Return how much each hyperparameter explains, per algorithm; R² is that of the forest on held-out data."""
 
@@ -206,6 +235,11 @@ def kinds_of_fid(contents: Contents) -> list[str]:
         f"{features}, reference {reference}, {samples:,} samples"
         for features, reference, samples in columns.to_numpy()
     ]
+
+
+def warnings(contents: Contents) -> list[str]:
+    """Return why the FIDs of the study mean little, if they do."""
+    return sorted({str(contents.document.get("fid_warning") or ""), *contents.runs["fid_warning"].dropna()} - {""})
 
 
 def _per_algorithm(

