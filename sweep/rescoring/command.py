@@ -75,7 +75,7 @@ def main(words: Sequence[str]) -> int:
         console.print(f"{len(rows):,} stored models, of which {len(rows) - len(left):,} are in {table.path}")
         if not left:
             return 0
-        console.print(f"starting {describe(settings.cluster)}")
+        console.print(f"starting {describe(settings.cluster, 'scoring')}")
         runs = [run_of(row, rules.study, seed, protocol) for row in left.values()]
         progress = Progress(table, {run_id: row["best_step"] for run_id, row in left.items()}, console)
         context = worker_context(settings, folder, rules.data_sha256)

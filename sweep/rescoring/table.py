@@ -12,6 +12,7 @@ from sweep.results.layout import rows_without
 from sweep.results.lock import Check
 from sweep.results.parquet import serialise
 from sweep.results.schema import RESCORES, RescoreRow
+from wae_core.storage.files import TEMPORARIES
 from wae_core.storage.own import own
 
 SECONDS_BETWEEN_WRITES = 5.0
@@ -36,6 +37,8 @@ class RescoreTable:
         self.path = folder.rescore_file(kind)
         self._file, self._check = own(self.path), check
         self._table = RESCORES.empty_table()
+        for left_over in self.path.parent.glob(TEMPORARIES):
+            left_over.unlink(missing_ok=True)
         if self.path.exists():
             self._table = read_rescore_table(self.path)
             self._file.read()

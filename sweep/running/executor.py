@@ -69,9 +69,9 @@ def open_executor(cluster: Cluster, say: Say) -> AbstractContextManager[Executor
     return tune.session(cluster, say)
 
 
-def describe(cluster: Cluster) -> str:
+def describe(cluster: Cluster, doing: str = "training") -> str:
     """Name what `open_executor` will start, for a sentence."""
-    return "training in this process" if cluster.executor == "inprocess" else "Ray and the workers"
+    return f"{doing} in this process" if cluster.executor == "inprocess" else "Ray and the workers"
 
 
 def cluster_address() -> str | None:
