@@ -124,7 +124,8 @@ def _real_images(path: Location) -> str:
         images = {"train": "training", "held_out": "held-out"}[real.get("split", "train")]  # older files have none
     except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
         raise ResultsError(f"{path} cannot be used: delete it, and the next model measures it again") from error
-    return f"real images: FID {fid:.2f} ({count:,} of the {images} images), sharpness {sharpness:.2g}"
+    warning = f"; {real['warning']}" if real.get("warning") else ""
+    return f"real images: FID {fid:.2f} ({count:,} of the {images} images{warning}), sharpness {sharpness:.2g}"
 
 
 def make_console() -> Console:

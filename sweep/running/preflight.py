@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ from sweep.running.executor import check_fit, cluster_address, resources
 from sweep.settings.settings import Cluster, Settings
 from wae_core.data.images import SHAPES, ImageData, load_dataset
 from wae_core.device import select_device
-from wae_core.evaluation.features import FEATURES, KnownNetwork, load_features
+from wae_core.evaluation.features import load_features, network_for, networks_for
 from wae_core.names import REFERENCES
 from wae_core.networks import ARCHITECTURES
 from wae_core.protocol import Protocol
@@ -74,15 +74,9 @@ def check_scorable(
             the sentence says what would do.
     """
     try:
-        features = load_features(protocol.fid_features, torch.device("cpu"), inception)
+        known = network_for(protocol.fid_features, data.image_shape)
     except ValueError as error:
         raise SettingsError(str(error)) from error
-    chosen = given("fid_features", protocol.fid_features)
-    try:
-        features(data.held_out[:1])
-    except ValueError as error:
-        suited = [f"{given('fid_features', name)} ({known.words})" for name, known in _networks(data)]
-        raise SettingsError(f"{chosen}, but {error}; for these there are {' and '.join(suited)}") from error
     split, wanted = protocol.fid_reference, protocol.fid_reference_images
     there = len(data.split(split))
     if wanted is not None and wanted > there:
@@ -90,24 +84,22 @@ def check_scorable(
             f"{given('fid_reference_images', wanted)}, but {data.name}/{split} has {there:,} images in all"
         )
     count = there if wanted is None else wanted
-    if count < features.dim and not protocol.accept_few_images:
-        cures = [*_cures(data, features.dim, split, count, given), given("accept_few_images", True)]
+    if count < known.dim and not protocol.accept_few_images:
+        cures = [*_cures(data, known.dim, split, count, given), given("accept_few_images", True)]
         raise SettingsError(
-            f"{chosen} has {features.dim:,} dimensions, and {data.name}/{split} gives {count:,} reference images: "
-            f"an FID of fewer images than dimensions is far too high and ranks poorly; give {', or '.join(cures)}, "
-            "which has it with a warning"
+            f"{given('fid_features', protocol.fid_features)} has {known.dim:,} dimensions, and {data.name}/{split} "
+            f"gives {count:,} reference images: an FID of fewer images than dimensions is far too high and ranks "
+            f"poorly; give {', or '.join(cures)}, which has it with a warning"
         )
-
-
-def _networks(data: ImageData) -> Sequence[tuple[str, KnownNetwork]]:
-    """The networks that take the images, by name, those of fewest dimensions first."""
-    suited = [(name, known) for name, known in FEATURES.items() if known.takes in (None, data.image_shape)]
-    return sorted(suited, key=lambda item: item[1].dim)
+    try:
+        load_features(protocol.fid_features, torch.device("cpu"), inception)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
 
 
 def _cures(data: ImageData, dim: int, split: str, count: int, given: Callable[[str, object], str]) -> Iterator[str]:
     """What would do in the place of `count` reference images for `dim` dimensions."""
-    for name, known in _networks(data):
+    for name, known in networks_for(data.image_shape).items():
         if known.dim <= count:
             yield f"{given('fid_features', name)} ({known.words})"
     if len(data.split(split)) >= dim:

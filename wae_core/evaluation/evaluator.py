@@ -49,6 +49,7 @@ class RealImages:
     fid: float
     sharpness: float
     split: str
+    warning: str | None  # as `too_few_images` says it
 
 
 def reference_of(protocol: Protocol, folder: Path) -> tuple[str, str | None]:
@@ -130,7 +131,13 @@ class Evaluator:
         (other,) = set(REFERENCES) - {self._split}
         images = self._data.split(other)[:count].to(self._device)
         held_out = self._data.held_out[:SHARPNESS_SAMPLES].to(self._device)
-        return RealImages(len(images), self._distance(images), sharpness(to_float(held_out, (0.0, 1.0))), other)
+        return RealImages(
+            count=len(images),
+            fid=self._distance(images),
+            sharpness=sharpness(to_float(held_out, (0.0, 1.0))),
+            split=other,
+            warning=self.warning(len(images)),
+        )
 
     def _sample(self, run: Run, model: AutoEncoder, streams: Streams, phase: str, step: int) -> tuple[Tensor, bool]:
         """`fid_samples` images G(z), z ~ P_Z, rounded to 8 bits, and whether all were finite before.

@@ -49,7 +49,8 @@ def load_features(name: str, device: torch.device, weights: Path | None = None) 
     if name == "inception":
         if weights is None:
             raise ValueError(
-                f"feature network 'inception' needs {inception.WEIGHTS_NAME}: give the path of that file, inception=…"
+                f"feature network 'inception' needs {inception.WEIGHTS_NAME}: give the path of that file, "
+                "inception=…; without it, 'efficientnet' takes the same images, for FIDs of another kind"
             )
         module: nn.Module = inception.load_inception(weights)
     elif name == "efficientnet":
@@ -79,6 +80,28 @@ def feature_network(name: str) -> KnownNetwork:
     if name not in FEATURES:
         raise ValueError(f"unknown feature network {name!r}: it is one of {', '.join(FEATURES)}")
     return FEATURES[name]
+
+
+def networks_for(image_shape: tuple[int, int, int]) -> dict[str, KnownNetwork]:
+    """Return the networks that take images of (C, H, W), by name, those of fewest dimensions first."""
+    suited = {name: known for name, known in FEATURES.items() if known.takes in (None, image_shape)}
+    return dict(sorted(suited.items(), key=lambda item: item[1].dim))
+
+
+def network_for(name: str, image_shape: tuple[int, int, int]) -> KnownNetwork:
+    """Return what is known of the feature network called `name`, which takes images of (C, H, W).
+
+    Raises:
+        ValueError: the name is unknown, or it takes others alone; the sentence says which networks take these.
+    """
+    known, suited = feature_network(name), networks_for(image_shape)
+    if name not in suited:
+        words = " or ".join(f"{other} ({network.words})" for other, network in suited.items())
+        raise ValueError(
+            f"feature network {name!r} is for {known.images}, and these images are "
+            f"{'×'.join(map(str, image_shape))}: take {words}"
+        )
+    return known
 
 
 @dataclass(frozen=True)

@@ -173,8 +173,15 @@ def test_a_model_that_is_missing_damaged_or_another_s_is_named_and_the_others_ar
     ("words", "said"),
     [
         (("--features", "incepton"), ["'incepton'", "digits, inception, efficientnet"]),
-        (("--features", "inception"), ["pt_inception-2015-12-05-6726825d.pth", "inception=…"]),
-        (("--features", "inception", "inception={wrong}"), ["has sha256", "is allowed"]),
+        (
+            ("--features", "inception"),
+            ["--features inception has 2,048 dimensions", "--reference train (4,000 images)"],
+        ),
+        (
+            ("--features", "inception", "--reference", "train"),
+            ["pt_inception-2015-12-05-6726825d.pth", "inception=…"],
+        ),
+        (("--features", "inception", "--reference", "train", "inception={wrong}"), ["has sha256", "is allowed"]),
         (("--samples", "3"), ["--samples is 3", "at least 4"]),
         (("--best", "0"), ["--best is 0"]),
         (("--reference-images", "63"), ["--features digits has 64 dimensions", "--accept-few-images"]),
