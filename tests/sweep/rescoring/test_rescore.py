@@ -106,7 +106,8 @@ def test_other_samples_and_another_reference_give_what_numpy_computes(results: P
         with torch.no_grad():
             images = (model.images(codes * run.prior_variance**0.5) * 255).round().clamp(0, 255).to(torch.uint8)
             fitted = [features(part).double() for part in (images, data.train[:500])]
-        expected = frechet_distance(*(f(part) for part in fitted for f in (lambda x: x.mean(0), lambda x: x.T.cov())))
+        gaussians = [figure for part in fitted for figure in (part.mean(0), torch.cov(part.T))]
+        expected = frechet_distance(*gaussians)
         assert rows.loc[run_id, "fid"] == pytest.approx(expected, rel=1e-5)
         assert rows.loc[run_id, "step"] == step
 

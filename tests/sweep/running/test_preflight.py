@@ -137,8 +137,8 @@ def test_fewer_reference_images_than_dimensions_are_refused_with_what_would_do(
         assert part in sentence
     for cure in ("study.fid_reference=train (4,000 images)", "HELD_OUT=64", "study.accept_few_images=true"):
         assert cure in sentence
-    for cure in ({"fid_reference": "train"}, {"accept_few_images": True}):
-        check_trainable(launch_of(replace(small, protocol=replace(small.protocol, **cure)), tmp_path))  # type: ignore[arg-type]
+    for changes in ({"fid_reference": "train"}, {"accept_few_images": True}):
+        check_trainable(launch_of(replace(small, protocol=replace(small.protocol, **changes)), tmp_path))
     monkeypatch.setattr(preflight, "load_dataset", lambda *_: with_held_out(digits, 64))
     check_trainable(launch_of(small, tmp_path))
     sentence = refusal(replace(small, protocol=replace(small.protocol, fid_reference_images=50)))
