@@ -246,6 +246,7 @@ def test_it_works_in_an_object_store_whose_answers_are_lost(
     assert "6 models scored again: s3://chaos/results/digits/rescores/" in capsys.readouterr().out
 
 
+@pytest.mark.ray
 def test_ray_s_workers_score_as_this_process_does(results: Path) -> None:
     said = subprocess.run(
         [sys.executable, "-m", "sweep.command", "rescore", "--results", str(results), "cluster.workers=2"],

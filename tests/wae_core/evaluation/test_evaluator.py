@@ -169,6 +169,7 @@ def test_the_reference_is_of_the_split_and_the_count_that_are_asked_for(make_run
     assert (real.split, real.count) == ("held_out", 300)
 
 
+@pytest.mark.slow
 def test_real_against_real_shrinks_with_the_references_and_below_the_dimension_there_is_a_warning(
     digits: ImageData,
 ) -> None:
