@@ -27,13 +27,13 @@ from sweep.running.training import worker_context
 from sweep.search.plan import plan_runs
 from sweep.settings.compose import load_settings
 from sweep.settings.settings import Study
-from sweep.tracking.mlflow_study import MlflowStudy
+from sweep.tracking import mlflow_client, mlflow_study
 from tests import crashes
 from tests.places import local
 from wae_core.data.images import data_sha256
 from wae_core.run import ALGORITHMS, Run
 
-MLFLOW = MlflowStudy  # imported once, and not by each child process
+MLFLOW = (mlflow_client, mlflow_study)  # imported once, and not by each child process
 # What may differ between an undisturbed run and a resumed one.
 MAY_DIFFER = {"train_seconds", "eval_seconds", "cpu_seconds", "attempts", "started_at", "ended_at", "host"}
 Outcome = tuple[list[dict[str, Any]], list[dict[str, Any]]]
