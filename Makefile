@@ -52,7 +52,7 @@ sweep: .venv/ready ## train the models of a budget; the same words again continu
 status: .venv/ready ## planned = completed + diverged + failed + missing, and the ledger; ARGS=--check reads every file
 	@$(BIGWAE) status --results $(call quoted,$(RESULTS)) $(ARGS)
 
-ui: .venv/ready ## browse the runs of RESULTS in MLflow on 127.0.0.1
+ui: .venv/ready ## browse RESULTS in MLflow on 127.0.0.1: configurations over their seeds first, then runs
 	@$(BIGWAE) ui --results $(call quoted,$(RESULTS)) $(call option,tracking,$(TRACKING))
 
 mlflow-rebuild: .venv/ready ## write the MLflow mirror of RESULTS again from the Parquet

@@ -64,7 +64,7 @@ def rebuild_mirror(words: Sequence[str]) -> None:
 
 def ui_parser() -> argparse.ArgumentParser:
     """The words of `bigwae ui`."""
-    parser = _parser("ui", "serve MLflow's pages of the results folder until Ctrl-C")
+    parser = _parser("ui", "serve MLflow's pages of the results folder, configurations first, until Ctrl-C")
     parser.add_argument(
         "--port", type=int, default=5000, help="the next free one from here on (default: %(default)s)"
     )

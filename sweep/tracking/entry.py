@@ -23,6 +23,8 @@ CONFIGURATION_METRICS = {
     "fid_sd": "fid_sd",
     "best_fid": "fid_min",
     "confirmed_mean": "confirmed_mean",
+    "fresh_mean": "fresh_mean",  # with seeds that did not pick it, where the study has been confirmed
+    "fresh_confirmed_mean": "fresh_confirmed_mean",
 }
 BEST_METRICS = ["best_fid", "confirmed_fid", "fid_infinity", "best_sharpness", "best_reconstruction_error"]
 
@@ -150,6 +152,7 @@ class Summary:
         """Describe a configuration by its row of `sweep.results.judging.configurations`.
 
         Args:
+            row: where the study has been confirmed, with what fresh seeds say.
             started, ended: when the first of its runs began, and the last of those that have ended did.
             seeds: how many runs it will have; None where that is not known.
         """
@@ -160,7 +163,7 @@ class Summary:
         status = [f"{counts[COMPLETED]} completed", *not_completed, *([f"{to_come} to come"] if to_come else [])]
         values = Hyperparameters.pick(row)
         names = ("study", "algorithm", "config_index", "config_id")
-        metrics = {ours: row[name] for ours, name in CONFIGURATION_METRICS.items()} | counts
+        metrics = {ours: row.get(name) for ours, name in CONFIGURATION_METRICS.items()} | counts
         return cls(
             row["config_id"],
             f"{row['config_id']} ({', '.join(not_completed)})" if not_completed else row["config_id"],

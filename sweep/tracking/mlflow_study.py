@@ -11,12 +11,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sweep.errors import ResultsError
 from sweep.results.folder import StudyFolder
 from sweep.results.judging import KEY, configurations
 from sweep.results.layout import rows_of
 from sweep.results.schema import RunRow
 from sweep.tracking.entry import METRICS, Entry, Point, Summary, milliseconds
-from sweep.tracking.experiments import Experiment, experiment_of_configurations, experiment_of_runs, seeds_of
+from sweep.tracking.experiments import Experiment, Experiments
 from sweep.tracking.mlflow_sqlite import ARTIFACTS, OUR_TAG, Database
 from sweep.tracking.store import Mirrored, Store
 from wae_core.evaluation.selection import Evaluation
@@ -25,6 +26,8 @@ from wae_core.run import ALGORITHMS
 from wae_core.storage.files import listed, local_copy
 
 IN_GRID = "samples"  # the picture that MLflow's pages show of many runs side by side
+CONFIRMATION = "-confirm"  # behind the name of the study that it confirms
+FRESH = {"fid_mean": "fresh_mean", "confirmed_mean": "fresh_confirmed_mean"}
 COLUMNS = [
     *KEY,
     "config_id",
@@ -46,17 +49,14 @@ class MlflowStudy:
 
         Artifacts go to the server, or to `mlartifacts` beside the database.
         """
-        self._folder, self._seeds = folder, seeds_of(folder)
+        experiments = Experiments.of(folder, study)
+        self._folder, self._seeds = folder, experiments.seeds
         self._store = open_store(tracking_uri)
         try:
             for algorithm in ALGORITHMS:  # an experiment each, which an earlier version made of the same rows
                 self._store.delete_experiment(f"{study}/{algorithm}", OUR_TAG)
-            of_runs, of_configurations = (
-                experiment_of_runs(folder, study),
-                experiment_of_configurations(folder, study),
-            )
-            self._runs_id, self._runs = self._open(of_runs, is_whole=False)
-            self._configurations_id, self._configurations = self._open(of_configurations, is_whole=True)
+            self._runs_id, self._runs = self._open(experiments.runs, is_whole=False)
+            self._configurations_id, self._configurations = self._open(experiments.configurations, is_whole=True)
         except BaseException:
             self._store.close()
             raise
@@ -190,8 +190,27 @@ class MlflowStudy:
         if len(own):
             times = own.groupby(KEY, sort=True).agg(started=("started_at", "min"), ended=("ended_at", "max"))
             rows: list[dict[str, Any]] = configurations(own).to_dict("records")  # type: ignore[assignment]
+            fresh = self._fresh()
             for row, started, ended in zip(rows, times["started"], times["ended"], strict=True):
-                yield Summary.of_row(row, started, ended, self._seeds)
+                yield Summary.of_row(row | fresh.get(row["config_id"], {}), started, ended, self._seeds)
+
+    def _fresh(self) -> dict[str, dict[str, float]]:
+        """What fresh seeds say of a configuration, all of them, by config_id; nothing where nothing was confirmed."""
+        study = self._folder.root.name
+        folder = StudyFolder(self._folder.root.parent, f"{study}{CONFIRMATION}")
+        if not folder.study_file.exists():
+            return {}
+        confirmation = Experiments.of(folder, folder.root.name)
+        try:
+            runs = folder.read_table("runs").to_pandas()
+        except (OSError, ResultsError):  # of another study, whose launch says so
+            return {}
+        if confirmation.confirms != study or runs.empty:
+            return {}
+        table = configurations(runs)
+        whole = table[table["seeds"] == confirmation.seeds].set_index("config_id")
+        fresh: dict[str, dict[str, float]] = whole[[*FRESH]].rename(columns=FRESH).to_dict("index")  # type: ignore[assignment]
+        return fresh
 
     def _find_or_create(self, entry: Entry) -> Mirrored:
         mirrored = self._runs.get(entry.run_id)

@@ -20,6 +20,7 @@ from pathlib import Path
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
 
 import pytest
+import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 from mlflow.entities import ViewType
@@ -436,6 +437,30 @@ def test_a_configuration_is_mirrored_though_its_runs_were(
     (mirrored,) = results.configurations().values()
     client.log_metric(mirrored.info.run_id, "fid_mean", 1.0)
     assert rebuild(results.root, results.study, results.uri) == 0
+    results.assert_equal_to_parquet()
+
+
+def test_a_confirmation_is_shown_beside_what_it_confirms(
+    results: Results, make_run: MakeRun, make_result: MakeResult
+) -> None:
+    for index in range(2):
+        run = make_run("vae", study=results.study, config_index=index)
+        results.publish(make_result(run, fids=(5.0,), confirmed_fid=5.5))
+    assert rebuild(results.root, results.study, results.uri) == 2
+    assert all("fresh_mean" not in run.data.metrics for run in results.configurations().values())
+
+    confirmation = StudyFolder(results.root, f"{results.study}-confirm")
+    confirmation.records.mkdir(parents=True)
+    confirms = {"seeds": 2, "confirms": {"study": results.study, "first_seed": 1}}
+    local(confirmation.study_file).write_text(yaml.safe_dump(confirms))
+    for index, seed in ((0, 1), (0, 2), (1, 1)):  # of the second, one seed trains still
+        run = make_run("vae", study=confirmation.root.name, config_index=index, seed=seed)
+        confirmation.publish(*make_result(run, fids=(6.0 + seed,), confirmed_fid=7.0 + seed))
+    assert rebuild(results.root, results.study, results.uri) == 0
+    first, second = (results.configurations()[f"vae-0000{index}"].data.metrics for index in range(2))
+    assert (first["fid_mean"], first["confirmed_mean"]) == (5.0, 5.5)
+    assert (first["fresh_mean"], first["fresh_confirmed_mean"]) == (7.5, 8.5)
+    assert "fresh_mean" not in second
     results.assert_equal_to_parquet()
 
 
