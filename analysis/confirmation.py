@@ -7,13 +7,12 @@ from dataclasses import dataclass
 import pandas as pd
 import yaml
 
-from analysis.configurations import KEY, configurations, fid_matrix
+from analysis.configurations import configurations, fid_matrix
 from analysis.load import load_runs
 from sweep.results.folder import STUDY_FILE_ERRORS, StudyFolder, confirmation_of
+from sweep.results.judging import FRESH, KEY
 from sweep.results.plan_file import read_plan
 from wae_core.storage.files import Location, location, read
-
-FRESH = {"seeds": "fresh_seeds", "fid_mean": "fresh_mean", "confirmed_mean": "fresh_confirmed_mean"}
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 KEY = ["study", "algorithm", "config_index"]
+# What a confirmation's columns are called beside those of the study that it confirms.
+FRESH = {"seeds": "fresh_seeds", "fid_mean": "fresh_mean", "confirmed_mean": "fresh_confirmed_mean"}
 
 
 def judged_fid(status: str, best_fid: float | None) -> float | None:

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweep.errors import ResultsError
-from sweep.results.folder import StudyFolder
-from sweep.results.judging import KEY, configurations
+from sweep.results.folder import StudyFolder, confirmation_of
+from sweep.results.judging import FRESH, KEY, configurations
 from sweep.results.layout import rows_of
 from sweep.results.schema import RunRow
 from sweep.tracking.entry import METRICS, Entry, Point, Summary, milliseconds
@@ -26,8 +26,6 @@ from wae_core.run import ALGORITHMS
 from wae_core.storage.files import listed, local_copy
 
 IN_GRID = "samples"  # the picture that MLflow's pages show of many runs side by side
-CONFIRMATION = "-confirm"  # behind the name of the study that it confirms
-FRESH = {"fid_mean": "fresh_mean", "confirmed_mean": "fresh_confirmed_mean"}
 COLUMNS = [
     *KEY,
     "config_id",
@@ -197,7 +195,7 @@ class MlflowStudy:
     def _fresh(self) -> dict[str, dict[str, float]]:
         """What fresh seeds say of a configuration, all of them, by config_id; nothing where nothing was confirmed."""
         study = self._folder.root.name
-        folder = StudyFolder(self._folder.root.parent, f"{study}{CONFIRMATION}")
+        folder = StudyFolder(self._folder.root.parent, confirmation_of(study))
         if not folder.study_file.exists():
             return {}
         confirmation = Experiments.of(folder, folder.root.name)
