@@ -65,8 +65,8 @@ figures: .venv/ready ## samples, reconstructions and interpolations of models si
 	@$(BIGWAE) figures $(MODELS) --output $(call quoted,$(if $(OUT),$(OUT),$(RESULTS)/figures.png)) $(ARGS)
 
 report: STUDY ?= digits
-report: .venv/ready ## one page that says what a study has found, and how sure that is: STUDY=
-	@$(BIGWAE) report --results $(call quoted,$(RESULTS)) --study $(call quoted,$(STUDY)) $(ARGS)
+report: .venv/ready ## one page that says what a study has found, and how sure that is: STUDY= WITH=another study or folder
+	@$(BIGWAE) report --results $(call quoted,$(RESULTS)) --study $(call quoted,$(STUDY)) $(call option,with,$(WITH)) $(ARGS)
 
 counterfactual: STUDY ?= digits
 counterfactual: .venv/ready ## what early stopping or fewer seeds would have found and saved in a finished study: STUDY=

@@ -48,6 +48,7 @@ TAKES = {
     "mlflow-rebuild": {"RESULTS": "--results {}", "TRACKING": "--tracking {}"},
     "notebooks": {"RESULTS": "--results {}"},
     "figures": {"RESULTS": "--output {}/figures.png", "OUT": "--output {}"},
+    "report": {"RESULTS": "--results {}", "STUDY": "--study {}", "WITH": "--with {}"},
     "counterfactual": {"RESULTS": "--out {}/counterfactual-digits.png", "STUDY": "--study {}"},
     "bench": {"RESULTS": "--json {}/bench.json", "DEVICE": "--device {}", "PYTHAE": "--pythae {}"},
     "chaos": {"RESULTS": "--results {}/chaos", "KILLS": "--kills {}", "BUDGET": "--budget {}", "SEED": "--seed {}"},

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from analysis.report import tables
+from analysis.report.comparison import Comparison, load_other
 from analysis.report.contents import Contents
 from analysis.report.figures import FIGURES
 from analysis.report.verdict import verdict
@@ -20,11 +21,12 @@ from analysis.report.verdict import verdict
 DPI = 130  # of the figures in the page: it stays small
 
 
-def write_report(contents: Contents, sentence: str, out: Path) -> Path:
+def write_report(contents: Contents, sentence: str, out: Path, comparison: Comparison | None = None) -> Path:
     """Write the report of a study into a folder; returns the page, which needs no other file.
 
     Args:
         sentence: the verdict, which opens the page.
+        comparison: with another study, which comes next.
 
     Raises:
         OSError: the folder cannot be written.
@@ -39,6 +41,7 @@ def write_report(contents: Contents, sentence: str, out: Path) -> Path:
         "variances": tables.variances(contents),
         "provenance": tables.provenance(contents),
         "space": tables.space(contents),
+        "comparison": comparison.table() if comparison else pd.DataFrame(),
     }
     frames = {name: frame for name, frame in frames.items() if len(frame)}
     out.mkdir(parents=True, exist_ok=True)
@@ -68,6 +71,7 @@ def write_report(contents: Contents, sentence: str, out: Path) -> Path:
         captions={name: caption for name, (caption, _) in FIGURES.items()},
         paired=contents.is_paired,
         reasons=tables.why_missing(contents),
+        comparison=comparison.verdict() if comparison else None,
     )
     path = out / "index.html"
     path.write_text(page)
@@ -78,23 +82,34 @@ def main(words: Sequence[str]) -> None:
     """Write the report of a study, finished or not.
 
     Raises:
-        ValueError: there is no such study, one of its files is damaged, or the report cannot be written.
+        ValueError: there is no such study, one of its files is damaged, the two studies' FIDs are of different kinds,
+            or the report cannot be written.
     """
     parser = argparse.ArgumentParser(prog="bigwae report", description=__doc__)
     parser.add_argument("--results", default="results", help="the results folder, local or s3://… (default: results)")
     parser.add_argument("--study", default="digits", help="a study, finished or under way (default: digits)")
+    parser.add_argument(
+        "--with",
+        dest="other",
+        metavar="OTHER",
+        help="a study to compare it with: another one, or another results folder that has one of its name",
+    )
     parser.add_argument("--out", type=Path, help="the report's folder (default: <results>/report/<study>)")
     arguments = parser.parse_args(words)
     out = arguments.out or Path("." if "://" in arguments.results else arguments.results) / "report" / arguments.study
     try:
         contents = Contents.load(arguments.results, arguments.study)
+        other = load_other(arguments.results, arguments.study, arguments.other) if arguments.other else None
     except FileNotFoundError as error:
         raise ValueError(str(error)) from error
+    comparison = Comparison(contents, other) if other else None
     try:
-        page = write_report(contents, sentence := verdict(contents), out)
+        page = write_report(contents, sentence := verdict(contents), out, comparison)
     except OSError as error:
         raise ValueError(f"{out} cannot be written: {error.strerror}") from error
     print(sentence)
+    if comparison:
+        print(comparison.verdict())
     print(page)
 
 

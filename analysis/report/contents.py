@@ -50,9 +50,14 @@ class Contents:
         return [name for name in self.algorithms if self.judged(name).size]
 
     @property
+    def is_proposed(self) -> bool:
+        """Whether Optuna proposes its configurations, for each algorithm its own."""
+        return self.document.get("search", "random") != "random"
+
+    @property
     def is_paired(self) -> bool:
         """Whether configurations of one index can be compared with each other."""
-        return len(self.with_results) > 1 and is_paired(self.table)
+        return len(self.with_results) > 1 and not self.is_proposed and is_paired(self.table)
 
     def judged(self, algorithm: str) -> pd.Series[float]:
         """Return the mean FIDs of the configurations that can be judged, by config_index."""

@@ -15,10 +15,14 @@ from analysis.report.figures import FIGURES
 from analysis.report.verdict import FEWEST, verdict
 from sweep.command import main
 from sweep.results.folder import StudyFolder
+from sweep.results.plan_file import extend_plan
 from sweep.results.tables import Tables
+from sweep.search.plan import plan_runs
 from sweep.settings.compose import load_settings
 from sweep.settings.settings import Study
 from tests.analysis import planted
+from tests.chaos.s3_server import s3_bucket
+from wae_core.storage.files import location, write_atomically
 
 pytestmark = pytest.mark.slow
 ALL = ["wae-mmd", "wae-gan", "vae"]
@@ -97,6 +101,48 @@ def test_a_study_with_nothing_has_a_page(study: Study, tmp_path: Path) -> None:
     assert "No run has ended with an FID yet" in verdict(contents)
     page = unescape(write_report(contents, verdict(contents), tmp_path / "out").read_text())
     assert all(caption in page for caption, _ in FIGURES.values())
+
+
+def test_one_run_alone_has_a_page(study: Study, tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path, "digits")
+    folder.records.mkdir(parents=True)
+    folder.publish(*next(planted.results_of(study, ["vae"], 3)))
+    contents = Contents.load(tmp_path, "digits")
+    assert verdict(contents).startswith("Only vae has results")
+    page = unescape(write_report(contents, verdict(contents), tmp_path / "out").read_text())
+    assert "data:image/png" in page and "the study's space is not known" in page
+
+
+def test_in_mid_sweep_what_is_missing_is_counted(study: Study, tmp_path: Path) -> None:
+    """The plan is of 12 configurations; 6 are in the tables, one of WAE-GAN has ended since, nothing of the VAE."""
+    folder = planted.write(tmp_path, study, ["wae-mmd", "wae-gan"], 18)
+    extend_plan(folder, [run for name in ALL for run in plan_runs(study, name, 36)])
+    for row, evaluations in planted.results_of(study, ["wae-gan"], 21):
+        if row.config_index == 6:
+            folder.publish(row, evaluations)
+    contents = Contents.load(tmp_path, "digits")
+    write_report(contents, said := verdict(contents), tmp_path / "out")
+    assert "vae has no result yet" in said
+    summary = pd.read_csv(tmp_path / "out" / "summary.csv").set_index("algorithm")
+    assert summary["planned"].tolist() == [36, 36, 36]
+    assert summary["configurations"].to_dict() == {"wae-mmd": 6, "wae-gan": 7, "vae": 0}
+
+
+def test_a_study_in_an_object_store_has_the_same_page(
+    results: Path, page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with s3_bucket() as bucket:
+        for path in (results / "digits").rglob("*"):
+            if path.is_file():
+                write_atomically(location(f"{bucket}/all") / str(path.relative_to(results)), path.read_bytes())
+        assert main(["report", "--results", f"{bucket}/all"]) == 0
+        assert main(["report", "--results", f"{bucket}/all", "--with", str(results)]) == 0
+        assert "cannot be told at this budget (digits in s3://" in capsys.readouterr().out
+        assert main(["report", "--results", str(results), "--with", f"{bucket}/all", "--out", "back"]) == 0
+    found = tmp_path / "report" / "digits"
+    for name in ("summary", "importances", "configurations"):
+        assert (found / f"{name}.csv").read_text() == (results / "report" / "digits" / f"{name}.csv").read_text()
 
 
 def test_a_study_of_failures_alone_has_a_page(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from analysis.uncertainty import (
     improvement,
     median,
     median_best,
+    ratio,
     selection_bias,
     spread,
 )
@@ -102,6 +103,29 @@ def test_ties_count_half_and_a_diverged_one_loses() -> None:
     assert improvement(np.array([1.0, 3.0]), np.array([2.0]), paired=False).value == 0.5
     with pytest.raises(ValueError, match="equally many"):
         improvement(a, b[:2], paired=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_planted_ratio_is_found_and_covered(paired: bool) -> None:
+    """b has 1.1 times the FID of a; of pairs that share their configuration's effect, or of independent ones."""
+    found = []
+    for seed in range(STUDIES):
+        effects, logs = study(seed)
+        noise = WITHIN * np.random.default_rng(10_000 + seed).standard_normal((60, 3))
+        others = (effects if paired else study(50_000 + seed)[0]) + math.log(1.1)
+        a, b = (np.exp(each).mean(axis=1) for each in (logs, others[:, None] + noise))
+        found.append(ratio(a, b, paired=paired))
+    assert NOMINAL[0] <= np.mean([each.low <= 1 / 1.1 <= each.high for each in found]) <= NOMINAL[1]
+    assert np.mean([each.value for each in found]) == pytest.approx(1 / 1.1, rel=0.01)
+
+
+def test_a_ratio_of_pairs_knows_who_diverged() -> None:
+    a, b = np.array([1.0, math.inf, math.inf, 1.0, 3.0]), np.array([2.0, 4.0, math.inf, math.inf, 3.0])
+    assert ratio(a, b, paired=True).value == 1.0  # of ½, ∞, 1 (both), 0 and 1
+    assert np.isnan(ratio(np.full(3, math.inf), np.full(3, math.inf), paired=False).value)
+    with pytest.raises(ValueError, match="equally many"):
+        ratio(a, b[:2], paired=True)
 
 
 # --- the best of n
