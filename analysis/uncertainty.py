@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import binom, t
 
@@ -74,6 +75,25 @@ def bootstrap(
 def median(values: Floats) -> Interval:
     """Return the median [configurations] with its interval; infinite values take part."""
     return bootstrap(len(values), lambda index: float(_middle(values[index])))
+
+
+def median_of_runs(fids: Floats | pd.DataFrame) -> Interval:
+    """Return the median over runs with its interval, which resamples their configurations.
+
+    Args:
+        fids: [configurations, seeds]; not a number where a seed is missing or has failed.
+
+    Raises:
+        ValueError: there is no configuration with a run.
+    """
+    runs = np.asarray(fids, dtype=float)
+    runs = runs[~np.isnan(runs).all(axis=1)]
+
+    def middle(index: NDArray[np.intp]) -> float:
+        drawn = runs[index].ravel()
+        return float(_middle(drawn[~np.isnan(drawn)]))
+
+    return bootstrap(len(runs), middle)
 
 
 def improvement(a: Floats, b: Floats, *, paired: bool) -> Interval:

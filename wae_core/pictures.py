@@ -19,12 +19,8 @@ from torch import Tensor
 
 from wae_core.data.images import ImageData, load_dataset, to_float, to_uint8
 from wae_core.model_file import load_model
+from wae_core.names import COLUMNS, GAP, PICTURES, ZOOM
 from wae_core.networks import AutoEncoder
-
-COLUMNS = 8  # images in a row of every grid
-GAP = 2  # pixels between images
-ZOOM = 2  # screen pixels per pixel
-PICTURES = ("interpolations", "reconstructions", "samples")  # in the order of the paper's composites
 
 
 @torch.no_grad()

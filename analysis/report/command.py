@@ -15,34 +15,28 @@ from matplotlib.figure import Figure
 from analysis.report import tables
 from analysis.report.comparison import Comparison, load_other
 from analysis.report.contents import Contents
-from analysis.report.figures import FIGURES
+from analysis.report.figures import FIGURES, UNITS, best_of_n
+from analysis.report.table1 import about_table_1
 from analysis.report.verdict import verdict
 
 DPI = 130  # of the figures in the page: it stays small
 
 
-def write_report(contents: Contents, sentence: str, out: Path, comparison: Comparison | None = None) -> Path:
+def write_report(
+    contents: Contents, sentence: str, out: Path, comparison: Comparison | None = None, unit: str = "runs"
+) -> Path:
     """Write the report of a study into a folder; returns the page, which needs no other file.
 
     Args:
         sentence: the verdict, which opens the page.
         comparison: with another study, which comes next.
+        unit: one of UNITS, in which the budget of the best of n is counted.
 
     Raises:
         OSError: the folder cannot be written.
     """
-    frames = {
-        "summary": tables.summary(contents),
-        "improvements": tables.improvements(contents),
-        "ledger": tables.ledger(contents),
-        "importances": tables.importances(contents),
-        "edges": tables.edges(contents),
-        "divergences": tables.divergences(contents),
-        "variances": tables.variances(contents),
-        "provenance": tables.provenance(contents),
-        "space": tables.space(contents),
-        "comparison": comparison.table() if comparison else pd.DataFrame(),
-    }
+    frames = {name: compute(contents) for name, compute in tables.TABLES.items()}
+    frames |= {"comparison": comparison.table()} if comparison else {}
     frames = {name: frame for name, frame in frames.items() if len(frame)}
     out.mkdir(parents=True, exist_ok=True)
     for name, frame in [*frames.items(), ("configurations", tables.configurations_by_rank(contents))]:
@@ -51,7 +45,7 @@ def write_report(contents: Contents, sentence: str, out: Path, comparison: Compa
     images, not_drawn = {}, {}
     for name, (_, draw) in FIGURES.items():
         try:
-            figure = draw(contents)
+            figure = best_of_n(contents, unit) if draw is best_of_n else draw(contents)
         except ValueError as error:  # there is nothing to draw yet, or what must not share an axis
             not_drawn[name] = str(error)
             continue
@@ -69,6 +63,7 @@ def write_report(contents: Contents, sentence: str, out: Path, comparison: Compa
         images=images,
         not_drawn=not_drawn,
         captions={name: caption for name, (caption, _) in FIGURES.items()},
+        about_table_1=about_table_1(contents),
         paired=contents.is_paired,
         reasons=tables.why_missing(contents),
         comparison=comparison.verdict() if comparison else None,
@@ -94,6 +89,7 @@ def main(words: Sequence[str]) -> None:
         metavar="OTHER",
         help="a study to compare it with: another one, or another results folder that has one of its name",
     )
+    parser.add_argument("--budget-in", choices=UNITS, default="runs", help="of the best of n (default: runs)")
     parser.add_argument("--out", type=Path, help="the report's folder (default: <results>/report/<study>)")
     arguments = parser.parse_args(words)
     out = arguments.out or Path("." if "://" in arguments.results else arguments.results) / "report" / arguments.study
@@ -104,7 +100,7 @@ def main(words: Sequence[str]) -> None:
         raise ValueError(str(error)) from error
     comparison = Comparison(contents, other) if other else None
     try:
-        page = write_report(contents, sentence := verdict(contents), out, comparison)
+        page = write_report(contents, sentence := verdict(contents), out, comparison, arguments.budget_in)
     except OSError as error:
         raise ValueError(f"{out} cannot be written: {error.strerror}") from error
     print(sentence)
