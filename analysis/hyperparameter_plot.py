@@ -112,7 +112,7 @@ def _draw_panel(panel: Axes, runs: pd.DataFrame, name: str, drawn_from: list[Dis
         panel.set_xticks(range(len(choices)), [_tick(choice, len(choices)) for choice in choices])
         panel.set_xlim(-0.6, len(choices) - 0.4)
         return
-    ends = [end for each in drawn_from if not isinstance(each, Fixed) for end in each.support]
+    ends = [float(end) for each in drawn_from if not isinstance(each, Fixed) for end in each.support]
     for limit in {min(ends), max(ends)} if ends else ():
         panel.axvline(limit, color=KEY.color, lw=0.8, ls=":", zorder=1)
     if _is_log(name, drawn_from):

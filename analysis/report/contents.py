@@ -55,7 +55,7 @@ class Contents:
     @property
     def is_proposed(self) -> bool:
         """Whether Optuna proposes its configurations, for each algorithm its own."""
-        return self.document.get("search", "random") != "random"
+        return bool(self.document.get("search", "random") != "random")
 
     @property
     def is_paired(self) -> bool:
@@ -65,8 +65,10 @@ class Contents:
     @cached_property
     def importances(self) -> Mapping[str, pd.DataFrame]:
         """Rows of `sensitivity.importance` by algorithm, of those of which it can be computed."""
-        found = {}
-        for name in self.with_results if self.space else ():
+        found: dict[str, pd.DataFrame] = {}
+        if self.space is None:
+            return found
+        for name in self.with_results:
             with contextlib.suppress(ValueError):  # too few configurations, or nothing varies
                 found[name] = importance(self.table, self.space, name)
         return found

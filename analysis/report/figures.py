@@ -67,7 +67,7 @@ def _cost(contents: Contents, algorithm: str, unit: str) -> float:
     """What one configuration of an algorithm takes, on average."""
     if unit == "runs":
         return float(contents.runs["seed"].nunique())
-    spent = contents.ledger.set_index("algorithm").loc[algorithm]
+    (spent,) = contents.ledger[contents.ledger["algorithm"] == algorithm].to_dict("records")
     cost = float(spent[unit.lower()] / spent["configurations"])
     if not np.isfinite(cost):
         raise ValueError(f"the {unit} of {algorithm} are not known")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib import rc_context
@@ -76,10 +77,10 @@ def _pictures(contents: Contents, algorithm: str, name: str) -> list[tuple[str, 
 
 def _real_images(contents: Contents) -> np.ndarray | None:
     """The held-out images in a run's reconstructions, which are the same for all; None where there are none."""
-    shape = contents.document.get("image_shape")
-    for algorithm in contents.with_results if shape else ():
+    shape: Sequence[int] | None = contents.document.get("image_shape")
+    for algorithm in contents.with_results:
         for _, pixels in _pictures(contents, algorithm, "reconstructions"):
-            return originals(pixels, shape[1])
+            return originals(pixels, shape[1]) if shape else None
     return None
 
 

@@ -254,19 +254,15 @@ def test_a_trend_is_the_quantiles_of_neighbours() -> None:
 
 def test_the_space_gives_limits_axes_and_importance_stands_above() -> None:
     rows = [run_row("vae", index, 0, 10.0 + index, decoder_variance=0.01 * 1.1**index) for index in range(45)]
-    space = SearchSpace.from_dict(
-        "mine",
-        {
-            name: {"algorithms": ["vae"], "source": "O"} | drawn
-            for name, drawn in {
-                "latent_dim": {"distribution": "choice", "values": [4, 8]},
-                "batch_size": {"distribution": "fixed", "value": 32},
-                "learning_rate": {"distribution": "uniform", "low": 1e-3, "high": 0.1},
-                "decoder_variance": {"distribution": "log_uniform", "low": 0.01, "high": 1},
-                "architecture": {"distribution": "fixed", "value": "dcgan_small"},
-            }.items()
-        },
-    )
+    drawn: dict[str, dict[str, Any]] = {
+        "latent_dim": {"distribution": "choice", "values": [4, 8]},
+        "batch_size": {"distribution": "fixed", "value": 32},
+        "learning_rate": {"distribution": "uniform", "low": 1e-3, "high": 0.1},
+        "decoder_variance": {"distribution": "log_uniform", "low": 0.01, "high": 1},
+        "architecture": {"distribution": "fixed", "value": "dcgan_small"},
+    }
+    lines = {name: {"algorithms": ["vae"], "source": "O"} | line for name, line in drawn.items()}
+    space = SearchSpace.from_dict("mine", lines)
     important = pd.DataFrame({"hyperparameter": ["learning_rate"], "importance": [0.75]})
     figure = fid_against_hyperparameters(frame(*rows), space, {"vae": important})
     panels = {axes.get_xlabel(): axes for axes in figure.axes}
