@@ -8,7 +8,7 @@ from rich.console import Console
 
 from sweep.reports.cost import cost_model
 from sweep.reports.dry_run import print_dry_run
-from sweep.reports.launch_words import announce, say_stand_in, say_what_next
+from sweep.reports.launch_words import announce, say_what_next
 from sweep.reports.progress_display import ProgressDisplay
 from sweep.reports.status import print_status
 from sweep.results.opening import open_study
@@ -60,4 +60,3 @@ def launch(settings: Settings, console: Console) -> None:
                 console.print("every run of this budget has its row: nothing to train")
     print_status(study.folder, console)
     say_what_next(settings, study.folder, console)
-    say_stand_in(settings, console)

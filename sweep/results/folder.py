@@ -14,7 +14,7 @@ import yaml
 from sweep.errors import ResultsError
 from sweep.results.layout import EVALUATION_TABLE, RECORD_FILE, RUN_TABLE, Layout, flat_evaluations, rows_without
 from sweep.results.parquet import read_table, serialise
-from sweep.results.schema import RECORD, RUNS, EvaluationRow, RunRow
+from sweep.results.schema import NULLABLE_INTEGERS, RECORD, RUNS, EvaluationRow, RunRow
 from wae_core.run import ALGORITHMS, RUN_ID
 from wae_core.storage.files import TEMPORARIES, Location, create, listed, location
 
@@ -195,8 +195,8 @@ def _frame(results: str | Location, study: str, name: str) -> pd.DataFrame:
     folder = StudyFolder(results, study)
     if not folder.root.is_dir():
         raise FileNotFoundError(f"there is no study {study!r} in the results folder {results}")
-    frame: pd.DataFrame = folder.read_table(name).to_pandas()
-    return frame
+    frame: pd.DataFrame = folder.read_table(name).to_pandas(integer_object_nulls=True)
+    return frame.astype({column: "Int64" for column in NULLABLE_INTEGERS if column in frame})
 
 
 def read_algorithms_table(path: Location, layout: Layout) -> pa.Table:

@@ -139,7 +139,6 @@ def test_a_study_in_an_object_store_has_the_same_page(
         assert main(["report", "--results", f"{bucket}/all"]) == 0
         assert main(["report", "--results", f"{bucket}/all", "--with", str(results)]) == 0
         assert "cannot be told at this budget (digits in s3://" in capsys.readouterr().out
-        assert main(["report", "--results", str(results), "--with", f"{bucket}/all", "--out", "back"]) == 0
     found = tmp_path / "report" / "digits"
     for name in ("summary", "importances", "configurations"):
         assert (found / f"{name}.csv").read_text() == (results / "report" / "digits" / f"{name}.csv").read_text()

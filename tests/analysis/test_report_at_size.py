@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -43,12 +42,11 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], pd.DataF
 
 
 def test_the_planted_order_is_found(report: Callable[[str], pd.DataFrame]) -> None:
-    medians = report("summary").set_index("algorithm")["median configuration"].str.split().str[0].astype(float)
-    assert medians.sort_values().index[0] == "wae-gan"
+    """By base WAE-GAN is before WAE-MMD before the VAE; but of WAE-MMD's λ most values are bad ones."""
     wins = report("improvements").set_index("Unnamed: 0")
-    for rival in ("wae-mmd", "vae"):
-        low = float(wins.loc["wae-gan", rival].split("[")[1].split(",")[0])
-        assert low > 0.5, rival
+    for name, rival in (("wae-gan", "vae"), ("wae-gan", "wae-mmd"), ("vae", "wae-mmd")):
+        low = float(wins.loc[name, rival].split("[")[1].split(",")[0])
+        assert low > 0.5, (name, rival)
 
 
 def test_the_planted_importance_is_found(report: Callable[[str], pd.DataFrame]) -> None:
@@ -83,7 +81,7 @@ def test_the_planted_scatter_and_bias_are_found(report: Callable[[str], pd.DataF
 
 
 def test_the_honest_winner_is_worth_what_was_planted(report: Callable[[str], pd.DataFrame]) -> None:
-    """Its interval holds the FID of a configuration near the best; the best run's own FID is lower than any is worth."""
+    """It stands within its interval, and above the best run's own FID, which luck has flattered."""
     summary = report("summary").set_index("algorithm")
     for name in ALL:
         value, low, high = (
