@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from analysis.report import tables
 from analysis.report.comparison import Comparison, load_other
 from analysis.report.contents import Contents
-from analysis.report.figures import FIGURES, UNITS, best_of_n
+from analysis.report.figures import FIGURES, UNITS, draw
 from analysis.report.table1 import about_table_1
 from analysis.report.verdict import verdict
 
@@ -42,12 +42,12 @@ def write_report(
     for name, frame in [*frames.items(), ("configurations", tables.configurations_by_rank(contents))]:
         frame.to_csv(out / f"{name}.csv", index=False)
         (out / f"{name}.md").write_text(_markdown(frame))
-    images, not_drawn = {}, {}
-    for name, (_, draw) in FIGURES.items():
-        try:
-            figure = best_of_n(contents, unit) if draw is best_of_n else draw(contents)
-        except ValueError as error:  # there is nothing to draw yet, or what must not share an axis
-            not_drawn[name] = str(error)
+    images: dict[str, str] = {}
+    not_drawn: dict[str, str] = {}
+    for name in FIGURES:
+        figure = draw(contents, name, unit)
+        if isinstance(figure, str):
+            not_drawn[name] = figure
             continue
         for ending in ("png", "pdf"):
             figure.savefig(out / f"{name}.{ending}")

@@ -106,6 +106,19 @@ def divergence_map(contents: Contents) -> Figure:
     return figure
 
 
+def draw(contents: Contents, name: str, unit: str = "runs") -> Figure | str:
+    """Return one of FIGURES, or the reason why it cannot be drawn: there is nothing yet, or of several kinds.
+
+    Args:
+        unit: one of UNITS, in which the budget of the best of n is counted.
+    """
+    _, drawing = FIGURES[name]
+    try:
+        return best_of_n(contents, unit) if name == "best_of_n" else drawing(contents)
+    except ValueError as error:
+        return str(error)
+
+
 FIGURES: dict[str, tuple[str, Callable[[Contents], Figure]]] = {  # file name: caption, drawing
     "best_of_n": ("What a budget buys: the best of n configurations", best_of_n),
     "fid_distribution": ("All runs, and the share that reaches an FID", lambda c: plots.fid_distribution(c.runs)),
