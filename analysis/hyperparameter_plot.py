@@ -142,7 +142,9 @@ def _importance(name: str, importances: Mapping[str, pd.DataFrame]) -> str:
         found = importances.get(algorithm)
         for share in found.loc[found["hyperparameter"] == name, "importance"] if found is not None else ():
             said.append(f"{algorithm} {max(0.0, share):.2f}")
-    return "importance: " + ", ".join(said) if said else ""
+    if not said:
+        return ""
+    return "importance: " + ",\n".join([said[0], ", ".join(said[1:])] if len(said) > 1 else said)  # of panels' width
 
 
 def _is_log(name: str, drawn_from: list[Distribution]) -> bool:

@@ -127,8 +127,8 @@ def improvement(a: Floats, b: Floats, *, paired: bool) -> Interval:
 def ratio(a: Floats, b: Floats, *, paired: bool) -> Interval:
     """Return the FID of `a` as a share of that of `b`: 0.9 where it is lower by a tenth.
 
-    Of pairs it is the median of the pairs' own ratios, where two that have both diverged are equal; else the ratio of
-    the two medians, which is not a number where both are infinite.
+    Of pairs it is the median of the pairs' own ratios, without those of which both have diverged, which say nothing
+    of it; else the ratio of the two medians. It is not a number where nothing is left, or both medians are infinite.
 
     Args:
         a: [n] the configurations' mean FIDs, above 0.
@@ -140,8 +140,8 @@ def ratio(a: Floats, b: Floats, *, paired: bool) -> Interval:
     if paired:
         if len(a) != len(b):
             raise ValueError(f"paired values are equally many, and these are {len(a)} and {len(b)}")
-        shares = np.divide(a, b, out=np.ones(len(a)), where=~(np.isinf(a) & np.isinf(b)))
-        return median(shares)
+        told = ~(np.isinf(a) & np.isinf(b))
+        return median(a[told] / b[told]) if told.any() else Interval(math.nan, math.nan, math.nan)
     first, second = np.asarray(a), np.asarray(b)
     with np.errstate(invalid="ignore"):
         return bootstrap((len(a), len(b)), lambda i, j: float(_middle(first[i]) / _middle(second[j])))

@@ -92,3 +92,4 @@ def _pixels(path: Location) -> np.ndarray:
 def _show(panel: Axes, title: str, pixels: np.ndarray) -> None:
     panel.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="lanczos")
     panel.set_title(title, fontsize=6)
+    panel.set_anchor("N")

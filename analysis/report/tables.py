@@ -21,7 +21,7 @@ LIKELY = 0.05  # an edge is told from chance below this, divided by the number o
 
 
 def summary(contents: Contents) -> pd.DataFrame:
-    """Return, per algorithm: runs by status, and what it reaches, with intervals."""
+    """Return, per algorithm, what it reaches, with intervals."""
     rows = []
     for name in contents.algorithms:
         own = contents.runs[contents.runs["algorithm"] == name]
@@ -31,8 +31,6 @@ def summary(contents: Contents) -> pd.DataFrame:
         rows.append(
             {
                 "algorithm": name,
-                "planned": contents.planned.get(name, len(own)),
-                **{status: int((own["status"] == status).sum()) for status in STATUSES},
                 "configurations": len(judged),
                 "median configuration": show(median(judged)) if len(judged) else "–",
                 "best configuration, honestly": show(honest_winner(matrix))
@@ -106,7 +104,7 @@ def importances(contents: Contents) -> pd.DataFrame:
         {
             "algorithm": name,
             "hyperparameter": row["hyperparameter"],
-            "importance": f"{row['importance']:.2f} ± {row['sd']:.2f}",
+            "importance": f"{max(0.0, row['importance']):.2f} ± {row['sd']:.2f}",
             "R² of all": f"{row['r2']:.2f}",
         }
         for name, found in contents.importances.items()

@@ -84,7 +84,7 @@ def _worth(contents: Contents, algorithm: str) -> str:
 
 def _number(value: float) -> str:
     if not np.isfinite(value):
-        return "∞"
+        return "–" if np.isnan(value) else "∞"
     return f"{value:.2f}" if abs(value) < 10 else f"{value:,.1f}"
 
 

@@ -55,8 +55,9 @@ def shown_by_dry_run(words: Sequence[str]) -> list[str]:
     given = {override.get_key_element(): override.value() for override in map(_parse, words)}
     if given.get("dry_run") is not True or "study" not in given:
         return []
-    own = OmegaConf.load(CONF / "study" / f"{given['study']}.yaml").get(DRY_RUN, {})
-    return [f"{key!s}={value}" for key, value in own.items() if key not in given]
+    study = read_yaml(CONF / "study" / f"{given['study']}.yaml")
+    own = study.get(DRY_RUN, {}) if isinstance(study, dict) else {}
+    return [f"{key}={value}" for key, value in own.items() if key not in given]
 
 
 def _check_file(path: Path) -> None:

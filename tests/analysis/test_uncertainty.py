@@ -141,7 +141,8 @@ def test_a_planted_ratio_is_found_and_covered(paired: bool) -> None:
 
 def test_a_ratio_of_pairs_knows_who_diverged() -> None:
     a, b = np.array([1.0, math.inf, math.inf, 1.0, 3.0]), np.array([2.0, 4.0, math.inf, math.inf, 3.0])
-    assert ratio(a, b, paired=True).value == 1.0  # of ½, ∞, 1 (both), 0 and 1
+    assert ratio(a, b, paired=True).value == 0.5  # of 0, ½, 1 and ∞; the third pair has no FID at all
+    assert np.isnan(ratio(a[2:3], b[2:3], paired=True).value)
     assert np.isnan(ratio(np.full(3, math.inf), np.full(3, math.inf), paired=False).value)
     with pytest.raises(ValueError, match="equally many"):
         ratio(a, b[:2], paired=True)
