@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from analysis.load import load_evaluations, load_runs
-from analysis.looks import LOOKS, STYLE, WIDTH
+from analysis.looks import LOOKS, STYLE, WIDTH, scale_fid
 from analysis.strategies import UNSEEN, Outcome, compare, finished
 from sweep.search.asha import is_reduction
 
@@ -68,13 +68,16 @@ def best_against_steps(outcomes: Sequence[Outcome], title: str) -> Figure:
     figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
     axes = figure.subplots()
     honest = [outcome for outcome in outcomes if outcome.judge == UNSEEN] or list(outcomes)
+    shown = []
     for outcome in honest:
         grid = np.geomspace(outcome.spent[:, 0].max(), outcome.total.min(), 100)
         middle, low, high = _quantiles(np.array([outcome.picks(budget)[1] for budget in grid]))
         (line,) = axes.plot(grid, np.where(np.isfinite(middle), middle, np.nan), lw=1.4, label=outcome.name)
         bounded = np.isfinite(low) & np.isfinite(high)
+        shown += [low[bounded], high[bounded], middle[np.isfinite(middle)]]
         axes.fill_between(grid, low, high, where=bounded, color=line.get_color(), alpha=0.12, lw=0)
-    axes.set(xscale="log", yscale="log", xlabel="steps spent", title=title)
+    axes.set(xscale="log", xlabel="steps spent", title=title)
+    scale_fid(axes, "y", pd.Series(np.concatenate(shown)))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_ylabel(f"FID of the pick so far,\nby {honest[0].judge}", fontsize=7)
     axes.legend(title="median, and 80 % of sweeps", title_fontsize=7)

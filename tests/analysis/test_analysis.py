@@ -215,6 +215,7 @@ def test_the_distribution_shows_every_run_and_the_median_counts_lost_ones() -> N
     assert reached.max() == pytest.approx(3 / 5)
 
 
+@pytest.mark.slow
 def test_steps_show_every_curve_and_the_kept_checkpoint(results: Path) -> None:
     runs, evaluations = load.load_runs(results, "digits"), load.load_evaluations(results, "digits")
     figure = plots.fid_over_steps(runs[runs["config_index"] < 2], evaluations)
@@ -226,6 +227,7 @@ def test_steps_show_every_curve_and_the_kept_checkpoint(results: Path) -> None:
     assert len(vae.lines) == 4 + 2 + 1  # and the cross of the run that diverged
 
 
+@pytest.mark.slow
 def test_hyperparameters_that_apply_have_a_panel_with_every_run(results: Path) -> None:
     runs = load.load_runs(results, "digits")
     figure = fid_against_hyperparameters(runs)

@@ -148,6 +148,7 @@ def test_the_band_holds_four_fifths_of_other_sweeps_of_the_space(count: int, bet
     assert 0.7 <= np.mean(held) <= 0.9
 
 
+@pytest.mark.slow
 def test_few_configurations_are_refused_and_the_next_algorithm_is_gone_on_to(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -62,6 +62,7 @@ def test_the_large_study_is_shown_with_the_paper_s_budget_on_accelerators(tmp_pa
     assert load_settings(words).budget == 3, "what is trained is never more than was asked for"
 
 
+@pytest.mark.slow
 def test_hours_are_flops_over_the_cluster_s_rate() -> None:
     words = ("study=bigwae", "alg=vae", "budget=6", "cluster=gpu", "cluster.teraflops=200")
     output = dry_run(*words)
