@@ -1,5 +1,5 @@
 # Everything that a person does with bigwae; `make help` lists it.
-# Variables of `make sweep`: ALG BUDGET STUDY SPACE RESULTS TRACKING SEARCH SCHEDULER ARGS, e.g. make sweep ALG=wae-mmd BUDGET=1000
+# Variables of `make sweep`: ALG BUDGET STUDY SPACE RESULTS TRACKING SEARCH SCHEDULER CONFIRM ARGS, e.g. make sweep ALG=wae-mmd BUDGET=1000
 # A variable is one word, whatever is in it: RESULTS="my results". ARGS, MODELS and PARTS are several, as a shell has
 # them: MODELS="'my results/a.safetensors' b.safetensors".
 
@@ -16,17 +16,17 @@ BIGWAE = $(call quoted,$(BIN)/python) -m sweep.command
 PARALLEL_PYTEST = $(call quoted,$(BIN)/pytest) --numprocesses=logical --dist=worksteal
 # A word that is not given falls back to sweep/conf/config.yaml.
 WORDS = $(call key,alg,$(ALG)) $(call key,budget,$(BUDGET)) $(call key,study,$(STUDY)) $(call key,space,$(SPACE)) \
-        $(call key,search,$(SEARCH)) $(call key,scheduler,$(SCHEDULER)) $(call key,tracking,$(TRACKING)) \
+        $(call key,search,$(SEARCH)) $(call key,scheduler,$(SCHEDULER)) $(call key,confirm,$(CONFIRM)) $(call key,tracking,$(TRACKING)) \
         $(call quoted,results=$(RESULTS)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data space sweep status ui mlflow-rebuild notebooks figures report counterfactual test test-quick check fix bench chaos faults
+.PHONY: help setup data space sweep status ui mlflow-rebuild notebooks figures report rescore counterfactual test test-quick check fix bench chaos faults
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-15s %s\n", $$1, $$2}'
 	@echo
 	@echo '  make sweep ALG=wae-mmd|wae-gan|vae|all BUDGET=30 STUDY=digits SPACE=digits RESULTS=results'
-	@echo '             SEARCH=random|optuna SCHEDULER=none|asha'
+	@echo '             SEARCH=random|optuna SCHEDULER=none|asha CONFIRM=10'
 	@echo '             ARGS="any.key=value"; every key is listed by: .venv/bin/bigwae sweep --help'
 
 setup: .venv/ready ## make .venv with the pinned versions (every target that needs it does so once)
@@ -37,9 +37,9 @@ setup: .venv/ready ## make .venv with the pinned versions (every target that nee
 	$(call quoted,$(BIN)/pip) install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,notebooks]'
 	@touch $@
 
-data: .venv/ready ## pack a data set: DATA=mnist|celeba|folder SOURCE=zip or folder (NAME= SIZE= ARGS=--check)
+data: .venv/ready ## pack a data set: DATA=mnist|celeba|folder SOURCE=zip or folder (NAME= SIZE= HELD_OUT= ARGS=--check)
 	@$(BIGWAE) data $(if $(DATA),$(call quoted,$(DATA))) $(call option,source,$(SOURCE)) $(call option,name,$(NAME)) \
-	    $(call option,size,$(SIZE)) $(ARGS)
+	    $(call option,size,$(SIZE)) $(call option,held-out,$(HELD_OUT)) $(ARGS)
 
 space: SPACE ?= digits
 space: .venv/ready ## a search space as a table, with remarks and a picture of 1,000 draws: SPACE= STUDY_SEED=
@@ -52,7 +52,7 @@ sweep: .venv/ready ## train the models of a budget; the same words again continu
 status: .venv/ready ## planned = completed + diverged + failed + missing, and the ledger: STUDY=; ARGS=--check reads every file
 	@$(BIGWAE) status --results $(call quoted,$(RESULTS)) $(call option,study,$(STUDY)) $(ARGS)
 
-ui: .venv/ready ## browse the runs of RESULTS in MLflow on 127.0.0.1
+ui: .venv/ready ## browse RESULTS in MLflow on 127.0.0.1: configurations over their seeds first, then runs
 	@$(BIGWAE) ui --results $(call quoted,$(RESULTS)) $(call option,tracking,$(TRACKING))
 
 mlflow-rebuild: .venv/ready ## write the MLflow mirror of RESULTS again from the Parquet
@@ -67,6 +67,11 @@ figures: .venv/ready ## pictures of models side by side: the best of each algori
 report: STUDY ?= digits
 report: .venv/ready ## one page that says what a study has found, and how sure that is: STUDY= WITH=another study or folder
 	@$(BIGWAE) report --results $(call quoted,$(RESULTS)) --study $(call quoted,$(STUDY)) $(call option,with,$(WITH)) $(ARGS)
+
+rescore: STUDY ?= digits
+rescore: .venv/ready ## score stored models again, without training: FEATURES=efficientnet|inception|digits SAMPLES=50000 STUDY=
+	@$(BIGWAE) rescore --results $(call quoted,$(RESULTS)) --study $(call quoted,$(STUDY)) \
+	    $(call option,features,$(FEATURES)) $(call option,samples,$(SAMPLES)) $(ARGS)
 
 counterfactual: STUDY ?= digits
 counterfactual: .venv/ready ## what early stopping or fewer seeds would have found and saved in a finished study: STUDY=

@@ -1,63 +1,13 @@
-"""One row per configuration: the table under every comparison of algorithms and hyperparameters."""
+"""The table of configurations, which lies with the rule that judges them, and what comparisons need beyond it."""
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
-from sweep.results.judging import judged_fid
-from sweep.results.schema import COMPLETED, DIVERGED, FAILED
-from wae_core.hyperparameters import DECLARED, SHARED
+from sweep.results.judging import configurations, judged_fids
+from wae_core.hyperparameters import SHARED
 
-KEY = ["study", "algorithm", "config_index"]
-
-
-def judged_fids(runs: pd.DataFrame) -> pd.Series[float]:
-    """Return the FID by which each run is judged: infinite where it diverged, not a number where it failed.
-
-    Args:
-        runs: rows of `load_runs`; the result has their index.
-    """
-    fids = [
-        judged_fid(status, None if np.isnan(fid) else fid)
-        for status, fid in zip(runs["status"], runs["best_fid"].astype(float), strict=True)
-    ]
-    return pd.Series(fids, index=runs.index, dtype=float)
-
-
-def configurations(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per (study, algorithm, configuration) of which a run has ended.
-
-    Columns: study, algorithm, config_index, config_id; seeds (runs that are judged), completed, diverged and failed
-    (numbers of runs); fid_mean, fid_sd (sample standard deviation, n − 1) and fid_min over the judged runs, of which
-    a diverged one counts as infinite; confirmed_mean, the mean of `confirmed_fid` over the same; steps_done (of all
-    its runs together); and the hyperparameters. Where all runs failed, the figures are not numbers.
-
-    Args:
-        runs: rows of `load_runs`, of one study or several.
-    """
-    fids = judged_fids(runs)
-    confirmed = runs["confirmed_fid"].where(runs["status"] == COMPLETED, fids)
-    table = runs.assign(
-        fid=fids,
-        confirmed=confirmed,
-        **{status: runs["status"] == status for status in (COMPLETED, DIVERGED, FAILED)},
-    )
-    grouped = table.groupby(KEY, sort=True)
-    columns = grouped.agg(
-        config_id=("config_id", "first"),
-        seeds=("fid", "count"),
-        completed=(COMPLETED, "sum"),
-        diverged=(DIVERGED, "sum"),
-        failed=(FAILED, "sum"),
-        fid_mean=("fid", "mean"),
-        fid_sd=("fid", "std"),
-        fid_min=("fid", "min"),
-        confirmed_mean=("confirmed", "mean"),
-        steps_done=("steps_done", "sum"),
-        **{name: (name, "first") for name in DECLARED},
-    )
-    return columns.reset_index()
+__all__ = ["configurations", "fid_matrix", "is_paired", "judged_fids"]
 
 
 def is_paired(table: pd.DataFrame) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from sweep.results.folder import read_evaluations, read_runs
+from sweep.results.folder import read_evaluations, read_rescores, read_runs
 from sweep.results.schema import COMPLETED
 from wae_core.algorithms.registry import ALGORITHMS
 from wae_core.storage.files import Location, listed, location
@@ -36,6 +36,22 @@ def load_evaluations(results: str | Location, study: str) -> pd.DataFrame:
         ResultsError: a file of it is damaged, of another version, or a stranger among the tables.
     """
     return _read(read_evaluations, results, study)
+
+
+def load_rescores(results: str | Location, study: str) -> pd.DataFrame:
+    """One row per (stored model, way in which `bigwae rescore` scored it again), to be joined to the runs by run_id.
+
+    The columns are those of `sweep.results.schema.RescoreRow`. FIDs can be compared where `fid_features`,
+    `fid_reference` and `fid_samples` are equal.
+
+    Args:
+        results: a folder, or its address in an object store (s3://…, gs://…).
+
+    Raises:
+        FileNotFoundError: there is no such study; the sentence names those that there are.
+        ResultsError: a file of it is damaged, of another version, or a stranger among the tables.
+    """
+    return _read(read_rescores, results, study)
 
 
 def best_runs(runs: pd.DataFrame, n: int) -> pd.DataFrame:

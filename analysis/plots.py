@@ -29,7 +29,7 @@ from analysis.looks import (
     scale_fid,
     spread,
 )
-from analysis.uncertainty import median_of_runs
+from analysis.uncertainty import Interval, bootstrap, middle
 from sweep.results.schema import DIVERGED, FAILED
 from wae_core.algorithms.algorithm import Look
 
@@ -123,6 +123,25 @@ def fid_over_steps(runs: pd.DataFrame, evaluations: pd.DataFrame) -> Figure:
     figure.supxlabel("mini-batch steps", fontsize=8)
     figure.legend(handles=list({key.get_label(): key for key in keys}.values()), loc="outside upper center", ncols=3)
     return figure
+
+
+def median_of_runs(fids: pd.DataFrame | np.ndarray) -> Interval:
+    """Return the median over runs with its interval, which resamples their configurations.
+
+    Args:
+        fids: [configurations, seeds]; not a number where a seed is missing or has failed.
+
+    Raises:
+        ValueError: there is no configuration with a run.
+    """
+    runs = np.asarray(fids, dtype=float)
+    runs = runs[~np.isnan(runs).all(axis=1)]
+
+    def of_drawn(index: np.ndarray) -> float:
+        drawn = runs[index].ravel()
+        return float(middle(drawn[~np.isnan(drawn)]))
+
+    return bootstrap(len(runs), of_drawn)
 
 
 def fid_label(runs: pd.DataFrame) -> str:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import binom, t
 
@@ -74,26 +73,7 @@ def bootstrap(
 
 def median(values: Floats) -> Interval:
     """Return the median [configurations] with its interval; infinite values take part."""
-    return bootstrap(len(values), lambda index: float(_middle(values[index])))
-
-
-def median_of_runs(fids: Floats | pd.DataFrame) -> Interval:
-    """Return the median over runs with its interval, which resamples their configurations.
-
-    Args:
-        fids: [configurations, seeds]; not a number where a seed is missing or has failed.
-
-    Raises:
-        ValueError: there is no configuration with a run.
-    """
-    runs = np.asarray(fids, dtype=float)
-    runs = runs[~np.isnan(runs).all(axis=1)]
-
-    def middle(index: NDArray[np.intp]) -> float:
-        drawn = runs[index].ravel()
-        return float(_middle(drawn[~np.isnan(drawn)]))
-
-    return bootstrap(len(runs), middle)
+    return bootstrap(len(values), lambda index: float(middle(values[index])))
 
 
 def improvement(a: Floats, b: Floats, *, paired: bool) -> Interval:
@@ -124,33 +104,10 @@ def improvement(a: Floats, b: Floats, *, paired: bool) -> Interval:
     return bootstrap((len(a), len(b)), mean)
 
 
-def ratio(a: Floats, b: Floats, *, paired: bool) -> Interval:
-    """Return the FID of `a` as a share of that of `b`: 0.9 where it is lower by a tenth.
-
-    Of pairs it is the median of the pairs' own ratios, without those of which both have diverged, which say nothing
-    of it; else the ratio of the two medians. It is not a number where nothing is left, or both medians are infinite.
-
-    Args:
-        a: [n] the configurations' mean FIDs, above 0.
-        b: [m] the others'; paired as in `improvement`.
-
-    Raises:
-        ValueError: paired values differ in number.
-    """
-    if paired:
-        if len(a) != len(b):
-            raise ValueError(f"paired values are equally many, and these are {len(a)} and {len(b)}")
-        told = ~(np.isinf(a) & np.isinf(b))
-        return median(a[told] / b[told]) if told.any() else Interval(math.nan, math.nan, math.nan)
-    first, second = np.asarray(a), np.asarray(b)
-    with np.errstate(invalid="ignore"):
-        return bootstrap((len(a), len(b)), lambda i, j: float(_middle(first[i]) / _middle(second[j])))
-
-
-def _middle(values: Floats) -> np.floating[Any]:
-    """The median; the lower of two, since there may be nothing between them."""
-    middle: np.floating[Any] = np.sort(values)[(len(values) - 1) // 2]
-    return middle
+def middle(values: Floats) -> np.floating[Any]:
+    """Return the median; the lower of two, since there may be nothing between them."""
+    found: np.floating[Any] = np.sort(values)[(len(values) - 1) // 2]
+    return found
 
 
 def _wins(a: Floats, b: Floats) -> Floats:
@@ -241,13 +198,58 @@ def honest_winner(fids: Floats) -> Interval:
         raise ValueError("an honest winner needs at least two seeds: some pick it, others judge it")
     count = fids.shape[1]
     picked = [int(np.argmin(np.delete(fids, seed, axis=1).mean(axis=1))) for seed in range(count)]
-    value = float(np.log([fids[pick, seed] for seed, pick in enumerate(picked)]).mean())
+    value = math.exp(np.log([fids[pick, seed] for seed, pick in enumerate(picked)]).mean())
+    error, freedom = _error_of_mean(fids)
+    return _within(value, error, freedom)
+
+
+def first_of(fids: Floats) -> Interval:
+    """Return the mean FID of the first configuration over its seeds, none of which has picked it.
+
+    Its interval is made as `honest_winner` makes it.
+
+    Args:
+        fids: [configurations, seeds], above 0; infinite where a run diverged.
+
+    Raises:
+        ValueError: there is no configuration.
+    """
+    if len(fids) == 0:
+        raise ValueError("there is no configuration, so there is no first one")
+    error, freedom = _error_of_mean(fids)
+    return _within(float(fids[0].mean()), error, freedom)
+
+
+def ratio_of_firsts(a: Floats, b: Floats) -> Interval:
+    """Return the mean FID of the first configuration of `a`, divided by that of `b`; below 1 where `a` is better.
+
+    Args:
+        a: [configurations, seeds], above 0; infinite where a run diverged. The scatter between seeds is pooled over
+            them, but not with that of `b`; the degrees of freedom are the smaller ones.
+        b: those of another algorithm.
+
+    Raises:
+        ValueError: one of them has no configuration.
+    """
+    first, second = first_of(a).value, first_of(b).value
+    (error_a, freedom_a), (error_b, freedom_b) = _error_of_mean(a), _error_of_mean(b)
+    value = first / second if math.isfinite(first) and math.isfinite(second) else math.inf
+    return _within(value, math.hypot(error_a, error_b), min(freedom_a, freedom_b))
+
+
+def _error_of_mean(fids: Floats) -> tuple[float, int]:
+    """The standard error of the log of a mean over seeds, from the pooled scatter, and its degrees of freedom."""
     logs = np.log(fids[np.isfinite(fids).all(axis=1)])
-    if not len(logs) or not np.isfinite(value):
-        return Interval(math.exp(value) if np.isfinite(value) else math.inf, 0.0, math.inf)
-    scatter = math.sqrt(logs.var(axis=1, ddof=1).mean())
-    half = float(t.ppf((1 + LEVEL) / 2, len(logs) * (count - 1))) * scatter / math.sqrt(count)
-    return Interval(math.exp(value), math.exp(value - half), math.exp(value + half))
+    freedom = len(logs) * (fids.shape[1] - 1)
+    return math.sqrt(logs.var(axis=1, ddof=1).mean() / fids.shape[1]) if freedom else math.inf, freedom
+
+
+def _within(value: float, error: float, freedom: int) -> Interval:
+    """The interval of a value with this standard error of its logarithm; without bounds where nothing is known."""
+    if not freedom or not math.isfinite(value):
+        return Interval(value, 0.0, math.inf)
+    factor = math.exp(float(t.ppf((1 + LEVEL) / 2, freedom)) * error)
+    return Interval(value, value / factor, value * factor)
 
 
 def spread(figures: Floats) -> Spread:

@@ -59,6 +59,12 @@ COMMANDS = {
     "figures": Command(
         "interpolations, reconstructions and samples of models, a column each, as one PNG", "analysis.composite:main"
     ),
+    "rescore": Command(
+        "score stored models again: other features, more samples, another reference; nothing is trained",
+        "sweep.rescoring.command:main",
+        (SettingsError, SpaceError, ResultsError),
+        CONTINUES,
+    ),
     "report": Command(
         "one page that says what a study has found, and how sure that is", "analysis.report.command:main"
     ),

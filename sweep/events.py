@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from sweep.results.schema import RunRow
+from sweep.results.schema import RescoreRow, RunRow
 from wae_core.evaluation.selection import Evaluation
 from wae_core.run import Run
 from wae_core.storage.files import Location
@@ -69,7 +69,7 @@ class Event:
     @property
     def is_last(self) -> bool:
         """Whether the worker has done what it was to do with the run."""
-        return isinstance(self, Paused | Ended)
+        return isinstance(self, Paused | Ended | Rescored | NotRescored)
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,20 @@ class Ended(Event):
     """The run has its row."""
 
     row: RunRow
+
+
+@dataclass(frozen=True)
+class Rescored(Event):
+    """The stored model of the run was scored again."""
+
+    row: RescoreRow
+
+
+@dataclass(frozen=True)
+class NotRescored(Event):
+    """The stored model of the run could not be scored again, for the reason that `sentence` gives."""
+
+    sentence: str
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,19 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from sweep.reports.cost import cost_model
-from sweep.reports.dry_run import print_dry_run
-from sweep.reports.launch_words import announce, say_what_next
+from sweep.events import Search
+from sweep.reports.cost import CostModel, cost_model
+from sweep.reports.dry_run import print_confirmation, print_dry_run
+from sweep.reports.launch_words import announce, say_stand_in, say_what_next
 from sweep.reports.progress_display import ProgressDisplay
 from sweep.reports.status import print_status
-from sweep.results.opening import open_study
+from sweep.results.opening import OpenStudy, open_study
 from sweep.running.executor import describe
 from sweep.running.packs import Packer
 from sweep.running.preflight import check_trainable
 from sweep.running.training import train
 from sweep.search.asha import rungs_of
+from sweep.search.confirmation import confirming, pick
 from sweep.search.opening import check_sampler, open_search
 from sweep.search.plan import plan_runs
 from sweep.settings.settings import Settings
@@ -25,21 +27,43 @@ from wae_core.run import Run
 
 
 def launch(settings: Settings, console: Console) -> None:
-    """Do what is missing of the budget; a launch after a crash, or with a larger budget, goes on.
+    """Do what is missing of the budget, then of its confirmation, where one is asked for.
+
+    A launch after a crash, or with a larger budget, goes on.
 
     Raises:
         SettingsError: the launch cannot be made; nothing was written.
         ResultsError: the plan or a table of the results folder is damaged, or of another version.
+        OSError: the storage is unavailable, or the results lock was lost.
     """
     # Where configurations are proposed later, random draws stand for what they cost.
     drawn = [run for name in settings.algorithms for run in plan_runs(settings.study, name, settings.budget)]
+    say_stand_in(settings, console)
     announce(settings, rungs_of(settings.study), console)
     cost = cost_model(settings, drawn)
     check_sampler(settings)
+    confirmation = confirming(settings)
     if settings.dry_run:
         print_dry_run(settings, drawn, cost, console)
+        if confirmation is not None:
+            announce(confirmation, [], console)
+            print_confirmation(confirmation, drawn, cost, console)
         return
     check_trainable(settings)
+    study, search = _train_missing(settings, drawn, cost, console)
+    print_status(study.folder, console)
+    if confirmation is not None:
+        announce(confirmation, [], console)
+        again = pick(settings.study, confirmation, search.runs, study.rows(), console)
+        confirmed, _ = _train_missing(confirmation, again, cost_model(confirmation, again), console)
+        print_status(confirmed.folder, console)
+    say_what_next(settings, study.folder, console)
+
+
+def _train_missing(
+    settings: Settings, drawn: Sequence[Run], cost: CostModel, console: Console
+) -> tuple[OpenStudy, Search]:
+    """Train what a study's folder lacks of the budget."""
     with open_study(settings, drawn, console) as study:
         ended, packer = study.rows(), Packer(cost.seconds)
 
@@ -58,5 +82,4 @@ def launch(settings: Settings, console: Console) -> None:
                     train(settings, study, search, packer, drawn, [cost, display, mirror], console)
             else:
                 console.print("every run of this budget has its row: nothing to train")
-    print_status(study.folder, console)
-    say_what_next(settings, study.folder, console)
+    return study, search

@@ -26,6 +26,7 @@ def made_up_row(run: Run, evaluations: Sequence[Evaluation], status: str = COMPL
         "fid_infinity": best.fid - 0.5 if best else None,
         "fid_features": features_name(run.protocol.fid_features),
         "fid_reference": "digits/held_out/1000",
+        "fid_warning": None,
         "data_sha256": digits_sha256(),
         "train_seconds": 1.0,
         "eval_seconds": 2.0,

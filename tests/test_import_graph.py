@@ -160,6 +160,10 @@ ROOMS: dict[str, set[str]] = {
     "sweep.search": {"sweep.errors", "sweep.events", "sweep.settings", "sweep.results"},
     "sweep.running": {"sweep.errors", "sweep.interruption", "sweep.events", "sweep.settings", "sweep.results"},
     "sweep.tracking": {"sweep.errors", "sweep.places", "sweep.events", "sweep.results"},
+    "sweep.rescoring": {
+        *("sweep.errors", "sweep.places", "sweep.events", "sweep.settings", "sweep.results", "sweep.search"),
+        *("sweep.running", "sweep.reports"),
+    },
     "sweep.reports": {"sweep.errors", "sweep.places", "sweep.events", "sweep.settings", "sweep.results"},
 }
 PACKAGES: dict[str, set[str]] = {  # package: the others that it may import

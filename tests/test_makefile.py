@@ -37,11 +37,14 @@ def said_by_make(folder: Path, target: str, **variables: str) -> list[list[str]]
 
 # target: its variables, and what its command is given by each
 TAKES = {
-    "data": {"DATA": "{}", "SOURCE": "--source {}", "NAME": "--name {}", "SIZE": "--size {}"},
+    "data": {
+        **{"DATA": "{}", "SOURCE": "--source {}", "NAME": "--name {}", "SIZE": "--size {}"},
+        "HELD_OUT": "--held-out {}",
+    },
     "space": {"SPACE": "{}", "STUDY_SEED": "--seed {}", "RESULTS": "--results {}"},
     "sweep": {
         **{"ALG": "alg={}", "BUDGET": "budget={}", "STUDY": "study={}", "SPACE": "space={}", "SEARCH": "search={}"},
-        **{"SCHEDULER": "scheduler={}", "TRACKING": "tracking={}", "RESULTS": "results={}"},
+        **{"SCHEDULER": "scheduler={}", "CONFIRM": "confirm={}", "TRACKING": "tracking={}", "RESULTS": "results={}"},
     },
     "status": {"RESULTS": "--results {}", "STUDY": "--study {}"},
     "ui": {"RESULTS": "--results {}", "TRACKING": "--tracking {}"},
@@ -49,6 +52,10 @@ TAKES = {
     "notebooks": {"RESULTS": "--results {}", "STUDY": "--study {}"},
     "figures": {"RESULTS": "--results {}", "STUDY": "--study {}", "OUT": "--output {}"},
     "report": {"RESULTS": "--results {}", "STUDY": "--study {}", "WITH": "--with {}"},
+    "rescore": {
+        **{"RESULTS": "--results {}", "STUDY": "--study {}"},
+        **{"FEATURES": "--features {}", "SAMPLES": "--samples {}"},
+    },
     "counterfactual": {"RESULTS": "--out {}/counterfactual-digits.png", "STUDY": "--study {}"},
     "bench": {"RESULTS": "--json {}/bench.json", "DEVICE": "--device {}", "PYTHAE": "--pythae {}"},
     "chaos": {"RESULTS": "--results {}/chaos", "KILLS": "--kills {}", "BUDGET": "--budget {}", "SEED": "--seed {}"},

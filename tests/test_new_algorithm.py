@@ -118,7 +118,9 @@ def test_a_new_algorithm_is_drawn_trained_in_packs_stored_and_mirrored(house: Pa
     runs = pd.read_parquet(study / "runs").sort_values("run_id")
     assert set(runs["status"]) == {"completed"} and set(runs["pack_size"]) == {2}
     with sqlite3.connect(house / "results" / "mlflow.db") as database:
-        mirrored = database.execute("SELECT value FROM params WHERE key = 'sliced_lambda'").fetchall()
+        of_runs = "SELECT run_uuid FROM params WHERE key = 'seed'"
+        select = f"SELECT value FROM params WHERE key = 'sliced_lambda' AND run_uuid IN ({of_runs})"
+        mirrored = database.execute(select).fetchall()
     assert sorted(float(value) for (value,) in mirrored) == sorted(runs["sliced_lambda"])
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from wae_core.algorithms.mmd import mmd_flops
 from wae_core.algorithms.registry import ALGORITHMS
 from wae_core.evaluation.evaluator import MMD_SAMPLES
-from wae_core.evaluation.features import feature_network
+from wae_core.evaluation.features import network_for
 from wae_core.networks import ARCHITECTURES, LatentDiscriminator
 from wae_core.run import Run
 
@@ -160,7 +160,7 @@ def _place(width: int) -> torch.device:
 @cache
 def _features(name: str, image_shape: Shape) -> int:
     """The feature network of the Fréchet distance, forward; its weights do not matter."""
-    build = feature_network(name).build
+    build = network_for(name, image_shape).build
     with torch.random.fork_rng(devices=[]):
         network = build().eval()
     return _count(network, torch.zeros(1, *image_shape, dtype=torch.uint8))[0].forward

@@ -16,3 +16,4 @@ LIKELIHOODS = ("gaussian", "bernoulli")
 PICTURES = ("interpolations", "reconstructions", "samples")  # of a model, in the order of the paper's composites
 # How a picture is laid out: images in a row, pixels between images, screen pixels per pixel.
 COLUMNS, GAP, ZOOM = 8, 2, 2
+REFERENCES = ("held_out", "train")  # splits of a data set, against whose images FIDs may be measured

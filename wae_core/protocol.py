@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from wae_core import checks
 from wae_core.domains import LARGEST_COUNT, LARGEST_SAMPLE, LARGEST_SIZE
-from wae_core.names import LIKELIHOODS, PRECISIONS, YARDSTICK
+from wae_core.names import LIKELIHOODS, PRECISIONS, REFERENCES, YARDSTICK
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,9 @@ class Protocol:
     log_prior: bool = False  # add log p_Z(z) to the logit of WAE-GAN's discriminator
     learning_rate_drops: tuple[tuple[int, float], ...] = ()  # (after which epoch, divisor), for all optimisers
     precision: str = "float32"  # of the training step: one of wae_core.names.PRECISIONS
+    fid_reference: str = "held_out"  # the split whose images FIDs are measured against: one of REFERENCES
+    fid_reference_images: int | None = None  # its first so many; None: all of them
+    accept_few_images: bool = False  # an FID of fewer images than feature dimensions stands, with a warning
 
     def __post_init__(self) -> None:
         """Check every field, whoever made it: the words of a launch, study.yaml or a model file.
@@ -53,7 +56,11 @@ class Protocol:
             object.__setattr__(self, name, check(f"study.{name}", getattr(self, name)))
         checks.one_of("study.vae_likelihood", self.vae_likelihood, LIKELIHOODS)
         checks.one_of("study.precision", self.precision, (*PRECISIONS, YARDSTICK))
-        checks.boolean("study.log_prior", self.log_prior)
+        checks.one_of("study.fid_reference", self.fid_reference, REFERENCES)
+        if self.fid_reference_images is not None:
+            checks.integer("study.fid_reference_images", self.fid_reference_images, 2, LARGEST_SAMPLE)
+        for name in ("log_prior", "accept_few_images"):
+            checks.boolean(f"study.{name}", getattr(self, name))
         for algorithm in checks.items("study.without_batch_norm", self.without_batch_norm, "[vae]"):
             checks.name("study.without_batch_norm", algorithm)
         self._check_evaluation_steps()

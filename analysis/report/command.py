@@ -12,12 +12,15 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
+from analysis.confirmation import confirmed_study
 from analysis.report import tables
 from analysis.report.comparison import Comparison, load_other
 from analysis.report.contents import Contents
 from analysis.report.figures import FIGURES, UNITS, draw
 from analysis.report.table1 import about_table_1
 from analysis.report.verdict import verdict
+from sweep.results.folder import StudyFolder
+from wae_core.storage.files import location
 
 DPI = 130  # of the figures in the page: it stays small
 
@@ -59,6 +62,7 @@ def write_report(
         study=contents.study,
         verdict=sentence,
         kinds=tables.kinds_of_fid(contents),
+        warnings=tables.warnings(contents),
         tables=frames,
         images=images,
         not_drawn=not_drawn,
@@ -67,6 +71,7 @@ def write_report(
         paired=contents.is_paired,
         reasons=tables.why_missing(contents),
         comparison=comparison.verdict() if comparison else None,
+        unconfirmed=contents.confirmation.unfinished if contents.confirmation else [],
     )
     path = out / "index.html"
     path.write_text(page)
@@ -93,6 +98,12 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--out", type=Path, help="the report's folder (default: <results>/report/<study>)")
     arguments = parser.parse_args(words)
     out = arguments.out or Path("." if "://" in arguments.results else arguments.results) / "report" / arguments.study
+    confirmed = confirmed_study(StudyFolder(location(arguments.results), arguments.study))
+    if confirmed is not None:
+        raise ValueError(
+            f"study {arguments.study} confirms study {confirmed}: its results are in the report of that one, "
+            f"--study {confirmed}"
+        )
     try:
         contents = Contents.load(arguments.results, arguments.study)
         other = load_other(arguments.results, arguments.study, arguments.other) if arguments.other else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,8 +11,9 @@ import pandas as pd
 
 from analysis.configurations import judged_fids
 from analysis.report.contents import Contents
-from analysis.report.verdict import FEWEST, show
-from analysis.uncertainty import Interval, improvement, ratio
+from analysis.report.verdict import FEWEST
+from analysis.report.words import show
+from analysis.uncertainty import Floats, Interval, bootstrap, improvement, median, middle
 from sweep.results.folder import StudyFolder
 from wae_core.hyperparameters import DECLARED
 from wae_core.storage.files import location
@@ -109,6 +111,29 @@ class Comparison:
         if row.winner is None:
             return f"{row.algorithm} cannot be told at this budget ({self.names[0]} is {figures})"
         return f"{row.algorithm} is better in {self.names[row.winner]} ({self.names[0]} is {figures})"
+
+
+def ratio(a: Floats, b: Floats, *, paired: bool) -> Interval:
+    """Return the FID of `a` as a share of that of `b`: 0.9 where it is lower by a tenth.
+
+    Of pairs it is the median of the pairs' own ratios, without those of which both have diverged, which say nothing
+    of it; else the ratio of the two medians. It is not a number where nothing is left, or both medians are infinite.
+
+    Args:
+        a: [n] the configurations' mean FIDs, above 0.
+        b: [m] the others'; paired as in `improvement`.
+
+    Raises:
+        ValueError: paired values differ in number.
+    """
+    if paired:
+        if len(a) != len(b):
+            raise ValueError(f"paired values are equally many, and these are {len(a)} and {len(b)}")
+        told = ~(np.isinf(a) & np.isinf(b))
+        return median(a[told] / b[told]) if told.any() else Interval(math.nan, math.nan, math.nan)
+    first, second = np.asarray(a), np.asarray(b)
+    with np.errstate(invalid="ignore"):
+        return bootstrap((len(a), len(b)), lambda i, j: float(middle(first[i]) / middle(second[j])))
 
 
 def load_other(results: str, study: str, other: str) -> Contents:

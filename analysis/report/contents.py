@@ -12,7 +12,8 @@ import pandas as pd
 import yaml
 
 from analysis.configurations import configurations, is_paired
-from analysis.load import load_evaluations, load_runs
+from analysis.confirmation import Confirmation
+from analysis.load import load_evaluations, load_rescores, load_runs
 from analysis.looks import LOOKS
 from analysis.sensitivity import importance
 from search_spaces import SearchSpace
@@ -30,10 +31,12 @@ class Contents:
     Attributes:
         algorithms: those that are planned or have a row, in the order of the figures.
         planned: the number of runs by algorithm.
+        rescores: rows of `load_rescores`.
         table: rows of `configurations`.
         ledger: rows of `ledger_frame`.
         document: study.yaml; empty where there is none.
         space: the study's own; None where there is none.
+        confirmation: of its best configurations; None where there is none.
     """
 
     study: str
@@ -42,10 +45,12 @@ class Contents:
     planned: Mapping[str, int]
     runs: pd.DataFrame
     evaluations: pd.DataFrame
+    rescores: pd.DataFrame
     table: pd.DataFrame
     ledger: pd.DataFrame
     document: Mapping[str, Any]
     space: SearchSpace | None
+    confirmation: Confirmation | None
 
     @property
     def with_results(self) -> list[str]:
@@ -100,10 +105,12 @@ class Contents:
             planned=planned,
             runs=runs,
             evaluations=evaluations,
+            rescores=load_rescores(results, study),
             table=configurations(runs),
             ledger=ledger_frame(folder),
             document=document,
             space=_space(document),
+            confirmation=Confirmation.load(results, study),
         )
 
 

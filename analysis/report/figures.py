@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from analysis import plots
-from analysis.hyperparameter_plot import fid_against_hyperparameters
 from analysis.looks import LOOKS, STYLE, WIDTH, scale_fid
 from analysis.report.contents import Contents
+from analysis.report.hyperparameters import fid_against_hyperparameters
 from analysis.report.sheets import sheet
 from analysis.sensitivity import PARTS, divergence
 from analysis.uncertainty import best_of

@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.configurations import fid_matrix, judged_fids
+from analysis.report.confirmation import confirmation
 from analysis.report.contents import Contents
 from analysis.report.table1 import table_1
-from analysis.report.verdict import compare, show
+from analysis.report.verdict import compare
+from analysis.report.words import show
 from analysis.sensitivity import PARTS, at_edges, divergence, judged_configurations
 from analysis.uncertainty import honest_winner, median, selection_bias, spread
 from search_spaces import SearchSpace
@@ -96,6 +98,35 @@ def variances(contents: Contents) -> pd.DataFrame:
             row["kept checkpoint is too good by"] = f"{bias.value:.1%} [{bias.low:.1%}, {bias.high:.1%}]"
         rows.append(row)
     return pd.DataFrame(rows).fillna("–")
+
+
+def rescores(contents: Contents) -> pd.DataFrame:
+    """Return, per way in which stored models were scored again and per algorithm: how the new order is to the old."""
+    rows = []
+    kind = ["fid_features", "fid_reference", "fid_samples"]
+    scored = contents.rescores.merge(contents.runs[["run_id", "best_fid"]], on="run_id")
+    for (features, reference, samples, algorithm), own in scored.groupby([*kind, "algorithm"]):
+        finite = own[np.isfinite(own["fid"])]
+        best = finite.nsmallest(1, "fid")
+        rows.append(
+            {
+                "scored by": f"{features}, reference {reference}, {samples:,} samples",
+                "algorithm": algorithm,
+                "models": len(own),
+                "best of them": best["run_id"].iloc[0] if len(best) else "–",
+                "its FID": f"{best['fid'].iloc[0]:.1f}" if len(best) else "–",
+                "rank correlation with the study's FID": f"{rank_correlation(finite['fid'], finite['best_fid']):.2f}"
+                if len(finite) > 2
+                else "–",
+                "warning": next(iter(own["fid_warning"].dropna()), "–"),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def rank_correlation(a: pd.Series[float], b: pd.Series[float]) -> float:
+    """Return Spearman's rank correlation of two series of the same index; ties have their mean rank."""
+    return float(a.rank().corr(b.rank()))
 
 
 def importances(contents: Contents) -> pd.DataFrame:
@@ -188,7 +219,8 @@ def space(contents: Contents) -> pd.DataFrame:
 
 def configurations_by_rank(contents: Contents) -> pd.DataFrame:
     """Return the table of configurations, best first, for who reads on with another program."""
-    return contents.table.sort_values(["algorithm", "fid_mean", "config_index"], ignore_index=True)
+    table = contents.table if contents.confirmation is None else contents.confirmation.beside(contents.table)
+    return table.sort_values(["algorithm", "fid_mean", "config_index"], ignore_index=True)
 
 
 def why_missing(contents: Contents) -> list[str]:
@@ -214,6 +246,11 @@ def kinds_of_fid(contents: Contents) -> list[str]:
     ]
 
 
+def warnings(contents: Contents) -> list[str]:
+    """Return why the FIDs of the study mean little, if they do."""
+    return sorted({str(contents.document.get("fid_warning") or ""), *contents.runs["fid_warning"].dropna()} - {""})
+
+
 def _per_algorithm(
     contents: Contents,
     compute: Callable[[pd.DataFrame, SearchSpace, str], pd.DataFrame],
@@ -237,11 +274,13 @@ TABLES: dict[str, Callable[[Contents], pd.DataFrame]] = {  # by the file's name
     "ledger": ledger,
     "summary": summary,
     "table_1": table_1,
+    "confirmation": confirmation,
     "improvements": improvements,
     "importances": importances,
     "edges": edges,
     "divergences": divergences,
     "variances": variances,
+    "rescores": rescores,
     "provenance": provenance,
     "space": space,
 }

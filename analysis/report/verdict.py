@@ -7,17 +7,27 @@ from collections.abc import Sequence
 import numpy as np
 
 from analysis.configurations import fid_matrix
+from analysis.report.confirmation import headline
 from analysis.report.contents import Contents
+from analysis.report.words import listed, show
 from analysis.uncertainty import Interval, honest_winner, improvement, median
 
 FEWEST = 6  # configurations of each algorithm: of fewer, no interval of resampled ones means anything
 
 
 def verdict(contents: Contents) -> str:
-    """Say which algorithm is best, how sure that is, and what its best configuration is worth."""
+    """Say which algorithm is best, how sure that is, and what its best configuration is worth.
+
+    Where configurations have been confirmed, it begins with what they are worth.
+    """
+    confirmed, said = headline(contents), _of_all(contents)
+    return f"{confirmed} Over all configurations, {said[0].lower()}{said[1:]}" if confirmed else said
+
+
+def _of_all(contents: Contents) -> str:
     names = contents.with_results
     silent = [name for name in contents.algorithms if name not in names]
-    without = f" {_listed(silent)} {'has' if len(silent) == 1 else 'have'} no result yet." if silent else ""
+    without = f" {listed(silent)} {'has' if len(silent) == 1 else 'have'} no result yet." if silent else ""
     if not names:
         return "No run has ended with an FID yet: nothing can be said." + without
     if len(names) == 1:
@@ -36,7 +46,7 @@ def verdict(contents: Contents) -> str:
     unsure = [rival for rival, win in wins.items() if win.low <= 0.5]
     if unsure:
         sentence = (
-            f"Whether {leader} is better than {_listed(unsure, 'or')} cannot be told at this budget: a configuration "
+            f"Whether {leader} is better than {listed(unsure, 'or')} cannot be told at this budget: a configuration "
             f"of {leader} beats another algorithm's with probability {said}."
         )
     else:
@@ -57,11 +67,6 @@ def compare(contents: Contents, algorithm: str, rival: str) -> Interval:
     return improvement(a, b, paired=contents.is_paired)
 
 
-def show(interval: Interval) -> str:
-    """Return an interval for a sentence: the value, and its 95 % bounds in brackets."""
-    return f"{_number(interval.value)} [{_number(interval.low)}, {_number(interval.high)}]"
-
-
 def _compared(contents: Contents, names: Sequence[str]) -> list[np.ndarray]:
     """The configurations' mean FIDs: of those that all have where draws are paired."""
     judged = [contents.judged(name) for name in names]
@@ -73,21 +78,10 @@ def _compared(contents: Contents, names: Sequence[str]) -> list[np.ndarray]:
 
 def _worth(contents: Contents, algorithm: str) -> str:
     matrix = fid_matrix(contents.runs, algorithm).to_numpy()
-    if len(matrix) == 0 or matrix.shape[1] < 2:
+    if len(matrix) == 0 or matrix.shape[1] < 2 or headline(contents):
         return ""
     winner = honest_winner(matrix)
     return (
         f" The best configuration that was found with {algorithm} is worth an FID of {show(winner)}, by the seeds "
         "that did not pick it."
     )
-
-
-def _number(value: float) -> str:
-    if not np.isfinite(value):
-        return "–" if np.isnan(value) else "∞"
-    return f"{value:.2f}" if abs(value) < 10 else f"{value:,.1f}"
-
-
-def _listed(names: Sequence[str], word: str = "and") -> str:
-    *first, last = names
-    return f"{', '.join(first)} {word} {last}" if first else last

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from typing import Any
 
 from PIL import Image
@@ -22,6 +20,7 @@ from sweep.results.work.attempt_log import read_attempts
 from sweep.results.work.run_folder import ATTEMPT, BEST
 from wae_core.hyperparameters import Hyperparameters
 from wae_core.names import PICTURES
+from wae_core.run import Run
 from wae_core.storage.checkpoint import CheckpointError, load_checkpoint
 from wae_core.storage.files import listed
 
@@ -47,6 +46,7 @@ def _problems(folder: StudyFolder, console: Console) -> Iterator[str]:
         for path in listed(folder.records, "*.parquet"):
             read_own_record(folder, path, rules)
         read_attempts(folder)
+        folder.read_rescores()
         fids = fids_by_run(folder.read_table("evaluations"))
         rows = folder.read_table("runs").to_pylist()
     except (ResultsError, FileNotFoundError) as error:  # without it, the others cannot be judged
@@ -74,11 +74,11 @@ def _of_model(folder: StudyFolder, row: Mapping[str, Any], rules: Rules, seed: i
     work = folder.work(row["run_id"])
     try:
         _, content = load_checkpoint(work / BEST)
-        run = json.loads(json.dumps(asdict(run_of(row, rules.study, seed, rules.protocol))))
-        if content.get("run") != run or content.get("step") != row["best_step"]:
+        run = run_of(row, rules.study, seed, rules.protocol)
+        if Run.from_plain(content["run"]) != run or content["step"] != row["best_step"]:
             yield f"{work / BEST} is the model of another run or step than the row of {row['run_id']} says"
-    except (CheckpointError, AttributeError) as error:
-        yield str(error)
+    except (CheckpointError, LookupError, TypeError, ValueError, AttributeError) as error:
+        yield f"{work / BEST} cannot be used: {error}"
     for name in PICTURES:
         path = work / f"{name}.png"
         try:

@@ -31,12 +31,28 @@ def print_dry_run(settings: Settings, drawn: Sequence[Run], cost: CostModel, con
         console.print("what asha saves on them goes into more configurations, for the same steps in all")
 
 
+def print_confirmation(settings: Settings, drawn: Sequence[Run], cost: CostModel, console: Console) -> None:
+    """Print what the confirmation of a study takes: the first draws stand for the configurations that are picked."""
+    count = settings.budget // settings.study.seeds
+    firsts = {run.config_id: run for run in drawn if run.config_index < count}
+    runs = [run for run in firsts.values() for _ in settings.study.seed_numbers]
+    _print_total(settings, runs, cost, console)
+    console.print(f"which {count} these are is decided when the study is done; its first draws stand for their cost")
+
+
 def print_plan(settings: Settings, runs: Sequence[Run], cost: CostModel, console: Console) -> None:
     """Print every configuration, then models, steps, images, FLOPs and device-hours of each algorithm.
 
     Raises:
         ValueError: the networks of a run cannot be built.
     """
+    plan = plan_table(runs).to_pandas().drop_duplicates("config_id")
+    console.print(plan.drop(columns=["run_id", "seed", "config_index"]).to_string(index=False, na_rep="–"))
+    console.print()
+    _print_total(settings, runs, cost, console)
+
+
+def _print_total(settings: Settings, runs: Sequence[Run], cost: CostModel, console: Console) -> None:
     steps = settings.study.protocol.steps
     rows = []
     for algorithm in settings.algorithms:
@@ -44,9 +60,6 @@ def print_plan(settings: Settings, runs: Sequence[Run], cost: CostModel, console
         images = steps * sum(run.hyperparameters.batch_size for run in mine)
         hours = sum(cost.seconds(run) for run in mine) / 3600
         rows.append((algorithm, len(mine), steps * len(mine), images, sum(cost.flops(run) for run in mine), hours))
-    plan = plan_table(runs).to_pandas().drop_duplicates("config_id")
-    console.print(plan.drop(columns=["run_id", "seed", "config_index"]).to_string(index=False, na_rep="–"))
-    console.print()
     console.print(_table(rows))
     console.print(_about_the_hours(settings, cost, sum(row[-1] for row in rows)))
 

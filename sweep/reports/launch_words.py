@@ -22,8 +22,6 @@ def announce(settings: Settings, rungs: Sequence[int], console: Console) -> None
     study, budget = settings.study, settings.budget
     configurations = budget // study.seeds
     models = configurations * study.seeds
-    if study.protocol.dataset == "digits":
-        console.print(STAND_IN)
     console.print(
         f"study {study.name}: {', '.join(settings.algorithms)}; "
         f"{configurations} configuration{'s' * (configurations > 1)} × {study.seeds} seeds = {models} models each, "
@@ -37,6 +35,12 @@ def announce(settings: Settings, rungs: Sequence[int], console: Console) -> None
         )
     if models < budget:
         console.print(f"BUDGET={budget} is never exceeded; BUDGET={models + study.seeds} would complete one more")
+
+
+def say_stand_in(settings: Settings, console: Console) -> None:
+    """Say what the embedded study is, where it is the one."""
+    if settings.study.protocol.dataset == "digits":
+        console.print(STAND_IN)
 
 
 def say_what_next(settings: Settings, folder: StudyFolder, console: Console) -> None:
@@ -55,6 +59,12 @@ def say_what_next(settings: Settings, folder: StudyFolder, console: Console) -> 
     console.print(
         f"  make sweep{algorithm} BUDGET={larger}{search}{results}          continue with more", highlight=False
     )
+    if settings.confirm is None and (best := min(10, settings.budget // study.seeds // 3)):
+        console.print(
+            f"  make sweep{algorithm} BUDGET={settings.budget} CONFIRM={best}{search}{results}          "
+            "train the best ones again, with fresh seeds",
+            highlight=False,
+        )
     console.print(
         f"  python -c \"import pandas as pd; print(pd.read_parquet('{folder.root / 'runs'}'))\"",
         highlight=False,

@@ -85,8 +85,11 @@ def print_status(folder: StudyFolder, console: Console) -> None:
         console.print(_real_images(folder.real_images_file))
     if len(runs):
         console.print(f"attempts: {runs['attempts'].sum():,} at {len(runs):,} ended runs")
+    warnings = set(runs["fid_warning"].dropna())
     if folder.study_file.exists():
-        _print_failure_policy(folder, console)
+        warnings |= _print_study_file(folder, console)
+    for warning in sorted(warnings):
+        console.print(f"warning: {warning}", style="yellow", markup=False)
     for line in _why(runs):
         console.print(line, markup=False)
 
@@ -101,10 +104,18 @@ def _why(runs: pd.DataFrame) -> Iterator[str]:
         yield f"{len(same)} {first['status']}, e.g. {first['run_id']}: {first['status_reason']}"
 
 
-def _print_failure_policy(folder: StudyFolder, console: Console) -> None:
+def _print_study_file(folder: StudyFolder, console: Console) -> set[str]:
+    """Print which study this one confirms, if it does, and the failure policy; returns what study.yaml warns of."""
     try:
-        policy = yaml.safe_load(read(folder.study_file))["failures"]
+        document = yaml.safe_load(read(folder.study_file))
+        policy, confirms, warning = document["failures"], document.get("confirms"), document.get("fid_warning")
         tries, deaths = int(policy["tries"]), int(policy["worker_deaths"])
+        if confirms:
+            first = int(confirms["first_seed"])
+            console.print(
+                f"it confirms study {confirms['study']}: its best configurations, trained again with seeds {first} "
+                f"to {first + int(document['seeds']) - 1}, which did not pick them"
+            )
     except STUDY_FILE_ERRORS as error:
         raise ResultsError(f"{folder.study_file} cannot be used: it is not a study file of this version") from error
     console.print(
@@ -112,15 +123,18 @@ def _print_failure_policy(folder: StudyFolder, console: Console) -> None:
         "worker without a new checkpoint (failures.worker_deaths), and diverged where loss or FID is not finite; "
         "out of memory halves a pack; a full disk is waited for"
     )
+    return {str(warning)} if warning else set()
 
 
 def _real_images(path: Location) -> str:
     try:
         real = json.loads(read(path))
         fid, count, sharpness = float(real["fid"]), int(real["count"]), float(real["sharpness"])
+        images = {"train": "training", "held_out": "held-out"}[real.get("split", "train")]  # older files have none
     except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
         raise ResultsError(f"{path} cannot be used: delete it, and the next model measures it again") from error
-    return f"real images: FID {fid:.2f} ({count:,} of the training images), sharpness {sharpness:.2g}"
+    warning = f"; {real['warning']}" if real.get("warning") else ""
+    return f"real images: FID {fid:.2f} ({count:,} of the {images} images{warning}), sharpness {sharpness:.2g}"
 
 
 def make_console() -> Console:

@@ -26,19 +26,21 @@ class Rules:
     """What the rows of one study have in common, and with what each of its runs was planned.
 
     Attributes:
-        seeds: how many each configuration has.
+        seeds: those of each configuration.
         stops_early: whether a run may complete short of its last step.
         draw: gives the hyperparameters of (algorithm, index) where no plan says them; None where any may be right.
         planned: the hyperparameters of the planned runs, by run_id.
+        fid_reference: the data set, split and count that FIDs are measured against; None where it is not known.
     """
 
     study: str
-    seeds: int
+    seeds: range
     protocol: Protocol
     data_sha256: str
     stops_early: bool
     draw: Callable[[str, int], Hyperparameters] | None = None
     planned: dict[str, Hyperparameters] = field(default_factory=dict)
+    fid_reference: str | None = None
 
     def plan(self, runs: Iterable[Run]) -> None:
         """Take in runs that are planned."""
@@ -56,6 +58,8 @@ class Rules:
         }
         if row["fid_features"] is not None:  # a run that failed early has none
             expected["fid_features"] = features_name(self.protocol.fid_features)
+            if self.fid_reference is not None:
+                expected["fid_reference"] = self.fid_reference
         planned = self.planned.get(row["run_id"])
         if planned is None and self.draw is not None:
             planned = self.draw(row["algorithm"], row["config_index"])
@@ -64,8 +68,8 @@ class Rules:
         for column, value in expected.items():
             if row[column] != value:
                 return f"its {column} is {row[column]!r}, and {value!r} in this study"
-        if row["seed"] >= self.seeds:
-            return f"its seed is {row['seed']}, and this study has {self.seeds} a configuration"
+        if row["seed"] not in self.seeds:
+            return f"its seed is {row['seed']}, and this study has seeds {self.seeds.start} to {self.seeds.stop - 1}"
         return ""
 
     def lacks(self, row: Mapping[str, Any], fids: Mapping[int, float]) -> str:

@@ -12,15 +12,23 @@ import pyarrow.compute as pc
 import yaml
 
 from sweep.errors import ResultsError
-from sweep.results.layout import EVALUATION_TABLE, RECORD_FILE, RUN_TABLE, Layout, flat_evaluations, rows_without
+from sweep.results.layout import (
+    EVALUATION_TABLE,
+    RECORD_FILE,
+    RESCORE_TABLE,
+    RUN_TABLE,
+    Layout,
+    flat_evaluations,
+    rows_without,
+)
 from sweep.results.parquet import read_table, serialise
-from sweep.results.schema import NULLABLE_INTEGERS, RECORD, RUNS, EvaluationRow, RunRow
+from sweep.results.schema import NULLABLE_INTEGERS, RECORD, RESCORES, RUNS, EvaluationRow, RescoreRow, RunRow
 from wae_core.run import ALGORITHMS, RUN_ID
 from wae_core.storage.files import TEMPORARIES, Location, create, listed, location
 
 TABLES: Mapping[str, Layout] = {"runs": RUN_TABLE, "evaluations": EVALUATION_TABLE}  # a folder each, by its name
 
-FOLDERS = ("records", "damaged", "work", *TABLES)
+FOLDERS = ("records", "damaged", "work", "rescores", *TABLES)
 FILES = ("study.yaml", "plan.parquet", "attempts.parquet", "real_images.json", "pack_sizes.json", "optuna.journal")
 
 # What reading study.yaml may raise. Beside YAMLError, PyYAML lets bare errors through: for a date like 2018-02-30,
@@ -85,6 +93,10 @@ class StudyFolder:
         """Return the file of one of TABLES that holds an algorithm's rows."""
         return self.root / name / f"{algorithm}.parquet"
 
+    def rescore_file(self, kind: str) -> Location:
+        """Return the file of the models that were scored again in one way, a `RescoreRow.kind`."""
+        return self.root / "rescores" / f"{kind}.parquet"
+
     def publish(self, row: RunRow, evaluations: Sequence[EvaluationRow]) -> bool:
         """Create the run's record, if there is none: its row and evaluations appear whole or not at all.
 
@@ -133,6 +145,15 @@ class StudyFolder:
         new = rows_without(rows_without(records[name], runs["run_id"]), table["run_id"])  # the table wins
         return pa.concat_tables([table, new])
 
+    def read_rescores(self) -> pa.Table:
+        """Read all that was scored again, in whatever way.
+
+        Raises:
+            ResultsError: a file is damaged, of another version, or not of the kind that its name says.
+        """
+        tables = [read_rescore_table(path) for path in listed(self.root / "rescores", "*.parquet")]
+        return pa.concat_tables([RESCORES.empty_table(), *tables])
+
     def read_record(self, path: Location) -> pa.Table:
         """Read the record in `path`; no rows if it was compacted and deleted meanwhile.
 
@@ -171,6 +192,11 @@ class StudyFolder:
         return pa.concat_tables([layout.schema.empty_table(), *tables])
 
 
+def confirmation_of(study: str) -> str:
+    """Return the name of the study that confirms this one."""
+    return f"{study}-confirm"
+
+
 def read_runs(results: str | Location, study: str) -> pd.DataFrame:
     """Read one row per ended run of the study; the columns are those of `sweep.results.schema.RunRow`.
 
@@ -191,12 +217,41 @@ def read_evaluations(results: str | Location, study: str) -> pd.DataFrame:
     return _frame(results, study, "evaluations")
 
 
+def read_rescores(results: str | Location, study: str) -> pd.DataFrame:
+    """Read one row per (model, way in which it was scored again); the columns are those of `RescoreRow`.
+
+    Raises:
+        FileNotFoundError: there is no such study.
+        ResultsError: one of its files is damaged, or of another version.
+    """
+    frame: pd.DataFrame = _existing(results, study).read_rescores().to_pandas()
+    return frame
+
+
 def _frame(results: str | Location, study: str, name: str) -> pd.DataFrame:
+    frame: pd.DataFrame = _existing(results, study).read_table(name).to_pandas(integer_object_nulls=True)
+    return frame.astype({column: "Int64" for column in NULLABLE_INTEGERS if column in frame})
+
+
+def _existing(results: str | Location, study: str) -> StudyFolder:
     folder = StudyFolder(results, study)
     if not folder.root.is_dir():
         raise FileNotFoundError(f"there is no study {study!r} in the results folder {results}")
-    frame: pd.DataFrame = folder.read_table(name).to_pandas(integer_object_nulls=True)
-    return frame.astype({column: "Int64" for column in NULLABLE_INTEGERS if column in frame})
+    return folder
+
+
+def read_rescore_table(path: Location) -> pa.Table:
+    """Read the models that were scored again in the way that the file's name says.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ResultsError: it is damaged, of another version, or of another kind: a second copy, say.
+    """
+    advice = f"move it out of {path.parent}: bigwae rescore scores its models again"
+    table = read_table(path, RESCORE_TABLE, advice)
+    if any(RescoreRow(**row).kind != path.stem for row in table.to_pylist()):
+        raise ResultsError(f"{path} cannot be used: it is not the table of its name; {advice}")
+    return table
 
 
 def read_algorithms_table(path: Location, layout: Layout) -> pa.Table:

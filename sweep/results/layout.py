@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sweep.results.schema import EVALUATIONS, OPTIONAL, RECORD, RUNS, SCHEMA_VERSION, STATUSES
+from sweep.results.schema import ADDED, EVALUATIONS, OPTIONAL, READABLE, RECORD, RESCORES, RUNS, STATUSES
 from wae_core.run import RUN_ID
 
 
@@ -30,24 +30,38 @@ class Layout:
     evaluations: Layout | None = None
 
     def check_columns(self, found: pa.Schema) -> None:
-        """Compare a file's columns with the declared ones.
+        """Compare a file's columns with the declared ones, of which an older version may lack those of ADDED.
 
         Raises:
             ValueError: they differ; the message is the reason, for the middle of a sentence.
         """
-        if found.equals(self.schema):
+        expected = [field for field in self.schema if field.name not in ADDED or field.name in found.names]
+        if found.equals(pa.schema(expected)):
             return
-        names = self.schema.names
+        names = [field.name for field in expected]
         lacks = [name for name in names if name not in found.names]
         if lacks:
             raise ValueError(f"another version wrote it, it lacks the column {lacks[0]}")
-        unknown = [name for name in found.names if name not in names]
+        unknown = [name for name in found.names if name not in self.schema.names]
         if unknown:
             raise ValueError(f"it has an unknown column {unknown[0]!r}")
         other = [n for n in names if found.names.count(n) > 1 or found.field(n) != self.schema.field(n)]
         raise ValueError(
             f"column {other[0]} is not {self.schema.field(other[0]).type}" if other else "its columns are mixed up"
         )
+
+    def complete(self, table: pa.Table) -> pa.Table:
+        """Return a table with the columns, empty, that the older version which wrote it lacks.
+
+        Raises:
+            ValueError: it is of no older version; the message is the reason, for the middle of a sentence.
+        """
+        for column in self.schema:
+            if column.name not in table.schema.names:
+                if pc.any(pc.greater_equal(table["schema_version"], ADDED[column.name])).as_py():
+                    raise ValueError(f"it lacks the column {column.name}")
+                table = table.append_column(column, pa.nulls(len(table), column.type))
+        return table.select(self.schema.names)
 
     def check_rows(self, table: pa.Table) -> None:
         """Look for values that are of the right type, and yet none that a sweep of this version writes.
@@ -96,8 +110,9 @@ def _distinct(table: pa.Table, names: list[str]) -> pa.Table:
     return table.group_by(names, use_threads=False).aggregate([])  # for one row, threads take twice the time
 
 
-_RESULTS: Mapping[str, Collection[object]] = {"schema_version": (SCHEMA_VERSION,), "status": STATUSES}
+_RESULTS: Mapping[str, Collection[object]] = {"schema_version": READABLE, "status": STATUSES}
 RUN_TABLE = Layout(RUNS, key=("run_id",), allowed=_RESULTS)
+RESCORE_TABLE = Layout(RESCORES, key=("run_id",), allowed={"schema_version": READABLE})
 EVALUATION_TABLE = Layout(EVALUATIONS, key=("run_id", "step"))
 RECORD_FILE = Layout(RECORD, key=("run_id",), allowed=_RESULTS, evaluations=EVALUATION_TABLE)
 

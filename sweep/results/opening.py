@@ -21,6 +21,7 @@ from sweep.results.work.attempt_log import note_dropped_rows
 from sweep.results.work.run_folder import runs_with_attempts
 from sweep.settings.settings import Settings, Study
 from wae_core.data.images import data_sha256, image_shape
+from wae_core.evaluation.evaluator import reference_of
 from wae_core.run import Hyperparameters, Run
 from wae_core.storage.files import probe, probe_creation
 
@@ -80,10 +81,15 @@ def open_study(settings: Settings, drawn: Sequence[Run], console: Console) -> It
     with results_lock(folder.root / "lock") as check:
         dataset, data = study.protocol.dataset, settings.data
         identity = data_sha256(dataset, data)
-        for difference in study_file.claim(folder, study, settings.failures, image_shape(dataset, data), identity):
+        reference, warning = reference_of(study.protocol, data)
+        if warning:
+            console.print(f"warning: {warning}", style="yellow")
+        for difference in study_file.claim(
+            folder, study, settings.failures, image_shape(dataset, data), identity, reference, warning
+        ):
             console.print(f"the search space is wider than this folder's was: {difference}")
         extend_plan(folder, drawn if study.is_planned_ahead else [])
-        rules = _rules(study, identity, folder, drawn)
+        rules = _rules(study, identity, reference, folder, drawn)
         tables = Tables(folder, rules, check)
         if again := _planned_again(folder, study, rules, tables):
             console.print(f"{folder.plan_file} lacked {len(again)} runs of configurations with rows: planned again")
@@ -103,14 +109,20 @@ def _say(tables: Tables, console: Console) -> None:
         console.print(tables.problems.pop(0), style="yellow")
 
 
-def _rules(study: Study, data: str, folder: StudyFolder, drawn: Sequence[Run]) -> Rules:
+def _rules(study: Study, data: str, reference: str, folder: StudyFolder, drawn: Sequence[Run]) -> Rules:
     """The study's rules, after its plan was found to obey them; what is beyond `drawn` is drawn here."""
 
     def draw(algorithm: str, index: int) -> Hyperparameters:
         return Hyperparameters(**study.space.sample(algorithm, index, study.seed))  # type: ignore[arg-type]
 
     rules = Rules(
-        study.name, study.seeds, study.protocol, data, study.asha is not None, None if study.optuna else draw
+        study.name,
+        study.seed_numbers,
+        study.protocol,
+        data,
+        stops_early=study.asha is not None,
+        draw=None if study.optuna else draw,
+        fid_reference=reference,
     )
     known = {} if rules.draw is None else {run.config_id: run.hyperparameters for run in drawn}
     for row in read_plan(folder).to_pylist():
@@ -139,7 +151,7 @@ def _planned_again(folder: StudyFolder, study: Study, rules: Rules, tables: Tabl
     runs: dict[str, Run] = {}
     for row in sorted(unplanned, key=lambda row: (row.algorithm, row.config_index)):
         run = run_of(vars(row), study.name, study.seed, study.protocol)
-        runs |= {each.run_id: each for each in (replace(run, seed=seed) for seed in range(study.seeds))}
+        runs |= {each.run_id: each for each in (replace(run, seed=seed) for seed in study.seed_numbers)}
     again = [run for run_id, run in runs.items() if run_id not in rules.planned]
     rules.plan(again)
     for row in unplanned:

@@ -92,6 +92,7 @@ def parse(data: bytes, layout: Layout, place: object, advice: str) -> pa.Table:
         layout.check_columns(file.schema_arrow)
         table = file.read(use_threads=False)  # for one row, read_table and its threads take twice the time
         table.validate(full=True)
+        table = layout.complete(table)
         layout.check_rows(table)
     except UNREADABLE as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__

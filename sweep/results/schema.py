@@ -16,7 +16,9 @@ from wae_core.hyperparameters import IN_TABLES, Hyperparameters
 from wae_core.protocol import Protocol
 from wae_core.run import Run
 
-SCHEMA_VERSION = 3  # 3: data_sha256
+SCHEMA_VERSION = 4  # 3: data_sha256; 4: fid_warning
+READABLE = (3, SCHEMA_VERSION)  # versions whose tables are read; a folder is continued in its own alone
+ADDED = {"fid_warning": 4}  # column: the version before which tables lack it, and it reads as empty
 
 COMPLETED, DIVERGED, FAILED = "completed", "diverged", "failed"
 STATUSES = (COMPLETED, DIVERGED, FAILED)
@@ -52,6 +54,7 @@ class RunRow(Hyperparameters, _Ended):
     fid_features: str | None
     fid_reference: str | None
     fid_samples: int
+    fid_warning: str | None = None  # why the FIDs mean little: fewer samples or reference images than dimensions
     data_sha256: str  # the identity of the data set, as its manifest has it
     precision: str
     images_seen: int
@@ -81,6 +84,42 @@ class EvaluationRow(Evaluation):
     algorithm: str
     config_index: int
     seed: int
+
+
+@dataclass(frozen=True)
+class RescoreRow:
+    """A run's stored model, scored again: by other features, on more samples or against another reference."""
+
+    schema_version: int
+    study: str
+    algorithm: str
+    config_index: int
+    config_id: str
+    seed: int
+    run_id: str
+    step: int  # of the model: the run's best_step
+    fid: float  # not finite where an image was not
+    fid_infinity: float
+    fid_features: str
+    fid_reference: str
+    fid_samples: int
+    fid_warning: str | None
+    data_sha256: str
+    seconds: float  # of the scoring
+    device: str
+    host: str
+    git_commit: str
+    scored_at: datetime  # UTC
+
+    @property
+    def kind(self) -> str:
+        """What was measured, as `kind_of_fid` names it."""
+        return kind_of_fid(self.fid_features, self.fid_reference, self.fid_samples)
+
+
+def kind_of_fid(features: str, reference: str, samples: int) -> str:
+    """Name a kind of FID by what the columns say; those of one kind alone can be compared. It may name a file."""
+    return f"{features}-{reference.replace('/', '-')}-{samples}"
 
 
 def row_of(run: Run, steps_done: int, best: Evaluation | None, **measured: Any) -> RunRow:
@@ -167,6 +206,7 @@ def arrow_schema(row: type, order: Sequence[str] = ()) -> pa.Schema:
 
 RUNS = arrow_schema(RunRow, order=(*(field.name for field in fields(_Ended)), *IN_TABLES))
 EVALUATIONS = arrow_schema(EvaluationRow, order=("run_id", "algorithm", "config_index", "seed"))
+RESCORES = arrow_schema(RescoreRow)
 # Columns that may be null.
 OPTIONAL = frozenset(
     name for name, hint in typing.get_type_hints(RunRow).items() if isinstance(hint, types.UnionType)

@@ -34,8 +34,10 @@ from wae_core.storage.files import write_atomically
 SOURCE = Path(__file__).parents[2]
 PACKAGES = ("bigwae", "torch", "numpy", "ray", "mlflow", "pandas", "pyarrow", "safetensors")
 
-BEFORE = {"search": "random", "scheduler": "none"}  # in a study file that is older than the key
-PROVENANCE = ("failures", "data_sha256", "git_commit", "python", "packages")  # behind what must not change
+# In a study file that is older than the key.
+BEFORE = {"search": "random", "scheduler": "none", "confirms": None, "fid_reference": None, "fid_warning": None}
+# Behind what must not change.
+PROVENANCE = ("failures", "data_sha256", "fid_reference", "fid_warning", "git_commit", "python", "packages")
 
 
 def claim(
@@ -44,6 +46,8 @@ def claim(
     failures: FailurePolicy,
     image_shape: Shape | None = None,
     data_sha256: str | None = None,
+    fid_reference: str | None = None,
+    fid_warning: str | None = None,
 ) -> list[str]:
     """Write study.yaml, or check that the one there is of the same study, with the same space or a wider one.
 
@@ -52,7 +56,8 @@ def claim(
     study.yaml records it, and the differences are returned as lines. The failure policy may differ from launch to
     launch; study.yaml records the last one.
     `image_shape`, (C, H, W), is written for the ledger, which counts FLOPs where the data are not at hand;
-    `data_sha256`, the identity of the data, so that no other data are mixed with them.
+    `data_sha256`, the identity of the data, so that no other data are mixed with them; `fid_reference`, what the
+    protocol's reference is in these data, as rows have it, and `fid_warning`, for who reads the FIDs.
 
     Raises:
         SettingsError: the folder belongs to another version of the study, or to other data; the sentence names the
@@ -69,6 +74,8 @@ def claim(
             "failures": asdict(failures),
             "image_shape": list(image_shape) if image_shape else None,
             "data_sha256": data_sha256,
+            "fid_reference": fid_reference,
+            "fid_warning": fid_warning,
             "git_commit": git_commit(),
             "python": platform.python_version(),
             "packages": {package: _version(package) for package in PACKAGES},
@@ -100,7 +107,15 @@ def read_rules(folder: StudyFolder) -> tuple[Rules, int]:
         document = yaml.safe_load(folder.study_file.read_bytes())
         protocol = Protocol.from_plain(document["protocol"])
         stops_early = document["scheduler"] != "none"
-        rules = Rules(document["study"], document["seeds"], protocol, document["data_sha256"], stops_early)
+        first = document["confirms"]["first_seed"] if document.get("confirms") else 0
+        rules = Rules(
+            document["study"],
+            range(first, first + document["seeds"]),
+            protocol,
+            document["data_sha256"],
+            stops_early,
+            fid_reference=document.get("fid_reference"),
+        )
         return rules, document["seed"]
     except FileNotFoundError:
         raise
@@ -217,6 +232,7 @@ def _identity(study: Study) -> dict[str, Any]:
         "space": study.space.as_dict(),
         "search": {"optuna": asdict(study.optuna)} if study.optuna else "random",
         "scheduler": {"asha": {"reduction": study.asha}} if study.asha else "none",
+        "confirms": asdict(study.confirms) if study.confirms else None,
     }
     plain: dict[str, Any] = json.loads(json.dumps(identity))
     return plain

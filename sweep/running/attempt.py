@@ -25,6 +25,7 @@ from wae_core.evaluation.features import load_features
 from wae_core.model_file import save_model
 from wae_core.names import COLUMNS, PICTURES
 from wae_core.pictures import picture, png
+from wae_core.protocol import Protocol
 from wae_core.randomness import Streams
 from wae_core.run import Run
 from wae_core.snapshot import Snapshot
@@ -72,7 +73,10 @@ class Attempt:
         self._task, self._pack_size, self._context, self._work = task, pack_size, context, work
         self._evaluator = equipment.evaluator
         self._history = replace(
-            history, fid_features=self._evaluator.features_name, fid_reference=self._evaluator.reference_name
+            history,
+            fid_features=self._evaluator.features_name,
+            fid_reference=self._evaluator.reference_name,
+            fid_warning=self._evaluator.warning(run.protocol.fid_samples),
         )
         foreign = len(work.foreign)
         self.notice = f"{work.path} holds {foreign} checkpoints of another run: they are not used" if foreign else ""
@@ -137,7 +141,7 @@ def begin_attempt(run: Run, task: Task, pack_size: int, context: WorkerContext) 
     folder, work = StudyFolder(context.results, run.study), run_folder(run, context)
     history, tensors = work.resume()
     work.begin_attempt(history)
-    equipment = equipment_of(run.protocol.dataset, run.protocol.fid_features, context)
+    equipment = equipment_for(run.protocol, context)
     _score_real_images(folder, run, equipment.evaluator)
     state = TrainingState(run, equipment.data, equipment.device)
     if tensors is not None:
@@ -154,9 +158,20 @@ def _with_time(history: History, began: float, cpu_began: float) -> History:
     )
 
 
+def equipment_for(protocol: Protocol, context: WorkerContext) -> Equipment:
+    """Return what runs under this protocol need of `equipment_of`."""
+    reference = (protocol.fid_reference, protocol.fid_reference_images)
+    return equipment_of(protocol.dataset, protocol.fid_features, context, *reference)
+
+
 @functools.lru_cache(maxsize=1)
-def equipment_of(dataset: str, features: str, context: WorkerContext) -> Equipment:
+def equipment_of(
+    dataset: str, features: str, context: WorkerContext, split: str = "held_out", count: int | None = None
+) -> Equipment:
     """Return the device, its images and the reference statistics, which are made once per worker process.
+
+    Args:
+        split, count: of the images that FIDs are measured against, as `Evaluator` has them.
 
     Raises:
         OtherDataError: the data set is not the one that the sweep began with.
@@ -169,7 +184,8 @@ def equipment_of(dataset: str, features: str, context: WorkerContext) -> Equipme
             f"{found[:12]}…, and not {context.data_sha256[:12]}…"
         )
     data = load_dataset(dataset, context.data).to(device)
-    return Equipment(device, data, Evaluator(data, load_features(features, device, context.inception), device))
+    network = load_features(features, device, context.inception)
+    return Equipment(device, data, Evaluator(data, network, device, split, count))
 
 
 def _score_real_images(folder: StudyFolder, run: Run, evaluator: Evaluator) -> None:

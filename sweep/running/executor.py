@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 from sweep.errors import SettingsError
-from sweep.events import Event, Search, WorkerContext
+from sweep.events import Event, Search, Task, WorkerContext
+from sweep.running.worker import run_task
 from sweep.settings.settings import Cluster
 from wae_core.run import Run
 
 KEYS = {"CPU": "cpus_per_worker", "GPU": "gpus_per_worker", "TPU": "tpus_per_worker"}  # by Ray's names
 Say = Callable[[str], None]  # tells a person a sentence
+Tell = Callable[[Event], None]  # is told what becomes of the runs
+Work = Callable[[Task, WorkerContext], Iterator[Event]]  # what a worker does with a task; importable by its name
 
 
 class Executor(Protocol):
     """Workers that are ready.
 
     Attributes:
-        workers: how many tasks are trained at a time.
+        workers: how many tasks are done at a time.
     """
 
     workers: int
@@ -30,13 +33,14 @@ class Executor(Protocol):
         """Return models per hour by pack size, measured on one worker."""
 
     def train(
-        self, search: Search, context: WorkerContext, deaths_allowed: int, on_event: Callable[[Event], None]
+        self, search: Search, context: WorkerContext, deaths_allowed: int, on_event: Tell, work: Work = run_task
     ) -> None:
         """Train what the search hands out, until it has no more.
 
         Args:
             deaths_allowed: how often a run's worker may die without a new checkpoint in between.
             on_event: called here, in the driver, for each event.
+            work: what is done in the place of training.
 
         Raises:
             Exception: what `search` raised, once the tasks that ran have ended.
@@ -65,9 +69,9 @@ def open_executor(cluster: Cluster, say: Say) -> AbstractContextManager[Executor
     return tune.session(cluster, say)
 
 
-def describe(cluster: Cluster) -> str:
+def describe(cluster: Cluster, doing: str = "training") -> str:
     """Name what `open_executor` will start, for a sentence."""
-    return "training in this process" if cluster.executor == "inprocess" else "Ray and the workers"
+    return f"{doing} in this process" if cluster.executor == "inprocess" else "Ray and the workers"
 
 
 def cluster_address() -> str | None:

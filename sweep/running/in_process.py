@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
-from sweep.events import Event, Search, Started, WorkerContext
+from sweep.events import Search, Started, WorkerContext
+from sweep.running.executor import Tell, Work
 from sweep.running.worker import pack_rates, run_task
 from wae_core.run import Run
 
@@ -21,12 +22,12 @@ class InProcess:
         return pack_rates(run, sizes, context)
 
     def train(
-        self, search: Search, context: WorkerContext, deaths_allowed: int, on_event: Callable[[Event], None]
+        self, search: Search, context: WorkerContext, deaths_allowed: int, on_event: Tell, work: Work = run_task
     ) -> None:
         while task := search.next():
             for run in task.runs:
                 on_event(Started(run))
-            for event in run_task(task, context):
+            for event in work(task, context):
                 on_event(event)
 
 

@@ -55,6 +55,7 @@ def publish(
         fid_infinity=confirmation.fid_infinity if confirmation else None,
         fid_features=history.fid_features,
         fid_reference=history.fid_reference,
+        fid_warning=history.fid_warning,
         data_sha256=context.data_sha256,
         train_seconds=history.train_seconds,
         eval_seconds=history.eval_seconds,

@@ -10,7 +10,7 @@ import signal
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +43,8 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import ConcurrencyLimiter, Searcher
 
 from sweep.errors import WorkersLost
-from sweep.events import Event, Search, Started, Task, WorkerContext
-from sweep.running.executor import KEYS, Say, check_fit, may_grow, resources, workers_that_fit
+from sweep.events import Search, Started, Task, WorkerContext
+from sweep.running.executor import KEYS, Say, Tell, Work, check_fit, may_grow, resources, workers_that_fit
 from sweep.running.handout import Handout, NotPickled, Shared, last_line, last_line_of
 from sweep.running.scratch import guard_token, scratch_folder
 from sweep.running.watch import Family, Server, reach, watching
@@ -107,7 +107,7 @@ class TaskTrainable(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         task: Task = new_config["task"].value
         self._runs_left = len(task.runs)
-        self._events = run_task(task, new_config["context"].value)
+        self._events = new_config["work"].value(task, new_config["context"].value)
         return True
 
     def get_auto_filled_metrics(self, *_: Any, **__: Any) -> dict[str, Any]:
@@ -266,12 +266,12 @@ class TuneExecutor:
         return rates
 
     def train(
-        self, search: Search, context: WorkerContext, deaths_allowed: int, on_event: Callable[[Event], None]
+        self, search: Search, context: WorkerContext, deaths_allowed: int, on_event: Tell, work: Work = run_task
     ) -> None:
         handout = Handout(search, deaths_allowed, on_event)
         tuner = tune.Tuner(
             tune.with_resources(TaskTrainable, self._resources),
-            param_space={"context": Shared(context)},
+            param_space={"context": Shared(context), "work": Shared(work)},
             tune_config=tune.TuneConfig(
                 search_alg=ConcurrencyLimiter(TaskSearcher(handout), max_concurrent=self.workers),
                 scheduler=_InOrder(),  # type: ignore[no-untyped-call]

@@ -7,7 +7,7 @@ import itertools
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from sweep.errors import OtherDataError, without_credentials
 from sweep.events import Ended, Event, Problem, Task, WorkerContext
 from sweep.results.folder import StudyFolder
 from sweep.results.work.run_folder import RunFolder
-from sweep.running.attempt import Attempt, begin_attempt, equipment_of
+from sweep.running.attempt import Attempt, begin_attempt, equipment_for
 from sweep.running.publishing import publish_failure
 from wae_core.run import Run
 from wae_core.storage.files import FULL, Location, check_room, probe, storage_unavailable
@@ -41,11 +41,25 @@ class _Work:
 
 
 def run_task(task: Task, context: WorkerContext) -> Iterator[Event]:
-    """Bring every run of the task to its row, or to where it pauses.
+    """Bring every run of the task to its row, or to where it pauses."""
+    return persist(task, context, _train, _fail)
 
-    Where the device's memory does not hold the pack, its halves are trained one after the other. A storage that is
+
+def persist(
+    task: Task,
+    context: WorkerContext,
+    attempt: Callable[[Sequence[Run], Task, WorkerContext], Iterator[Event]],
+    fail: Callable[[Run, int, WorkerContext, str], Event],
+) -> Iterator[Event]:
+    """Attempt the task's runs together until each of them has had its last event.
+
+    Where the device's memory does not hold the pack, its halves are attempted one after the other. A storage that is
     full, cannot be reached, or is gone, is waited for. Any other exception separates the runs, so that the one behind
     it fails alone.
+
+    Args:
+        attempt: does the work at some of the runs.
+        fail: gives a run, of a pack of so many, up for a reason; its event is the run's last.
     """
     waiting = deque([_Work(task.runs, context.tries)])
     alarms = 0  # in a row, after which the storage was found to work
@@ -53,7 +67,11 @@ def run_task(task: Task, context: WorkerContext) -> Iterator[Event]:
         work = waiting.popleft()
         left = list(work.runs)
         try:
-            for event in _try(work, task, context):
+            if work.tries_left:
+                events = attempt(work.runs, task, context)
+            else:
+                events = (fail(run, len(work.runs), context, work.reason) for run in work.runs)
+            for event in events:
                 if event.is_last:
                     left.remove(event.run)
                 alarms = 0
@@ -84,16 +102,12 @@ def run_task(task: Task, context: WorkerContext) -> Iterator[Event]:
 def pack_rates(run: Run, sizes: Sequence[int], context: WorkerContext) -> dict[int, float]:
     """Models per hour by pack size, on this worker's device."""
     torch.set_num_threads(1)
-    equipment = equipment_of(run.protocol.dataset, run.protocol.fid_features, context)
+    equipment = equipment_for(run.protocol, context)
     return models_per_hour(run, equipment.data, equipment.device, sizes)
 
 
-def _try(work: _Work, task: Task, context: WorkerContext) -> Iterator[Event]:
-    if work.tries_left:
-        yield from _train(work.runs, task, context)
-        return
-    for run in work.runs:
-        yield Ended(run, publish_failure(run, len(work.runs), context, work.reason))
+def _fail(run: Run, pack_size: int, context: WorkerContext, reason: str) -> Event:
+    return Ended(run, publish_failure(run, pack_size, context, reason))
 
 
 def _keep_traceback(runs: Sequence[Run], context: WorkerContext) -> None:

@@ -25,7 +25,7 @@ def seeded_runs(study: Study, algorithm: str, index: int, hyperparameters: Hyper
     """One run of the configuration for each of the study's seeds."""
     return [
         Run(study.name, study.seed, algorithm, index, seed, hyperparameters, study.protocol)
-        for seed in range(study.seeds)
+        for seed in study.seed_numbers
     ]
 
 

@@ -69,6 +69,9 @@ def _settings(config: Mapping[str, Any], words: Sequence[str]) -> Settings:
         given, chosen = [word for word in words if word.startswith(f"{group}.")], config[key]
         if given and chosen != group:
             raise SettingsError(f"{given[0]!r} is for {group}, but {key} is {chosen!r}: give {key}={group} as well")
+    for word in words:
+        if word.startswith("confirm_seeds=") and config["confirm"] is None:
+            raise SettingsError(f"{word!r} is for confirm, but confirm is null: give e.g. confirm=10 as well")
     study = _study(config)
     checks.one_of("alg", config["alg"], (*study.space.algorithms, "all"))  # of which the space may offer fewer
     return Settings(
@@ -87,6 +90,8 @@ def _settings(config: Mapping[str, Any], words: Sequence[str]) -> Settings:
         cluster=Cluster(**config["cluster"]),
         dry_run=config["dry_run"],
         optuna_storage=_path_or_none("optuna.storage", config.get("optuna.storage")),
+        confirm=config["confirm"],
+        confirm_seeds=config["confirm_seeds"],
     )
 
 

@@ -47,22 +47,37 @@ class Asha:
     reduction: Reduction  # η
 
 
+@dataclass(frozen=True, config=strict("confirms"))
+class Confirms:
+    """Of what a study is the confirmation."""
+
+    study: Name  # whose best configurations are trained again
+    first_seed: Natural  # the first that did not pick them
+
+
 @dataclass(frozen=True, config=strict("study"))
 class Study:
     """What is studied: everything that must not change while a results folder grows."""
 
-    name: Name  # the results folder's: <study>[-<space>][-optuna][-asha]
+    name: Name  # the results folder's: <study>[-<space>][-optuna][-asha][-confirm]
     seed: Seed
     seeds: Count
     space: InstanceOf[SearchSpace]
     protocol: InstanceOf[Protocol]
     optuna: Optuna | None = None  # None: configurations are drawn at random
     asha: Reduction | None = None  # its reduction factor η; None: every run gets all its steps
+    confirms: Confirms | None = None  # None: it is a study of its own configurations
 
     @property
     def is_planned_ahead(self) -> bool:
-        """Whether the budget alone says which runs are trained, whatever comes out."""
-        return self.optuna is None and self.asha is None
+        """Whether it is known before the first run which ones are trained, whatever comes out."""
+        return self.confirms is not None or (self.optuna is None and self.asha is None)
+
+    @property
+    def seed_numbers(self) -> range:
+        """The seeds of each configuration."""
+        first = self.confirms.first_seed if self.confirms else 0
+        return range(first, first + self.seeds)
 
 
 @dataclass(frozen=True, config=strict("cluster"))
@@ -111,6 +126,8 @@ class Settings:
     cluster: Cluster
     dry_run: Switch
     optuna_storage: Path | None = None  # None: in the study's results folder
+    confirm: Count | None = None  # configurations of each algorithm, the best, that are trained again; None: none
+    confirm_seeds: Count = 5  # fresh ones, with each of them
 
     def __post_init__(self) -> None:
         seeds = self.study.seeds
@@ -121,6 +138,7 @@ class Settings:
             )
         if self.budget > LARGEST_BUDGET:
             raise ValueError(f"budget is {self.budget}, but it is at most {LARGEST_BUDGET} models per algorithm")
+        self._check_confirm()
         if not isinstance(self.results, ObjectPath):
             return
         if self.study.optuna is not None and self.optuna_storage is None:
@@ -132,4 +150,19 @@ class Settings:
             raise ValueError(
                 f"results is {str(self.results)!r}, where MLflow's database cannot be: say where it is, "
                 "e.g. tracking=sqlite:////home/me/mlflow.db or tracking=http://host:5000"
+            )
+
+    def _check_confirm(self) -> None:
+        if self.confirm is None:
+            return
+        configurations = self.budget // self.study.seeds
+        if self.confirm > configurations:
+            raise ValueError(
+                f"confirm is {self.confirm}, but it is at most {configurations}: a budget of {self.budget} models "
+                "has no more configurations of each algorithm"
+            )
+        if self.confirm * self.confirm_seeds > LARGEST_BUDGET:
+            raise ValueError(
+                f"confirm_seeds is {self.confirm_seeds}, but with confirm={self.confirm} it is at most "
+                f"{LARGEST_BUDGET // self.confirm}, for {LARGEST_BUDGET} models per algorithm"
             )

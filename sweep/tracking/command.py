@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import webbrowser
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -63,7 +64,7 @@ def rebuild_mirror(words: Sequence[str]) -> None:
 
 def ui_parser() -> argparse.ArgumentParser:
     """The words of `bigwae ui`."""
-    parser = _parser("ui", "serve MLflow's pages of the results folder until Ctrl-C")
+    parser = _parser("ui", "serve MLflow's pages of the results folder, configurations first, until Ctrl-C")
     parser.add_argument(
         "--port", type=int, default=5000, help="the next free one from here on (default: %(default)s)"
     )
@@ -76,7 +77,8 @@ def ui_parser() -> argparse.ArgumentParser:
 def serve(database: str, host: str, port: int) -> int:
     """Run MLflow's server of a `sqlite:///` database until Ctrl-C or SIGTERM; returns the exit code.
 
-    It prints where each experiment's runs are.
+    It prints where the table of each experiment is, a study's configurations before its runs, and opens the first of
+    them in a browser where a person is in front of one.
 
     Raises:
         SettingsError: there is no database, or no free port.
@@ -106,9 +108,12 @@ def serve(database: str, host: str, port: int) -> int:
     server = subprocess.Popen(command, env=environment | os.environ, stdout=subprocess.DEVNULL)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        for name, url in _tables(f"http://{host}:{free_port}", server):
-            print(f"  {name:20s} {url}")
+        tables = _tables(f"http://{host}:{free_port}", server)
+        for name, url in tables:
+            print(f"  {name:24s} {url}")
         print("Ctrl-C ends it", flush=True)
+        if tables and _has_screen():
+            webbrowser.open(tables[0][1])
         return server.wait()
     except KeyboardInterrupt:
         return 0
@@ -160,7 +165,7 @@ def _free_port(host: str, wanted: int) -> int:
 
 
 def _tables(address: str, server: subprocess.Popen[bytes]) -> list[tuple[str, str]]:
-    """Wait for the server; returns our experiments by name, each with the URL of the table of its runs."""
+    """Wait for the server; returns our experiments, each with the URL of its table; configurations before runs."""
     search = urllib.request.Request(
         f"{address}/api/2.0/mlflow/experiments/search",
         data=json.dumps({"max_results": 1000, "order_by": ["name"]}).encode(),
@@ -175,7 +180,7 @@ def _tables(address: str, server: subprocess.Popen[bytes]) -> list[tuple[str, st
         except OSError:
             time.sleep(0.2)
     # Without these two, MLflow opens its view for language models, or a table without a single figure.
-    return [
+    tables = [
         (
             experiment["name"],
             f"{address}/#/experiments/{experiment['experiment_id']}/runs?workflowType=machine_learning"
@@ -185,3 +190,10 @@ def _tables(address: str, server: subprocess.Popen[bytes]) -> list[tuple[str, st
         for tag in experiment.get("tags", [])
         if tag["key"].startswith(SHARED_VIEW)
     ]
+    return sorted(tables, key=lambda table: (table[0].partition("/")[0], "/" not in table[0]))
+
+
+def _has_screen() -> bool:
+    """Whether a browser would open in front of whoever typed the command, and not in the terminal or nowhere."""
+    has_display = sys.platform in ("darwin", "win32") or bool({"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys())
+    return has_display and sys.stdout.isatty()

@@ -17,7 +17,7 @@ from rich.console import Console
 from sweep.errors import without_credentials
 from sweep.events import Ended, Evaluated, Event
 from sweep.results.folder import StudyFolder
-from sweep.tracking.entry import Entry
+from sweep.tracking.entry import Entry, Summary, config_id_of
 from wae_core.evaluation.selection import Evaluation
 from wae_core.run import Run
 from wae_core.storage.files import Location
@@ -57,9 +57,10 @@ class Mirror:
         self._on_problem: Callable[[str], None] | None = on_problem
         self._mlflow: MlflowStudy | None = None
         self._failures: Counter[str] = Counter()  # of each run's writes, in a row
-        self._lock = threading.Lock()  # of the next three
+        self._lock = threading.Lock()  # of the next four
         self._live: dict[str, tuple[Run, list[Evaluation]]] = {}  # evaluations to write
         self._to_end: set[str] = set()  # ended runs to write
+        self._to_judge: set[str] = set()  # configurations to write, of which a run has ended
         self._ended: set[str] = set()  # ended runs, written or not
         self._catch_up = threading.Event()
         self._tried = threading.Event()
@@ -101,7 +102,8 @@ class Mirror:
         self._thread.join(timeout)
         with self._lock:
             behind = len(self._to_end | self._live.keys())
-        if not behind and not self._catch_up.is_set():
+            is_behind = bool(behind or self._to_judge or self._catch_up.is_set())
+        if not is_behind:
             return None
         runs = "1 run" if behind == 1 else f"{behind or 'some'} runs"
         return f"MLflow is behind by {runs}: run make mlflow-rebuild"
@@ -152,6 +154,7 @@ class Mirror:
         with self._lock:
             self._ended.update(run_ids)
             self._to_end.update(run_ids)
+            self._to_judge.update(map(config_id_of, run_ids))
             for run_id in run_ids:
                 self._live.pop(run_id, None)  # the record has all of the run's evaluations
 
@@ -159,17 +162,27 @@ class Mirror:
         with self._lock:
             live = [Entry.of_run(run, evaluations.copy()) for run, evaluations in self._live.values()]
             to_end = self._to_end.copy()
-        missing = mlflow.missing(to_end) if to_end else []
-        with self._lock:
-            self._to_end -= to_end - {entry.run_id for entry in missing}
-        # What is live comes first, what has failed last: one run that MLflow refuses holds up no other.
-        for entry in sorted([*live, *missing], key=lambda entry: self._failures[entry.run_id]):
-            if time.monotonic() > until:  # there may be thousands, and what is live is to have its turn
-                return
-            self._failures[entry.run_id] += 1
-            mlflow.write(entry)
-            del self._failures[entry.run_id]
-            self._mark_written(entry)
+            # Taken out, and what is not written is put back: another of its runs may end meanwhile.
+            to_judge, self._to_judge = self._to_judge, set()
+        try:
+            missing = mlflow.missing(to_end, to_judge) if to_end or to_judge else []
+            to_judge = {entry.key for entry in missing if isinstance(entry, Summary)}
+            with self._lock:
+                self._to_end -= to_end - {entry.key for entry in missing}
+            # What is live comes first, what has failed last: one run that MLflow refuses holds up no other.
+            for entry in sorted([*live, *missing], key=lambda entry: self._failures[entry.key]):
+                if time.monotonic() > until:  # there may be thousands, and what is live is to have its turn
+                    return
+                self._failures[entry.key] += 1
+                mlflow.write(entry)
+                del self._failures[entry.key]
+                if isinstance(entry, Summary):
+                    to_judge.discard(entry.key)
+                else:
+                    self._mark_written(entry)
+        finally:
+            with self._lock:
+                self._to_judge |= to_judge
 
     def _mark_written(self, entry: Entry) -> None:
         with self._lock:
@@ -207,7 +220,7 @@ def default_uri(results: Location) -> str:
 
 
 def open_mlflow(tracking_uri: str, folder: StudyFolder, study: str) -> MlflowStudy:
-    """Open a study in MLflow, whose import takes seconds: only who writes to it pays for that.
+    """Open a study in MLflow; only who writes to it pays for the imports, which may take seconds.
 
     May raise whatever MLflow raises.
     """
@@ -217,7 +230,10 @@ def open_mlflow(tracking_uri: str, folder: StudyFolder, study: str) -> MlflowStu
 
 
 def rebuild(results: Location, study: str, tracking_uri: str) -> int:
-    """Write what MLflow lacks of the study's ended runs; returns their number. What is right already stays.
+    """Write what MLflow lacks of the study's ended runs and its configurations; what is right already stays.
+
+    Returns the number of runs that it lacked.
+
 
     Raises:
         ResultsError: a file of the results is damaged, or of another version.
@@ -226,7 +242,8 @@ def rebuild(results: Location, study: str, tracking_uri: str) -> int:
     """
     folder = StudyFolder(results, study)
     with closing(open_mlflow(tracking_uri, folder, study)) as mlflow:
-        missing = mlflow.missing(folder.read_table("runs")["run_id"].to_pylist())
+        run_ids = folder.read_table("runs")["run_id"].to_pylist()
+        missing = mlflow.missing(run_ids, set(map(config_id_of, run_ids)))
         for entry in missing:
             mlflow.write(entry)
-    return len(missing)
+    return sum(isinstance(entry, Entry) for entry in missing)

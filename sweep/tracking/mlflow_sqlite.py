@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import time
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
+
+from sweep.tracking.entry import Point
+from sweep.tracking.store import Mirrored
 
 REVISION = "dc11669786a5"  # of the tables in MLflow 3.17, as its migrations name it
 ARTIFACTS = "mlartifacts"  # the folder beside the file
@@ -24,9 +28,21 @@ INSERT_RUN = """
     FROM experiments WHERE experiment_id = :experiment_id AND lifecycle_stage = 'active'
 """
 SELECT_RUNS = """
-    SELECT run_uuid, start_time, end_time FROM runs
-    WHERE experiment_id = ? AND lifecycle_stage = 'active'
+    SELECT run_uuid, tags.value, name, start_time, end_time FROM runs JOIN tags USING (run_uuid)
+    WHERE experiment_id = ? AND lifecycle_stage = 'active' AND tags.key = ?
     ORDER BY start_time DESC, run_uuid
+"""
+INSERT_EXPERIMENT = """
+    INSERT INTO experiments (name, artifact_location, lifecycle_stage, creation_time, last_update_time)
+    VALUES (?, ?, 'active', ?, ?)
+"""
+RESTORE_EXPERIMENT = (
+    "UPDATE experiments SET lifecycle_stage = 'active' WHERE experiment_id = ?",
+    "UPDATE runs SET lifecycle_stage = 'active', deleted_time = NULL WHERE experiment_id = ?",
+)
+DELETE_EXPERIMENT = """
+    UPDATE experiments SET lifecycle_stage = 'deleted'
+    WHERE name = ? AND experiment_id IN (SELECT experiment_id FROM experiment_tags WHERE key = ?)
 """
 INSERT_METRIC = """
     INSERT OR IGNORE INTO metrics (run_uuid, key, value, timestamp, step, is_nan)
@@ -49,9 +65,9 @@ UPDATE_PLACES = (
 
 
 class Database:
-    """The tables that `mlflow.store.tracking` has made, at the revision that is written here.
+    """A `Store` in the tables that `mlflow.store.tracking` has made, at the revision that is written here.
 
-    The methods are those of MlflowClient, and raise as it does where a run is not there, or is deleted.
+    The methods do what MLflow's do, and raise where a run is not there, or is deleted.
     """
 
     def __init__(self, path: Path) -> None:
@@ -75,18 +91,50 @@ class Database:
         return self._identity() == self._file
 
     def is_known(self) -> bool:
-        """Say whether the tables are of the revision that is known here; another one is MLflow's to write."""
+        """Say whether the tables are there, and of the revision that is known here; another is MLflow's to write."""
+        versions = "SELECT name FROM sqlite_master WHERE name = 'alembic_version'"
+        if not self._connection.execute(versions).fetchall():
+            return False
         return self._connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(REVISION,)]
 
-    def runs(self, experiment_id: str) -> Iterator[tuple[str, int, int | None, dict[str, str], dict[str, str]]]:
-        """Read the experiment's runs that are not deleted, the last begun first: (id, start, end, params, tags)."""
-        values: dict[str, defaultdict[str, dict[str, str]]] = {"params": defaultdict(dict), "tags": defaultdict(dict)}
-        for table, by_run in values.items():
-            select = f"SELECT run_uuid, key, value FROM {table} JOIN runs USING (run_uuid) WHERE experiment_id = ?"
-            for mlflow_id, key, value in self._connection.execute(select, [int(experiment_id)]):
-                by_run[mlflow_id][key] = value
-        for mlflow_id, start_time, end_time in self._connection.execute(SELECT_RUNS, [int(experiment_id)]):
-            yield mlflow_id, start_time, end_time, values["params"][mlflow_id], values["tags"][mlflow_id]
+    def open_experiment(self, name: str, tags: Mapping[str, str]) -> str:
+        """Return the id of the experiment, which is created with these tags, or restored, where it is not there."""
+        select = "SELECT experiment_id, lifecycle_stage FROM experiments WHERE name = ?"
+        found = self._connection.execute(select, [name]).fetchone()
+        with self._connection as connection:
+            if found is None:
+                now = round(1000 * time.time())
+                cursor = connection.execute(INSERT_EXPERIMENT, [name, self.place_of(name), now, now])
+                insert = "INSERT INTO experiment_tags (experiment_id, key, value) VALUES (?, ?, ?)"
+                connection.executemany(insert, [(cursor.lastrowid, *tag) for tag in tags.items()])
+                return str(cursor.lastrowid)
+            if found[1] == "deleted":
+                for update in RESTORE_EXPERIMENT:
+                    connection.execute(update, [found[0]])
+        return str(found[0])
+
+    def delete_experiment(self, name: str, tag: str) -> None:
+        """Delete an experiment, as MLflow does, which can restore it, if it is there and has this tag."""
+        with self._connection as connection:
+            connection.execute(DELETE_EXPERIMENT, [name, tag])
+
+    def runs(self, experiment_id: str, identity: str, is_whole: bool) -> Iterator[tuple[str, Mirrored]]:
+        """Read the runs that are not deleted, the last begun first, each behind its tag `identity`.
+
+        Args:
+            is_whole: whether metrics are wanted, and params and tags of runs that have ended too.
+        """
+        which = "" if is_whole else "AND end_time IS NULL"
+        params, tags = (self._values(table, which, experiment_id) for table in ("params", "tags"))
+        metrics = self._values("latest_metrics", "AND NOT is_nan", experiment_id) if is_whole else {}
+        for run_id, key, name, *times in self._connection.execute(SELECT_RUNS, [int(experiment_id), identity]):
+            has = [values.get(run_id, {}) for values in (params, tags, metrics)]
+            yield key, Mirrored(run_id, name, times[0], times[1], has[0], has[1], None, has[2])
+
+    def steps(self, run_id: str) -> set[int]:
+        """Return the steps of the run's evaluations."""
+        select = "SELECT step FROM metrics WHERE run_uuid = ? AND key = 'train_seconds'"
+        return {step for (step,) in self._connection.execute(select, [run_id])}
 
     def create_run(self, experiment_id: str, start_time: int, tags: Mapping[str, str], run_name: str) -> str:
         """Create an MLflow run and return its id.
@@ -104,17 +152,32 @@ class Database:
             self._set_tags(mlflow_id, {**tags, "mlflow.runName": run_name})
         return mlflow_id
 
-    def log_batch(self, run_id: str, metrics: Sequence[Any], params: Sequence[Any], tags: Sequence[Any]) -> None:
-        """Add MLflow's Metric, Param and RunTag objects to a run; metric values are finite."""
-        points = [(run_id, metric.key, metric.value, metric.timestamp, metric.step) for metric in metrics]
+    def delete_run(self, run_id: str) -> None:
+        """Delete a run, as MLflow does, which can restore it."""
+        update = "UPDATE runs SET lifecycle_stage = 'deleted', deleted_time = ? WHERE run_uuid = ?"
         with self._connection as connection:
-            connection.executemany(INSERT_METRIC, points)
-            connection.executemany(UPDATE_LATEST_METRIC, points)
-            connection.executemany(
-                "INSERT INTO params (run_uuid, key, value) VALUES (?, ?, ?)",
-                [(run_id, param.key, param.value) for param in params],
-            )
-            self._set_tags(run_id, {tag.key: tag.value for tag in tags})
+            connection.execute(update, [round(1000 * time.time()), run_id])
+
+    def log(self, run_id: str, points: Sequence[Point], params: Mapping[str, str], tags: Mapping[str, str]) -> None:
+        """Add to a run, all of it or nothing; metric values are finite, a param is new, a tag may be there."""
+        metrics = [
+            (run_id, name, value, point.timestamp, point.step)
+            for point in points
+            for name, value in point.metrics.items()
+        ]
+        insert = "INSERT INTO params (run_uuid, key, value) VALUES (?, ?, ?)"
+        with self._connection as connection:
+            connection.executemany(INSERT_METRIC, metrics)
+            connection.executemany(UPDATE_LATEST_METRIC, metrics)
+            connection.executemany(insert, [(run_id, key, value) for key, value in params.items()])
+            self._set_tags(run_id, tags)
+
+    def drop_metrics(self, run_id: str, names: Collection[str]) -> None:
+        """Take metrics away, with all their history."""
+        with self._connection as connection:
+            for table in ("metrics", "latest_metrics"):
+                delete = f"DELETE FROM {table} WHERE run_uuid = ? AND key = ?"
+                connection.executemany(delete, [(run_id, name) for name in names])
 
     def mend_places(self) -> None:
         """Let the artifacts of our experiments, and of all their runs, lie beside the file, where `place_of` says.
@@ -132,8 +195,8 @@ class Database:
         """Return the URI of the folder in which the artifacts of an experiment of this name lie."""
         return (self._artifacts / experiment.replace("/", "-")).as_uri()
 
-    def log_artifact(self, run_id: str, local_path: str) -> None:
-        """Copy a file to the run's artifacts, in the place of one of the same name.
+    def log_artifact(self, run_id: str, local_path: str, name: str) -> None:
+        """Copy a file to the run's artifacts, under a name that may have folders, in the place of what has it.
 
         Raises:
             ValueError: the run's artifacts lie elsewhere than beside the database.
@@ -143,8 +206,14 @@ class Database:
         folder = Path(url2pathname(parts.path))
         if parts.scheme != "file" or not folder.resolve().is_relative_to(self._artifacts.resolve()):
             raise ValueError(f"MLflow's run {run_id} has its artifacts at {uri}, and not in {self._artifacts}")
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copy(local_path, folder)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(local_path, folder / name)
+
+    def rename(self, run_id: str, name: str) -> None:
+        """Give a run another name."""
+        with self._connection as connection:
+            connection.execute("UPDATE runs SET name = ? WHERE run_uuid = ?", [name, run_id])
+            self._set_tags(run_id, {"mlflow.runName": name})
 
     def set_terminated(self, run_id: str, status: str, end_time: int) -> None:
         """End a run.
@@ -165,6 +234,16 @@ class Database:
             "INSERT OR REPLACE INTO tags (run_uuid, key, value) VALUES (?, ?, ?)",
             [(run_id, key, value) for key, value in tags.items()],
         )
+
+    def _values(self, table: str, which: str, experiment_id: str) -> dict[str, dict[str, Any]]:
+        """The key-value pairs of an experiment's runs, by run."""
+        by_run: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+        select = (
+            f"SELECT run_uuid, key, value FROM {table} JOIN runs USING (run_uuid) WHERE experiment_id = ? {which}"
+        )
+        for run_id, key, value in self._connection.execute(select, [int(experiment_id)]):
+            by_run[run_id][key] = value
+        return by_run
 
     def _identity(self) -> tuple[int, int] | None:
         try:

@@ -1,61 +1,42 @@
-"""One study in MLflow: an experiment per algorithm, an MLflow run per run. The only file that imports MLflow."""
+"""One study in MLflow: what MLflow lacks of its runs and configurations, and the writing of that."""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-# Read by MLflow when it is imported; a value that the user has set stays.
-os.environ.update(
-    {
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # what it logs as an error, it raises too
-        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the mirror tries again
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds
-    }
-    | dict(os.environ)
-)
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
-from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-from sweep.results.folder import StudyFolder
+from sweep.errors import ResultsError
+from sweep.results.folder import StudyFolder, confirmation_of
+from sweep.results.judging import FRESH, KEY, configurations
 from sweep.results.layout import rows_of
 from sweep.results.schema import RunRow
-from sweep.tracking.entry import HYPERPARAMETERS, METRICS, Entry, Point, milliseconds
+from sweep.tracking.entry import METRICS, Entry, Point, Summary, milliseconds
+from sweep.tracking.experiments import Experiment, Experiments
 from sweep.tracking.mlflow_sqlite import ARTIFACTS, OUR_TAG, Database
+from sweep.tracking.store import Mirrored, Store
 from wae_core.evaluation.selection import Evaluation
+from wae_core.hyperparameters import DECLARED
+from wae_core.run import ALGORITHMS
 from wae_core.storage.files import listed, local_copy
 
-# What MLflow's pages show of an experiment's runs, best run first; by themselves they show no metric.
-COLUMNS = ["tags.`status`", "metrics.`fid`", "metrics.`best_fid`", "metrics.`confirmed_fid`"]
-COLUMNS += [f"params.`{name}`" for name in HYPERPARAMETERS]
-VIEW = {"orderByKey": "metrics.`best_fid`", "orderByAsc": True, "selectedColumns": COLUMNS}
-EXPERIMENT_TAGS = {OUR_TAG: json.dumps(VIEW)}
-
-
-@dataclass
-class _Mirrored:
-    """What a run's MLflow run has. Times are milliseconds since 1970, as everywhere in MLflow."""
-
-    id: str
-    start_time: int
-    end_time: int | None  # None while it is running
-    params: Mapping[str, str]
-    tags: Mapping[str, str]
-    steps: set[int] | None  # of its evaluations; None if not asked yet
-
-
-@dataclass(frozen=True)
-class _Experiment:
-    id: str
-    runs: dict[str, _Mirrored]  # by our run_id
+IN_GRID = "samples"  # the picture that MLflow's pages show of many runs side by side
+COLUMNS = [
+    *KEY,
+    "config_id",
+    "status",
+    "best_fid",
+    "confirmed_fid",
+    "steps_done",
+    "started_at",
+    "ended_at",
+    *DECLARED,
+]
 
 
 class MlflowStudy:
@@ -66,128 +47,214 @@ class MlflowStudy:
 
         Artifacts go to the server, or to `mlartifacts` beside the database.
         """
-        self._database: Database | None = None
-        if tracking_uri.startswith("sqlite:"):
-            file = Path(tracking_uri.removeprefix("sqlite:///"))
-            self._database = Database(file)
-            self._engine = SqlAlchemyStore(tracking_uri, str(file.parent / ARTIFACTS)).engine  # type: ignore[no-untyped-call]
-            self._database.mend_places()
-        self._client = MlflowClient(tracking_uri)
-        self._client.search_experiments(max_results=1)  # raises if the server cannot be reached
-        self._writer: Database | MlflowClient = self._client
-        if self._database is not None and self._database.is_known():
-            self._writer = self._database
-        self._folder, self._study = folder, study
-        self._experiments: dict[str, _Experiment] = {}
+        experiments = Experiments.of(folder, study)
+        self._folder, self._seeds = folder, experiments.seeds
+        self._store = open_store(tracking_uri)
+        try:
+            for algorithm in ALGORITHMS:  # an experiment each, which an earlier version made of the same rows
+                self._store.delete_experiment(f"{study}/{algorithm}", OUR_TAG)
+            self._runs_id, self._runs = self._open(experiments.runs, is_whole=False)
+            self._configurations_id, self._configurations = self._open(experiments.configurations, is_whole=True)
+        except BaseException:
+            self._store.close()
+            raise
 
     def is_current(self) -> bool:
         """Say whether the database is still the file that was opened: SQLite would write on into a deleted one."""
-        return self._database is None or self._database.is_current()
+        return self._store.is_current()
 
     def close(self) -> None:
         """Close the connections to the database."""
-        if self._database is not None:
-            self._database.close()
-            self._engine.dispose()
+        self._store.close()
 
-    def missing(self, run_ids: Collection[str]) -> list[Entry]:
-        """Return what the study's tables have of these runs where MLflow lacks any of it.
+    def missing(self, run_ids: Collection[str], config_ids: Collection[str]) -> list[Entry | Summary]:
+        """Return what the study's tables have of these runs and configurations where MLflow lacks any of it.
 
         Raises:
             ResultsError: a file of the results is damaged, or of another version.
         """
         records = self._folder.read_records()
-        runs = rows_of(self._folder.read_table("runs", records), run_ids)
-        columns = (runs[name].to_pylist() for name in ("run_id", "algorithm", "ended_at"))
-        lacking = [run_id for run_id, *ended in zip(*columns, strict=True) if not self._has(run_id, *ended)]
+        runs = self._folder.read_table("runs", records)
+        ended = rows_of(runs, run_ids)
+        pairs = zip(ended["run_id"].to_pylist(), ended["ended_at"].to_pylist(), strict=True)
+        lacking = [run_id for run_id, moment in pairs if not self._has_run(run_id, moment)]
+        summaries = [one for one in self._summaries(runs, config_ids) if not self._has_configuration(one)]
         if not lacking:
-            return []
-        rows = {row["run_id"]: RunRow(**row) for row in rows_of(runs, lacking).to_pylist()}
+            return [*summaries]
+        rows = {row["run_id"]: RunRow(**row) for row in rows_of(ended, lacking).to_pylist()}
         evaluations: dict[str, list[Evaluation]] = {run_id: [] for run_id in rows}
         for row in rows_of(self._folder.read_table("evaluations", records), rows).to_pylist():
             evaluation = Evaluation(**{name: row[name] for name in ("step", *METRICS)})
             evaluations[row["run_id"]].append(evaluation)
-        return [Entry.of_row(row, evaluations[run_id]) for run_id, row in rows.items()]
+        return [*(Entry.of_row(row, evaluations[run_id]) for run_id, row in rows.items()), *summaries]
 
-    def write(self, entry: Entry) -> None:
+    def write(self, entry: Entry | Summary) -> None:
         """Write what MLflow lacks of an entry, and end its run if it has ended; to write it again changes nothing."""
+        if isinstance(entry, Summary):
+            self._write_configuration(entry)
+        else:
+            self._write_run(entry)
+
+    def _write_run(self, entry: Entry) -> None:
         mirrored = self._find_or_create(entry)
-        if mirrored.steps is None:
-            history = self._client.get_metric_history(mirrored.id, "train_seconds")
-            mirrored.steps = {metric.step for metric in history}
         points = {point.step: point for point in entry.points(mirrored.start_time)}
-        new = [point for step, point in points.items() if step not in mirrored.steps]
+        new = [] if mirrored.params and mirrored.steps else [Point(0, mirrored.start_time, entry.numbers)]
+        if mirrored.steps is None:
+            mirrored.steps = self._store.steps(mirrored.id)
+        new += [point for step, point in points.items() if step not in mirrored.steps]
         end = entry.end
-        self._writer.log_batch(
-            mirrored.id,
-            [metric for point in [*new, *([end.best] if end else [])] for metric in _metrics(point)],
-            [Param(key, value) for key, value in entry.params.items() if key not in mirrored.params],
-            [RunTag(key, value) for key, value in entry.tags.items() if mirrored.tags.get(key) != value],
-        )
-        mirrored.params, mirrored.tags = entry.params, entry.tags
-        mirrored.steps.update(points)
+        tags = entry.tags
         if end is not None:
-            for picture in listed(self._folder.work(entry.run_id), "*.png"):
-                with local_copy(picture) as file:
-                    self._writer.log_artifact(mirrored.id, str(file))
+            new.append(end.best)
+            if self._log_pictures(entry, mirrored.id):
+                tags = {**tags, "mlflow.loggedImages": "True"}
+        self._log(mirrored, new, entry.params, tags)
+        mirrored.steps.update(points)
+        if mirrored.name != entry.name:
+            self._store.rename(mirrored.id, entry.name)
+            mirrored.name = entry.name
+        if end is not None:
             # Last of all: an MLflow run that has ended is taken to be whole.
-            self._writer.set_terminated(mirrored.id, end.status, end.time)
+            self._store.set_terminated(mirrored.id, end.status, end.time)
             mirrored.end_time = end.time
 
-    def _has(self, run_id: str, algorithm: str, ended_at: datetime) -> bool:
-        mirrored = self._experiment(algorithm).runs.get(run_id)
+    def _write_configuration(self, summary: Summary) -> None:
+        mirrored = self._configurations.get(summary.config_id)
+        if mirrored is not None and mirrored.params not in ({}, summary.params):
+            self._store.delete_run(mirrored.id)  # of an earlier study of this name, whose folder is gone
+            mirrored = None
+        if mirrored is None:
+            tags = dict(summary.tags)
+            created = self._store.create_run(self._configurations_id, summary.start_time, tags, summary.name)
+            mirrored = Mirrored(created, summary.name, summary.start_time, None, {}, tags)
+            self._configurations[summary.config_id] = mirrored
+        # A mean is gone when a seed diverges. What is left is written at a later moment than before, so that it is
+        # the last there is of each metric; all at step 0, of which MLflow draws bars.
+        gone = mirrored.metrics.keys() - summary.metrics.keys()
+        if gone:
+            self._store.drop_metrics(mirrored.id, gone)
+        self._log(mirrored, [Point(0, now(), summary.metrics)], summary.params, summary.tags)
+        mirrored.metrics = summary.metrics
+        if mirrored.name != summary.name:
+            self._store.rename(mirrored.id, summary.name)
+            mirrored.name = summary.name
+        if summary.end_time is not None:
+            self._store.set_terminated(mirrored.id, "FINISHED", summary.end_time)
+            mirrored.end_time = summary.end_time
+
+    def _log(
+        self, mirrored: Mirrored, points: Sequence[Point], params: Mapping[str, str], tags: Mapping[str, str]
+    ) -> None:
+        self._store.log(
+            mirrored.id,
+            points,
+            {name: value for name, value in params.items() if name not in mirrored.params},
+            {name: value for name, value in tags.items() if mirrored.tags.get(name) != value},
+        )
+        mirrored.params, mirrored.tags = params, {**mirrored.tags, **tags}
+
+    def _log_pictures(self, entry: Entry, mlflow_id: str) -> bool:
+        """Copy the run's pictures; returns whether one of them is for the grid of many runs."""
+        names = []
+        for picture in listed(self._folder.work(entry.run_id), "*.png"):
+            names.append(picture.stem)
+            with local_copy(picture) as file:
+                self._store.log_artifact(mlflow_id, str(file), picture.name)
+                if picture.stem == IN_GRID and entry.end is not None:
+                    # As log_image names them, in which MLflow's own takes 30 ms; it shows no other name in the grid.
+                    best = entry.end.best
+                    name = f"images/{IN_GRID}+step+{best.step}+timestamp+{best.timestamp}+{mlflow_id}"
+                    self._store.log_artifact(mlflow_id, str(file), f"{name}.png")
+                    self._store.log_artifact(mlflow_id, str(file), f"{name}+compressed.png")
+        return IN_GRID in names
+
+    def _has_run(self, run_id: str, ended_at: datetime) -> bool:
+        mirrored = self._runs.get(run_id)
         return mirrored is not None and mirrored.end_time == milliseconds(ended_at)
 
-    def _find_or_create(self, entry: Entry) -> _Mirrored:
-        experiment = self._experiment(entry.algorithm)
-        mirrored = experiment.runs.get(entry.run_id)
+    def _has_configuration(self, summary: Summary) -> bool:
+        mirrored = self._configurations.get(summary.config_id)
+        return (
+            mirrored is not None
+            and (mirrored.name, mirrored.params, mirrored.metrics) == (summary.name, summary.params, summary.metrics)
+            and summary.tags.items() <= mirrored.tags.items()
+            and summary.end_time in (None, mirrored.end_time)
+        )
+
+    def _summaries(self, runs: pa.Table, config_ids: Collection[str]) -> Iterator[Summary]:
+        """What the table of configurations has of these."""
+        is_own = pc.is_in(runs["config_id"], value_set=pa.array(config_ids, pa.string()))
+        own = runs.filter(is_own).select(COLUMNS).to_pandas()
+        if len(own):
+            times = own.groupby(KEY, sort=True).agg(started=("started_at", "min"), ended=("ended_at", "max"))
+            rows: list[dict[str, Any]] = configurations(own).to_dict("records")  # type: ignore[assignment]
+            fresh = self._fresh()
+            for row, started, ended in zip(rows, times["started"], times["ended"], strict=True):
+                yield Summary.of_row(row | fresh.get(row["config_id"], {}), started, ended, self._seeds)
+
+    def _fresh(self) -> dict[str, dict[str, float]]:
+        """What fresh seeds say of a configuration, all of them, by config_id; nothing where nothing was confirmed."""
+        study = self._folder.root.name
+        folder = StudyFolder(self._folder.root.parent, confirmation_of(study))
+        if not folder.study_file.exists():
+            return {}
+        confirmation = Experiments.of(folder, folder.root.name)
+        try:
+            runs = folder.read_table("runs").to_pandas()
+        except (OSError, ResultsError):  # of another study, whose launch says so
+            return {}
+        if confirmation.confirms != study or runs.empty:
+            return {}
+        table = configurations(runs)
+        whole = table[table["seeds"] == confirmation.seeds].set_index("config_id")
+        fresh: dict[str, dict[str, float]] = whole[[*FRESH]].rename(columns=FRESH).to_dict("index")  # type: ignore[assignment]
+        return fresh
+
+    def _find_or_create(self, entry: Entry) -> Mirrored:
+        mirrored = self._runs.get(entry.run_id)
         if mirrored is not None:
             if mirrored.end_time is None and mirrored.params in ({}, entry.params):
                 return mirrored
-            self._client.delete_run(mirrored.id)  # of an earlier study of this name, whose folder is gone
-        created = self._writer.create_run(experiment.id, entry.start_time, dict(entry.tags), entry.run_id)
-        mlflow_id = created if isinstance(created, str) else created.info.run_id
-        experiment.runs[entry.run_id] = _Mirrored(mlflow_id, entry.start_time, None, {}, entry.tags, set())
-        return experiment.runs[entry.run_id]
+            self._store.delete_run(mirrored.id)  # of an earlier study of this name, whose folder is gone
+        created = self._store.create_run(self._runs_id, entry.start_time, dict(entry.tags), entry.name)
+        mirrored = Mirrored(created, entry.name, entry.start_time, None, {}, entry.tags, set())
+        self._runs[entry.run_id] = mirrored
+        return mirrored
 
-    def _experiment(self, algorithm: str) -> _Experiment:
-        if algorithm not in self._experiments:
-            self._experiments[algorithm] = self._open_experiment(algorithm)
-        return self._experiments[algorithm]
-
-    def _open_experiment(self, algorithm: str) -> _Experiment:
-        """Find the experiment and the runs that it has, or create it."""
-        name = f"{self._study}/{algorithm}"
-        found = self._client.get_experiment_by_name(name)
-        if found is None:
-            location = None if self._database is None else self._database.place_of(name)  # a server has its own
-            return _Experiment(self._client.create_experiment(name, location, EXPERIMENT_TAGS), {})
-        if found.lifecycle_stage == "deleted":
-            self._client.restore_experiment(found.experiment_id)
-        runs: dict[str, _Mirrored] = {}
-        for mlflow_id, start_time, end_time, params, tags in self._runs(found.experiment_id):
-            run_id = tags.get("run_id")
-            if run_id in runs:  # created by two processes at once
-                self._client.delete_run(mlflow_id)
-            elif run_id is not None:
-                runs[run_id] = _Mirrored(mlflow_id, start_time, end_time, params, tags, None)
-        return _Experiment(found.experiment_id, runs)
-
-    def _runs(self, experiment_id: str) -> list[tuple[str, int, int | None, dict[str, str], dict[str, str]]]:
-        """The MLflow runs of an experiment: (id, start, end, params, tags)."""
-        if isinstance(self._writer, Database):  # MLflow's own search takes 20 s for 10,000 runs
-            return list(self._writer.runs(experiment_id))
-        found = {}
-        token: str | None = None
-        while token != "":
-            page = self._client.search_runs([experiment_id], page_token=token)
-            found.update({run.info.run_id: run for run in page})
-            token = page.token or ""
-        return [
-            (mlflow_id, run.info.start_time, run.info.end_time, run.data.params, run.data.tags)
-            for mlflow_id, run in found.items()
-        ]
+    def _open(self, experiment: Experiment, is_whole: bool) -> tuple[str, dict[str, Mirrored]]:
+        """Find the experiment and the runs that it has, by our names, or create it; returns its id too."""
+        experiment_id = self._store.open_experiment(experiment.name, experiment.tags)
+        found: dict[str, Mirrored] = {}
+        for key, mirrored in self._store.runs(experiment_id, experiment.identity, is_whole):
+            if key in found:  # created by two processes at once
+                self._store.delete_run(mirrored.id)
+            else:
+                found[key] = mirrored
+        return experiment_id, found
 
 
-def _metrics(point: Point) -> list[Metric]:
-    return [Metric(name, value, point.timestamp, point.step) for name, value in point.metrics.items()]
+def open_store(tracking_uri: str) -> Store:
+    """Open a tracking server, or a SQLite database (`sqlite:///…`), which is created where there is none.
+
+    MLflow, whose import takes seconds, is needed for neither of its tables that are known.
+    """
+    if not tracking_uri.startswith("sqlite:"):
+        from sweep.tracking.mlflow_client import Client
+
+        return Client(tracking_uri)
+    file = Path(tracking_uri.removeprefix("sqlite:///"))
+    database = Database(file)
+    if not database.is_known():
+        from sweep.tracking.mlflow_client import Client, make_tables
+
+        make_tables(tracking_uri, str(file.parent / ARTIFACTS))
+        if not database.is_known():
+            database.close()
+            return Client(tracking_uri)
+    database.mend_places()
+    return database
+
+
+def now() -> int:
+    """Return the time in milliseconds since 1970."""
+    return round(1000 * time.time())

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
 
 from analysis.sensitivity import place_in_range
 from search_spaces import SearchSpace
@@ -20,11 +21,13 @@ from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import extend_plan
 from sweep.results.schema import COMPLETED, DIVERGED, EvaluationRow, RunRow, evaluation_rows
 from sweep.results.tables import Tables
+from sweep.search.confirmation import confirming, pick
 from sweep.search.plan import plan_runs
-from sweep.settings.settings import FailurePolicy, Study
+from sweep.settings.settings import FailurePolicy, Settings, Study
 from tests.made_up import digits_sha256, made_up_row
 from wae_core.evaluation.selection import Evaluation
 from wae_core.run import Run
+from wae_core.storage.files import Location
 
 BASES = {"wae-gan": math.log(100), "wae-mmd": math.log(120), "vae": math.log(150)}  # the planted order
 CONFIGURATION, SEED = 0.15, 0.08  # standard deviations of log FID
@@ -57,13 +60,30 @@ def results_of(study: Study, algorithms: Sequence[str], budget: int) -> Iterator
 
 def write(results: Path, study: Study, algorithms: Sequence[str], budget: int) -> StudyFolder:
     """Write the study as launches leave it."""
+    runs = [run for algorithm in algorithms for run in plan_runs(study, algorithm, budget)]
+    return _write(results, study, runs)
+
+
+def write_confirmation(settings: Settings) -> list[Run]:
+    """Write the confirmation of a study that is there, as launches leave it; returns its runs."""
+    confirmation = confirming(settings)
+    assert confirmation is not None
+    folder = StudyFolder(settings.results, settings.study.name)
+    rows = [RunRow(**row) for row in folder.read_table("runs").to_pylist()]
+    runs = [run for name in settings.algorithms for run in plan_runs(settings.study, name, settings.budget)]
+    picked = pick(settings.study, confirmation, runs, rows, Console(quiet=True))
+    _write(settings.results, confirmation.study, picked)
+    return picked
+
+
+def _write(results: str | Location, study: Study, runs: Sequence[Run]) -> StudyFolder:
     folder = StudyFolder(results, study.name)
     folder.records.mkdir(parents=True)
     policy = FailurePolicy(tries=3, worker_deaths=5)
     study_file.claim(folder, study, policy, (1, 28, 28), digits_sha256())
-    extend_plan(folder, [run for algorithm in algorithms for run in plan_runs(study, algorithm, budget)])
+    extend_plan(folder, runs)
     tables = Tables(folder)
-    for number, (row, evaluations) in enumerate(results_of(study, algorithms, budget), start=1):
+    for number, (row, evaluations) in enumerate((_result(study, run) for run in runs), start=1):
         folder.publish(row, evaluations)
         if number % 500 == 0:
             tables.compact()

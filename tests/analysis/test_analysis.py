@@ -17,8 +17,8 @@ from matplotlib.text import Text
 
 from analysis import load, plots
 from analysis.configurations import configurations
-from analysis.hyperparameter_plot import fid_against_hyperparameters, trend
 from analysis.looks import LOOKS
+from analysis.report.hyperparameters import fid_against_hyperparameters, trend
 from search_spaces import SearchSpace
 from sweep.results.folder import StudyFolder
 from sweep.results.schema import EVALUATIONS, RUNS, SCHEMA_VERSION, EvaluationRow, RunRow

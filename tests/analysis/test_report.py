@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from analysis.report import tables
 from analysis.report.command import write_report
 from analysis.report.contents import Contents
 from analysis.report.figures import FIGURES, draw
@@ -192,3 +193,22 @@ def test_the_command_writes_it_and_refuses_a_study_that_is_not_there(
     assert str(tmp_path / "report" / "digits" / "index.html") in capsys.readouterr().out
     assert main(["report", "--results", str(tmp_path), "--study", "digist"]) == 2
     assert "no study 'digist'" in capsys.readouterr().err
+
+
+def test_models_that_were_scored_again_are_compared_by_their_ranks(results: Path) -> None:
+    """Planted: VAEs in the same order, WAE-GANs in the opposite one; a score that is not finite has no rank."""
+    contents = Contents.load(results, "digits")
+    runs = contents.runs[
+        (contents.runs["status"] == "completed") & contents.runs["algorithm"].isin(["vae", "wae-gan"])
+    ]
+    sign = runs["algorithm"].map({"vae": 1.0, "wae-gan": -1.0})
+    scored = runs[["run_id", "algorithm", "fid_reference", "fid_warning"]].assign(
+        fid=sign * runs["best_fid"] ** 2 + 1e6, fid_features="inception-2048@0", fid_samples=50000
+    )
+    scored.loc[scored.index[0], "fid"] = float("nan")
+    table = tables.rescores(replace(contents, rescores=scored)).set_index("algorithm")
+    assert table["rank correlation with the study's FID"].to_dict() == {"vae": "1.00", "wae-gan": "-1.00"}
+    assert table["models"].to_dict() == scored.groupby("algorithm").size().to_dict()
+    assert table.loc["vae", "scored by"] == "inception-2048@0, reference digits/held_out/1000, 50,000 samples"
+    best = runs[runs["algorithm"] == "vae"].nsmallest(2, "best_fid")["run_id"].tolist()
+    assert table.loc["vae", "best of them"] in best

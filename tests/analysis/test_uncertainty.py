@@ -8,6 +8,8 @@ import math
 import numpy as np
 import pytest
 
+from analysis.plots import median_of_runs
+from analysis.report.comparison import ratio
 from analysis.uncertainty import (
     best_of,
     bootstrap,
@@ -16,8 +18,6 @@ from analysis.uncertainty import (
     improvement,
     median,
     median_best,
-    median_of_runs,
-    ratio,
     selection_bias,
     spread,
 )

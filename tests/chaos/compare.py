@@ -12,7 +12,6 @@ from sweep.reports.status import status_frame
 from sweep.results.folder import StudyFolder, read_evaluations, read_runs
 from sweep.results.schema import STATUSES
 from tests.chaos.progress import left_behind, names
-from wae_core.run import ALGORITHMS
 
 # Timings, and where and how often a run was trained.
 RUN_COLUMNS_THAT_MAY_DIFFER = frozenset(
@@ -83,26 +82,27 @@ def ledger_errors(folder: StudyFolder) -> list[str]:
 
 
 def mirror_errors(tracking: str, study: str, runs: pd.DataFrame) -> list[str]:
-    """Ended runs that MLflow has not, has twice, or believes to be running."""
+    """Ended runs and their configurations that MLflow has not, or has twice; runs that it believes to be running."""
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking)
-    counts: Counter[str] = Counter()
+    tags = {"run_id": study, "config_id": f"{study}/configurations"}
+    counts: dict[str, Counter[str]] = {tag: Counter() for tag in tags}
     running = []
-    for algorithm in ALGORITHMS:
-        experiment = client.get_experiment_by_name(f"{study}/{algorithm}")
+    for tag, name in tags.items():
+        experiment = client.get_experiment_by_name(name)
         token = None
         while experiment is not None and token != "":
             page = client.search_runs([experiment.experiment_id], max_results=1000, page_token=token)
-            counts.update(run.data.tags["run_id"] for run in page)
-            running += [run.data.tags["run_id"] for run in page if run.info.status == "RUNNING"]
+            counts[tag].update(run.data.tags[tag] for run in page)
+            running += [run.data.tags[tag] for run in page if run.info.status == "RUNNING"]
             token = page.token or ""
     found = {
-        "is not in MLflow": [run_id for run_id in runs["run_id"] if run_id not in counts],
-        "is in MLflow more than once": [run_id for run_id, count in counts.items() if count > 1],
+        "is not in MLflow": [key for tag in tags for key in dict.fromkeys(runs[tag]) if key not in counts[tag]],
+        "is in MLflow more than once": [key for tag in tags for key, count in counts[tag].items() if count > 1],
         "has ended and is RUNNING in MLflow": sorted(set(running) & set(runs["run_id"])),
     }
-    return [f"{_named(run_ids)} {what}" for what, run_ids in found.items() if run_ids]
+    return [f"{_named(keys)} {what}" for what, keys in found.items() if keys]
 
 
 def _named(keys: Iterable[object]) -> str:

@@ -16,6 +16,7 @@ import yaml
 import search_spaces
 from sweep import command
 from sweep.results.folder import StudyFolder, read_evaluations, read_runs
+from sweep.results.judging import configurations
 from sweep.results.schema import RunRow
 from tests.chaos.compare import violations
 from tests.chaos.killer import Blow, Killer, kill_worker
@@ -104,11 +105,10 @@ def test_mlflow_mirrors_every_run(first: tuple[Path, str]) -> None:
     runs = read_runs(first[0], "digits").set_index("run_id")
     evaluations = read_evaluations(first[0], "digits")
     mirrored = {}
-    for algorithm in ("wae-mmd", "wae-gan", "vae"):
-        experiment = client.get_experiment_by_name(f"digits/{algorithm}")
-        assert experiment is not None
-        for run in client.search_runs([experiment.experiment_id]):
-            mirrored[run.data.tags["run_id"]] = run
+    experiment = client.get_experiment_by_name("digits")
+    assert experiment is not None
+    for run in client.search_runs([experiment.experiment_id]):
+        mirrored[run.data.tags["run_id"]] = run
     assert set(mirrored) == set(runs.index)
     for run_id, run in mirrored.items():
         assert run.info.status == "FINISHED"
@@ -118,6 +118,13 @@ def test_mlflow_mirrors_every_run(first: tuple[Path, str]) -> None:
         own = evaluations[evaluations["run_id"] == run_id]
         assert [(point.step, point.value) for point in history] == list(zip(own["step"], own["fid"], strict=True))
         assert "samples.png" in [artifact.path for artifact in client.list_artifacts(run.info.run_id)]
+    table = configurations(runs.reset_index()).set_index("config_id")
+    experiment = client.get_experiment_by_name("digits/configurations")
+    assert experiment is not None
+    means = {run.info.run_name: run.data.metrics for run in client.search_runs([experiment.experiment_id])}
+    assert set(means) == set(table.index)
+    for config_id, metrics in means.items():
+        assert metrics["fid_mean"] == pytest.approx(table.loc[config_id, "fid_mean"])
 
 
 def test_same_command_again_changes_nothing(first: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:

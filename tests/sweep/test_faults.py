@@ -27,13 +27,13 @@ from sweep.running.training import worker_context
 from sweep.search.plan import plan_runs
 from sweep.settings.compose import load_settings
 from sweep.settings.settings import Study
-from sweep.tracking.mlflow_study import MlflowStudy
+from sweep.tracking import mlflow_client, mlflow_study
 from tests import crashes
 from tests.places import local
 from wae_core.data.images import data_sha256
 from wae_core.run import ALGORITHMS, Run
 
-MLFLOW = MlflowStudy  # imported once, and not by each child process
+MLFLOW = (mlflow_client, mlflow_study)  # imported once, and not by each child process
 # What may differ between an undisturbed run and a resumed one.
 MAY_DIFFER = {"train_seconds", "eval_seconds", "cpu_seconds", "attempts", "started_at", "ended_at", "host"}
 Outcome = tuple[list[dict[str, Any]], list[dict[str, Any]]]
@@ -98,6 +98,21 @@ class ProposingSweep(Sweep):
         self.settings = replace(settings, study=self.study)
 
 
+class ConfirmingSweep(Sweep):
+    """Two configurations, the better one of which is trained again with two fresh seeds."""
+
+    def __init__(self, tmp_path: Path, study: Study) -> None:
+        super().__init__(tmp_path, study)
+        self.settings = replace(self.settings, budget=2, confirm=1, confirm_seeds=2)
+
+    def confirmation(self) -> Outcome:
+        own = self.folder
+        self.folder = StudyFolder(own.root.parent, f"{own.root.name}-confirm")
+        found = self.outcome()
+        self.folder = own
+        return found
+
+
 @pytest.fixture
 def sweep(tmp_path: Path, study: Study) -> Sweep:
     return Sweep(tmp_path, study)
@@ -130,6 +145,28 @@ def test_a_death_at_any_write_loses_doubles_and_changes_nothing(sweep: Sweep, al
         assert sweep.launch() is not None
         assert sweep.outcome() == quiet, f"after a death at: {writes[moment - 1]}"
         assert sweep.files() == files, writes[moment - 1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_a_death_within_the_confirmation_or_before_it_changes_nothing(
+    tmp_path: Path, study: Study, all_positions: bool
+) -> None:
+    sweep = ConfirmingSweep(tmp_path, study)
+    writes = sweep.quiet()
+    quiet, confirmed = sweep.outcome(), sweep.confirmation()
+    assert [row["run_id"] for row in confirmed[0]] == [f"{confirmed[0][0]['config_id']}-s{seed}" for seed in (1, 2)]
+    begin = next(number for number, write in enumerate(writes, start=1) if "test-confirm" in write)
+    moments = [moment for moment in skip_alike(writes) if moment >= begin]
+    # All of them as long as the pick may be lost, and then a part.
+    planned = next(number for number in moments if "plan.parquet" in writes[number - 1]) + 3
+    first = [moment for moment in moments if moment <= planned]
+    for moment in moments if all_positions else [*first[::3], *moments[len(first) :: 24]]:
+        sweep.clear()
+        assert sweep.launch(at=moment) is None, writes[moment - 1]
+        assert sweep.launch() is not None
+        assert sweep.outcome() == quiet, f"after a death at: {writes[moment - 1]}"
+        assert sweep.confirmation() == confirmed, f"after a death at: {writes[moment - 1]}"
 
 
 # Of a local disk that is full, that breaks and that the kernel makes read-only; and what a network adds.

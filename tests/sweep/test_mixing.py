@@ -119,6 +119,7 @@ def assert_refused_and_unchanged(sweep: Sweep, *said: str, **changes: Any) -> No
         ("precision", "tf32"),
         ("data_sha256", "0" * 64),
         ("fid_features", "another-64@0123456789ab"),
+        ("fid_reference", "digits/train/1000"),
         ("config_id", "vae-00001"),
         ("learning_rate", 0.5),
         ("latent_dim", 5),

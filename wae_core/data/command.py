@@ -33,7 +33,15 @@ def main(words: Sequence[str]) -> None:
         print(check(name, arguments.data))
         return
     began, folder = time.monotonic(), arguments.data / name
-    manifest = pack(arguments.dataset, name, arguments.data, arguments.source, arguments.size, arguments.processes)
+    manifest = pack(
+        arguments.dataset,
+        name,
+        arguments.data,
+        arguments.source,
+        arguments.size,
+        arguments.processes,
+        arguments.held_out,
+    )
     if manifest is None:
         print(f"{folder} is packed already; to pack it again, delete it")
     else:
@@ -106,6 +114,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, default=Path("data"), help="where data sets lie (default: %(default)s)")
     parser.add_argument("--name", help="what the data set is called (default: mnist, celeba)")
     parser.add_argument("--size", type=int, help=f"height and width of the packed images (default: {DEFAULT_SIZE})")
+    parser.add_argument(
+        "--held-out",
+        type=int,
+        help="images that are not trained on, against which FIDs are measured: as many as the feature network has "
+        "dimensions, at least (default: a tenth)",
+    )
     parser.add_argument(
         "--processes", type=int, default=os.cpu_count() or 1, help="decoding processes (default: one per core)"
     )

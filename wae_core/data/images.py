@@ -46,6 +46,10 @@ class ImageData:
         """The same images on `device`."""
         return ImageData(self.name, self.train.to(device), self.held_out.to(device))
 
+    def split(self, name: str) -> Tensor:
+        """The images of one of wae_core.names.REFERENCES."""
+        return {"train": self.train, "held_out": self.held_out}[name]
+
 
 def load_dataset(name: str, folder: Path = Path("data")) -> ImageData:
     """Load the data set called `name`: the embedded 'digits', or one that `make data` packed into `folder`.
@@ -101,6 +105,29 @@ def data_sha256(name: str, folder: Path = Path("data")) -> str:
         digits = _digits()
         return images_sha256(torch.cat([digits.train, digits.held_out]).numpy(), len(digits.train))
     return _packed_manifest(name, folder).sha256
+
+
+def reference_count(name: str, folder: Path, split: str, wanted: int | None) -> int:
+    """Return how many images of a split FIDs are measured against: `wanted`, or all where that is None.
+
+    Cheap: of a packed set, only the manifest is read.
+
+    Raises:
+        ValueError: there is no such data set, or it has fewer than are wanted.
+    """
+    if name == "digits":
+        count = len(_digits().split(split))
+    else:
+        manifest = _packed_manifest(name, folder)
+        count = manifest.train_count if split == "train" else manifest.count - manifest.train_count
+    if wanted is not None and wanted > count:
+        raise ValueError(f"{wanted:,} reference images are asked for, but {name}/{split} has {count:,}")
+    return count if wanted is None else wanted
+
+
+def reference_name(name: str, split: str, count: int) -> str:
+    """Return what the column `fid_reference` says: data set, split and count."""
+    return f"{name}/{split}/{count}"
 
 
 def _packed_manifest(name: str, folder: Path) -> Manifest:

@@ -26,18 +26,26 @@ HELD_OUT_LIMIT = 20_000  # CelebA's held-out set (paper, Appendix C); the tenth 
 LEAST_HELD_OUT = LEAST_TRAINED = 2  # the Fréchet distance takes their covariance; a batch has two images
 SPLIT_RULE = f"the last images of a random permutation: a tenth, at most {HELD_OUT_LIMIT}, at least {LEAST_HELD_OUT}"
 SPLIT_SEED = 0
+OFFICIAL_SPLIT = "the official test files"
 SAME = "the same picture as another"
 TEMPORARY, LOCK = f".{IMAGES}.tmp", ".lock"
 
 
 def pack(
-    dataset: str, name: str, data: Path, source: Path | None, size: int | None = None, processes: int = 1
+    dataset: str,
+    name: str,
+    data: Path,
+    source: Path | None,
+    size: int | None = None,
+    processes: int = 1,
+    held_out: int | None = None,
 ) -> Manifest | None:
     """Pack `source` (None: the hub's copy) into data/name; None where that is done already.
 
     Args:
         dataset: mnist | celeba | folder.
         size: height and width of the packed images, 64 if None; MNIST's is its own.
+        held_out: how many images are held out, a tenth if None; MNIST's are its own.
 
     Raises:
         ValueError: bad input; nothing is written.
@@ -47,6 +55,10 @@ def pack(
         raise ValueError(f"processes is {processes}: at least 1 and at most {MOST_PROCESSES} are allowed")
     if size is not None and dataset == "mnist":
         raise ValueError(f"size is {size}: mnist keeps its 28×28, leave it out")
+    if held_out is not None and dataset == "mnist":
+        raise ValueError(f"held-out is {held_out}: mnist keeps its official test images, leave it out")
+    if held_out is not None and held_out < LEAST_HELD_OUT:
+        raise ValueError(f"held-out is {held_out}: it is at least {LEAST_HELD_OUT}")
     if size is not None and not SMALLEST_SIZE <= size <= LARGEST_SIDE:
         raise ValueError(f"size is {size}: it goes from {SMALLEST_SIZE} to {LARGEST_SIDE}")
     if source is None and dataset not in REPOSITORIES:
@@ -56,14 +68,15 @@ def pack(
     folder, origin = data / name, {}
     if source is None:
         packed = read_manifest(folder)
-        if packed is not None and size in (None, packed.shape[-1]):
+        split = OFFICIAL_SPLIT if dataset == "mnist" else _split_rule(held_out)
+        if packed is not None and size in (None, packed.shape[-1]) and packed.split == split:
             return None
         source = download(dataset)
         origin = {"repository": REPOSITORIES[dataset], "revision": source.name}
     if dataset == "mnist":
         return _pack_mnist(name, folder, source, origin)
     preprocessing = Preprocessing(CELEBA_CROP if dataset == "celeba" else None, size or DEFAULT_SIZE)
-    return _pack_images(name, folder, open_source(source), origin, preprocessing, processes)
+    return _pack_images(name, folder, open_source(source), origin, preprocessing, processes, held_out)
 
 
 def check(name: str, data: Path) -> str:
@@ -84,14 +97,17 @@ def check(name: str, data: Path) -> str:
     return f"{folder}: {manifest.count:,} images, sha256 as in the manifest"
 
 
-def split_order(count: int, skipped: Collection[int]) -> tuple[NDArray[np.int64], int]:
-    """The order of a packed set by SPLIT_RULE: (indices without the skipped ones, how many of them train).
+def split_order(count: int, skipped: Collection[int], held_out: int | None = None) -> tuple[NDArray[np.int64], int]:
+    """The order of a packed set: (indices without the skipped ones, how many of them train).
+
+    The last ones are held out: `held_out` of them or, where that is None, as many as SPLIT_RULE says.
 
     A function of its arguments alone. RandomState's stream is frozen (NumPy NEP 19), so the split is for ever.
     """
     order = np.random.RandomState(SPLIT_SEED).permutation(count).astype(np.int64)
     order = order[~np.isin(order, list(skipped))]
-    held_out = max(LEAST_HELD_OUT, min(HELD_OUT_LIMIT, len(order) // 10))
+    if held_out is None:
+        held_out = max(LEAST_HELD_OUT, min(HELD_OUT_LIMIT, len(order) // 10))
     return order, len(order) - held_out
 
 
@@ -126,7 +142,7 @@ def _pack_mnist(name: str, folder: Path, source: Path, origin: dict[str, str]) -
     train, test, kind = read_mnist(source)
     images = np.concatenate([train, test])
     fingerprint = hashlib.sha256(images.data).hexdigest()
-    if _is_packed(folder, fingerprint, images.shape[-1], None):
+    if _is_packed(folder, fingerprint, images.shape[-1], None, OFFICIAL_SPLIT):
         return None
     same = same_pictures(images)
     order = np.array([index for index in range(len(images)) if index not in same])
@@ -144,7 +160,7 @@ def _pack_mnist(name: str, folder: Path, source: Path, origin: dict[str, str]) -
             crop=None,
             filter=None,
             pillow=PIL.__version__ if kind == "parquet" else None,
-            split="the official test files",
+            split=OFFICIAL_SPLIT,
             split_seed=None,
             skipped=_skipped(names, {}, same),
         )
@@ -159,16 +175,17 @@ def _pack_images(
     origin: dict[str, str],
     preprocessing: Preprocessing,
     processes: int,
+    held_out: int | None,
 ) -> Manifest | None:
     size, seen = preprocessing.size, len(source.names)
-    if _is_packed(folder, source.fingerprint, size, preprocessing.crop_name):
+    if _is_packed(folder, source.fingerprint, size, preprocessing.crop_name, _split_rule(held_out)):
         return None
     with _working_in(folder):
         bad = decode(source, preprocessing, folder, processes)
         images = decoded_images(folder, seen, size)
         same = same_pictures(images, bad)
         skipped = _skipped(source.names, bad, same)
-        order, train_count = split_order(seen, bad.keys() | same.keys())
+        order, train_count = split_order(seen, bad.keys() | same.keys(), held_out)
         example = f"; {skipped[0]['name']}: {skipped[0]['reason']}" if skipped else ""
         _require_enough(source.path, seen, train_count, len(order) - train_count, example)
         manifest = Manifest(
@@ -181,7 +198,7 @@ def _pack_images(
             crop=preprocessing.crop_name,
             filter=FILTER,
             pillow=PIL.__version__,
-            split=SPLIT_RULE,
+            split=_split_rule(held_out),
             split_seed=SPLIT_SEED,
             skipped=skipped,
             background=BACKGROUND,
@@ -204,17 +221,22 @@ def _require_enough(source: Path, seen: int, train_count: int, held_out: int, ex
         )
 
 
-def _is_packed(folder: Path, fingerprint: str, size: int, crop: str | None) -> bool:
+def _split_rule(held_out: int | None) -> str:
+    return SPLIT_RULE if held_out is None else f"the last {held_out} images of a random permutation"
+
+
+def _is_packed(folder: Path, fingerprint: str, size: int, crop: str | None, split: str) -> bool:
     """Whether `folder` holds just this.
 
     Raises:
-        ValueError: it holds another source, size or crop, or its manifest is damaged.
+        ValueError: it holds another source, size, crop or split, or its manifest is damaged.
     """
     manifest = read_manifest(folder)
     if manifest is None:
         return False
-    if (manifest.source["fingerprint"], manifest.shape[-1], manifest.crop) != (fingerprint, size, crop):
-        raise ValueError(f"{folder} holds another source, size or crop: delete it, or give another NAME")
+    found = (manifest.source["fingerprint"], manifest.shape[-1], manifest.crop, manifest.split)
+    if found != (fingerprint, size, crop, split):
+        raise ValueError(f"{folder} holds another source, size, crop or split: delete it, or give another NAME")
     _remove_temporaries(folder)  # left by a kill right after the manifest
     return True
 

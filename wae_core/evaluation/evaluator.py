@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from wae_core.algorithms import objectives
 from wae_core.algorithms.mmd import mmd_squared
-from wae_core.data.images import ImageData, to_float, to_uint8
-from wae_core.evaluation.features import FeatureNetwork
-from wae_core.evaluation.frechet import FrechetReference
+from wae_core.data.images import ImageData, reference_count, reference_name, to_float, to_uint8
+from wae_core.evaluation.features import FeatureNetwork, feature_network
+from wae_core.evaluation.frechet import FrechetReference, too_few_images
 from wae_core.evaluation.gaussian import GaussianStatistics
 from wae_core.evaluation.selection import Evaluation
 from wae_core.evaluation.sharpness import sharpness
+from wae_core.names import REFERENCES
 from wae_core.networks import AutoEncoder
+from wae_core.protocol import Protocol
 from wae_core.randomness import Streams
 from wae_core.run import Run
 from wae_core.snapshot import Snapshot
@@ -40,30 +43,60 @@ class Confirmation:
 
 @dataclass(frozen=True)
 class RealImages:
-    """Real against real: the FID of `count` training images to the reference, and the held-out images' sharpness."""
+    """Real against real: the FID of `count` images of another split to the reference; held-out images' sharpness."""
 
     count: int
     fid: float
     sharpness: float
+    split: str
+    warning: str | None  # as `too_few_images` says it
+
+
+def reference_of(protocol: Protocol, folder: Path) -> tuple[str, str | None]:
+    """Return what a study's FIDs are measured against, as the column `fid_reference` says it, and `too_few_images`.
+
+    Cheap: neither images nor weights are read.
+
+    Args:
+        folder: of packed data sets.
+
+    Raises:
+        ValueError: there is no such data set or feature network, or fewer images than are wanted.
+    """
+    split = protocol.fid_reference
+    count = reference_count(protocol.dataset, folder, split, protocol.fid_reference_images)
+    warning = too_few_images(feature_network(protocol.fid_features).dim, protocol.fid_samples, count)
+    return reference_name(protocol.dataset, split, count), warning
 
 
 class Evaluator:
-    """Scores checkpoints of one data set; the statistics of the reference images are computed once.
+    """Scores checkpoints of one data set; the statistics of the reference images are computed once."""
 
-    The reference of the Fréchet distance are the held-out images.
-    """
-
-    def __init__(self, data: ImageData, features: FeatureNetwork, device: torch.device) -> None:
-        self._data, self._features, self._device = data, features, device
-        self.reference_name = f"{data.name}/held_out/{len(data.held_out)}"
+    def __init__(
+        self,
+        data: ImageData,
+        features: FeatureNetwork,
+        device: torch.device,
+        split: str = "held_out",
+        count: int | None = None,
+    ) -> None:
+        """Compute the statistics of the reference: the first `count` images of a split, or all of it."""
+        self._data, self._features, self._device, self._split = data, features, device, split
+        references = data.split(split)[:count]
+        self._references = len(references)
+        self.reference_name = reference_name(data.name, split, len(references))
         statistics = GaussianStatistics(features.dim)
-        for batch in torch.split(data.held_out, BATCH):
+        for batch in torch.split(references, BATCH):
             statistics.update(features(batch.to(device)))
         self._reference = FrechetReference(statistics.mean, statistics.covariance)
 
     @property
     def features_name(self) -> str:
         return self._features.name
+
+    def warning(self, samples: int) -> str | None:
+        """Return what is wrong with an FID of so many samples, as `too_few_images` says it."""
+        return too_few_images(self._features.dim, samples, self._references)
 
     @torch.no_grad()
     def evaluate(self, run: Run, checkpoint: Snapshot, train_seconds: float) -> Evaluation:
@@ -94,10 +127,17 @@ class Evaluator:
         return Confirmation(fid, 2 * fid - sum(halves) / 2)
 
     def real_images(self, count: int) -> RealImages:
-        """The figures of real images, beside which a model's can be read; `count` of the training images."""
-        images = self._data.train[:count].to(self._device)
+        """The figures of real images, beside which a model's can be read; `count` of those that are no reference."""
+        (other,) = set(REFERENCES) - {self._split}
+        images = self._data.split(other)[:count].to(self._device)
         held_out = self._data.held_out[:SHARPNESS_SAMPLES].to(self._device)
-        return RealImages(len(images), self._distance(images), sharpness(to_float(held_out, (0.0, 1.0))))
+        return RealImages(
+            count=len(images),
+            fid=self._distance(images),
+            sharpness=sharpness(to_float(held_out, (0.0, 1.0))),
+            split=other,
+            warning=self.warning(len(images)),
+        )
 
     def _sample(self, run: Run, model: AutoEncoder, streams: Streams, phase: str, step: int) -> tuple[Tensor, bool]:
         """`fid_samples` images G(z), z ~ P_Z, rounded to 8 bits, and whether all were finite before.

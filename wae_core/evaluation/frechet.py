@@ -57,6 +57,20 @@ def frechet_distance(mean_a: ArrayLike, cov_a: ArrayLike, mean_b: ArrayLike, cov
     return FrechetReference(mean_b, cov_b).distance(mean_a, cov_a)
 
 
+def too_few_images(dim: int, samples: int, references: int) -> str | None:
+    """Return, for a sentence, what is wrong with a distance of so few images in so many dimensions; None if nothing.
+
+    A covariance of fewer images than dimensions is singular: its directions without images count as differences.
+    """
+    counts = {"samples": samples, "reference images": references}
+    few = [f"{count:,} {what}" for what, count in counts.items() if count < dim]
+    if not few:
+        return None
+    return (
+        f"{' and '.join(few)} for {dim:,} feature dimensions: too few, such an FID is far too high and ranks poorly"
+    )
+
+
 def _gaussian(mean: ArrayLike, cov: ArrayLike, mean_name: str, cov_name: str) -> tuple[Array, Array]:
     """Both as float64, checked; the names are those of frechet_distance's arguments (b is the reference)."""
     location: Array = np.asarray(mean, dtype=np.float64)

@@ -23,6 +23,7 @@ class History:
     cpu_seconds: float = 0.0
     fid_features: str | None = None
     fid_reference: str | None = None
+    fid_warning: str | None = None
     evaluations: tuple[Evaluation, ...] = ()
 
     @property

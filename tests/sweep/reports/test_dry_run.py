@@ -91,6 +91,17 @@ def test_hours_are_those_of_the_study_s_ended_runs_if_there_are_any(
     assert "assumed 0.02" in other, "the folder is of another version of the study"
 
 
+def test_a_confirmation_is_costed_apart() -> None:
+    output = dry_run("alg=all", "budget=9", "confirm=2", "confirm_seeds=4")
+    study, confirmation = output.split("study digits-confirm: ")
+    assert cells(study)["vae"][0] == "9" and "digits-confirm" not in study
+    assert {name: row[0] for name, row in cells(confirmation).items()} == {
+        **dict.fromkeys(("wae-mmd", "wae-gan", "vae"), "8"),
+        "together": "24",
+    }
+    assert "vae-00002" in study and "2 these are is decided when the study is done" in confirmation
+
+
 def test_what_cannot_be_costed_is_refused_in_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "typo.yaml"
     space = search_spaces.load("digits").as_dict()

@@ -18,7 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sweep.errors import ResultsError
 from sweep.results.folder import StudyFolder, read_evaluations, read_runs
+from sweep.results.parquet import serialise
 from sweep.results.schema import EVALUATIONS, RUNS
 from sweep.results.tables import Tables
 from tests import crashes
@@ -33,8 +35,8 @@ RUNS_COLUMNS = re.findall(
 schema_version study algorithm config_index config_id seed run_id status status_reason latent_dim batch_size
 learning_rate adversary_learning_rate kernel_scale wae_lambda decoder_variance architecture encoder steps_planned
 steps_done best_step best_fid confirmed_fid fid_infinity best_sharpness best_reconstruction_error fid_features
-fid_reference fid_samples data_sha256 precision images_seen train_seconds eval_seconds cpu_seconds device host
-attempts pack_size git_commit started_at ended_at checkpoint_path
+fid_reference fid_samples fid_warning data_sha256 precision images_seen train_seconds eval_seconds cpu_seconds device
+host attempts pack_size git_commit started_at ended_at checkpoint_path
 """,
 )
 EVALUATIONS_COLUMNS = re.findall(
@@ -89,6 +91,23 @@ def test_what_is_published_is_what_is_read(
     assert frame["encoder"].isna().all()
     assert frame["kernel_scale"].dtype == "float64"
     assert str(frame["started_at"].dtype) == "datetime64[us, UTC]"
+
+
+def test_tables_of_the_schema_before_the_warning_are_read(
+    folder: StudyFolder, make_run: Callable[..., Run], make_result: Callable[..., Any]
+) -> None:
+    """A column that lacks in a table of this version is still a damage."""
+    row, evaluations = make_result(make_run("vae"), schema_version=3)
+    folder.publish(row, evaluations)
+    Tables(folder)
+    path = local(folder.table_file("runs", "vae"))
+    old = pq.read_table(path).drop_columns("fid_warning")
+    path.write_bytes(serialise(old))
+    assert folder.read_table("runs").to_pylist() == [asdict(row)]
+    version = old.schema.get_field_index("schema_version")
+    path.write_bytes(serialise(old.set_column(version, old.schema.field(version), pa.array([4]))))
+    with pytest.raises(ResultsError, match="it lacks the column fid_warning"):
+        folder.read_table("runs")
 
 
 # --- publish

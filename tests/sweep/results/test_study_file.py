@@ -19,7 +19,7 @@ from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import plan_table, planned_runs
 from sweep.results.study_file import claim, git_commit
 from sweep.search.plan import plan_runs
-from sweep.settings.settings import FailurePolicy, Optuna, Study
+from sweep.settings.settings import Confirms, FailurePolicy, Optuna, Study
 from tests.places import local
 
 POLICY = FailurePolicy(tries=3, worker_deaths=5)
@@ -76,6 +76,10 @@ def _protocol(**changes: Any) -> Callable[[Study], Study]:
     [
         (lambda study: replace(study, seed=9), "seed is 5 there and 9 in this launch"),
         (lambda study: replace(study, seeds=9), "seeds is 3 there and 9 in this launch"),
+        (
+            lambda study: replace(study, confirms=Confirms("test", 3)),
+            "confirms is None there and {'first_seed': 3, 'study': 'test'} in this launch",
+        ),
         (_protocol(steps=5, evaluation_steps=(2, 5)), "protocol.steps is 4 there and 5 in this launch"),
         (_protocol(fid_samples=2000), "protocol.fid_samples is 200 there and 2000 in this launch"),
         (_protocol(input_noise=0.5), "protocol.input_noise is 0.01 there and 0.5 in this launch"),
@@ -84,7 +88,7 @@ def _protocol(**changes: Any) -> Callable[[Study], Study]:
             "protocol.width is 2 there and 7 in this launch",  # the first of three
         ),
     ],
-    ids=["seed", "seeds", "steps", "fid_samples", "input_noise", "several"],
+    ids=["seed", "seeds", "confirms", "steps", "fid_samples", "input_noise", "several"],
 )
 def test_another_version_of_the_study_is_refused_with_the_first_difference(
     path: Path, folder: StudyFolder, study: Study, change: Callable[[Study], Study], named: str
@@ -257,7 +261,7 @@ def test_the_failure_policy_may_change_and_the_file_says_the_last_one(folder: St
 def test_a_folder_that_is_older_than_search_and_scheduler_goes_on(folder: StudyFolder, study: Study) -> None:
     claim(folder, study, POLICY)
     document = yaml.safe_load(folder.study_file.read_bytes())
-    del document["search"], document["scheduler"]
+    del document["search"], document["scheduler"], document["confirms"]
     local(folder.study_file).write_text(yaml.safe_dump(document))
     assert claim(folder, study, POLICY) == []
     assert "scheduler is 'none' there and {'asha': {'reduction': 3.0}}" in refusal(folder, replace(study, asha=3.0))

@@ -110,7 +110,7 @@ def test_more_images_than_there_are_is_refused(
         ({"dataset": "cifar"}, ["data set", "'cifar'", "digits", "make data"]),
         ({"dataset": "mnist"}, ["data set", "'mnist'", "make data DATA=mnist"]),
         ({"fid_features": "nosuch"}, ["feature network", "'nosuch'", "digits", "inception"]),
-        ({"fid_features": "inception"}, ["'inception'", "inception="]),
+        ({"fid_features": "inception", "fid_reference": "train"}, ["'inception'", "inception=", "'efficientnet'"]),
     ],
     ids=["data set", "data not made", "features", "weights"],
 )
@@ -120,6 +120,56 @@ def test_what_is_not_there_is_refused(
     sentence = refusal(replace(study, protocol=replace(study.protocol, **changes)))  # type: ignore[arg-type]
     for part in named:
         assert part in sentence
+
+
+def with_held_out(digits: ImageData, count: int) -> ImageData:
+    """A data set called mine: the digits, of which so many are held out."""
+    return ImageData("mine", train=digits.train, held_out=digits.held_out[:count])
+
+
+def test_fewer_reference_images_than_dimensions_are_refused_with_what_would_do(
+    study: Study, digits: ImageData, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    small = replace(study, protocol=replace(study.protocol, evaluation_images=10))
+    monkeypatch.setattr(preflight, "load_dataset", lambda *_: with_held_out(digits, 63))
+    sentence = refusal(small)
+    for part in ("study.fid_features=digits", "64 dimensions", "mine/held_out", "63 reference images"):
+        assert part in sentence
+    for cure in ("study.fid_reference=train (4,000 images)", "HELD_OUT=64", "study.accept_few_images=true"):
+        assert cure in sentence
+    for changes in ({"fid_reference": "train"}, {"accept_few_images": True}):
+        check_trainable(launch_of(replace(small, protocol=replace(small.protocol, **changes)), tmp_path))
+    monkeypatch.setattr(preflight, "load_dataset", lambda *_: with_held_out(digits, 64))
+    check_trainable(launch_of(small, tmp_path))
+    sentence = refusal(replace(small, protocol=replace(small.protocol, fid_reference_images=50)))
+    assert "50 reference images" in sentence and "give study.fid_reference_images=64" in sentence
+
+
+def test_a_smaller_network_is_named_where_there_is_one(study: Study, refusal: Callable[..., str]) -> None:
+    """Of 1,000 references, neither EfficientNet's 1,280 dimensions nor Inception's 2,048 are spanned."""
+    sentence = refusal(replace(study, protocol=replace(study.protocol, fid_features="efficientnet")))
+    assert "study.fid_features=efficientnet has 1,280 dimensions" in sentence
+    assert "give study.fid_features=digits (64 dimensions, for grey digits of 28×28), or" in sentence
+    assert "inception" not in sentence and "HELD_OUT" not in sentence
+
+
+def test_a_network_that_does_not_take_the_images_is_refused_with_those_that_do(
+    study: Study, digits: ImageData, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    colour = replace(digits, train=digits.train.expand(-1, 3, -1, -1), held_out=digits.held_out.expand(-1, 3, -1, -1))
+    monkeypatch.setattr(preflight, "load_dataset", lambda *_: colour)
+    sentence = refusal(study)
+    assert "'digits' is for grey digits of 28×28, and these images are 3×28×28: take efficientnet (1,280" in sentence
+    assert "or inception (2,048 dimensions" in sentence
+
+
+def test_more_reference_images_than_there_are_is_refused(study: Study, refusal: Callable[..., str]) -> None:
+    sentence = refusal(replace(study, protocol=replace(study.protocol, fid_reference_images=1001)))
+    assert sentence == "study.fid_reference_images=1001, but digits/held_out has 1,000 images in all"
+
+
+def test_few_samples_are_no_reason_to_refuse(study: Study, tmp_path: Path) -> None:
+    check_trainable(launch_of(replace(study, protocol=replace(study.protocol, fid_samples=4)), tmp_path))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

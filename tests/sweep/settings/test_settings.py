@@ -85,7 +85,13 @@ REFUSED = {
     "~budget=3": ["'~budget'", "did you mean 'budget'"],
     "++budget=3": ["'++budget'", "did you mean 'budget'"],
     "+x=1": ["'+x'", "budget"],
+    "confirm_seeds=3": ["'confirm_seeds=3'", "confirm is null", "confirm=10"],
     # whole numbers
+    "confirm=0": ["confirm", "0", "at least 1"],
+    "confirm=-1": ["confirm", "-1", "at least 1"],
+    "confirm=1.5": ["confirm", "1.5", "whole number"],
+    "confirm=all": ["confirm", "'all'", "whole number"],
+    "confirm=2": ["confirm is 2", "at most 1", "budget of 3"],
     "budget=2": ["budget", "2", "at least 3", "3 a configuration"],
     "budget=-3": ["budget", "-3", "at least 3"],
     "budget=abc": ["budget", "'abc'", "whole number"],
@@ -236,6 +242,14 @@ def test_optuna_is_another_study_and_says_how_it_proposes() -> None:
 
 def test_a_budget_below_one_configuration_says_how_many_seeds_that_takes() -> None:
     assert "at least 5 (models per algorithm, 5 a configuration)" in refusal("study.seeds=5", "budget=4")
+
+
+def test_a_confirmation_is_within_the_bounds_of_budgets_and_of_its_study_s_configurations() -> None:
+    settings = load_settings(["budget=30", "confirm=10"])
+    assert (settings.confirm, settings.confirm_seeds) == (10, 5)
+    assert "confirm is 11, but it is at most 10" in refusal("budget=32", "confirm=11")
+    assert "confirm_seeds is 0" in refusal("confirm=1", "confirm_seeds=0")
+    assert "at most 3, for 1000000 models" in refusal("budget=999999", "confirm_seeds=4", "confirm=300000")
 
 
 def test_a_malformed_space_file_is_refused_by_name(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
@@ -19,13 +20,16 @@ from pathlib import Path
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
 
 import pytest
+import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 from mlflow.entities import ViewType
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from sweep.command import main
 from sweep.events import Ended, Evaluated
 from sweep.results.folder import StudyFolder
+from sweep.results.judging import configurations
 from sweep.results.schema import EvaluationRow, RunRow
 from sweep.results.tables import Tables
 from sweep.tracking import mirror
@@ -33,8 +37,9 @@ from sweep.tracking.mirror import Mirror, default_uri, rebuild
 from sweep.tracking.mlflow_study import MlflowStudy
 from tests.places import local
 from wae_core.evaluation.selection import Evaluation
-from wae_core.run import ALGORITHMS, Run
+from wae_core.run import Run
 
+JUDGED = ("fid_mean", "fid_sd", "fid_min", "confirmed_mean", "completed", "diverged", "failed")
 METRICS = [name for name in Evaluation.__dataclass_fields__ if name != "step"]
 LATER = datetime(2026, 2, 3, 4, 5, 6, 789_000, tzinfo=UTC)
 Result = tuple[RunRow, list[EvaluationRow]]
@@ -61,18 +66,28 @@ class Results:
     def open(self) -> MlflowStudy:
         return MlflowStudy(self.uri, self.folder, self.study)
 
+    def delete_database(self) -> None:
+        SqlAlchemyStore(self.uri, "").engine.dispose()  # type: ignore[no-untyped-call]  # what this process has read by
+        (self.root / "mlflow.db").unlink()
+
     def publish(self, result: Result) -> RunRow:
         assert self.folder.publish(*result)
         return result[0]
 
     def mirrored(self, view: int = ViewType.ACTIVE_ONLY) -> dict[str, MlflowRun]:
         """The study's MLflow runs by our run_id."""
+        return self._of_experiment(self.study, "run_id", view)
+
+    def configurations(self, view: int = ViewType.ACTIVE_ONLY) -> dict[str, MlflowRun]:
+        """The MLflow runs of the study's configurations by config_id."""
+        return self._of_experiment(f"{self.study}/configurations", "config_id", view)
+
+    def _of_experiment(self, name: str, tag: str, view: int) -> dict[str, MlflowRun]:
         client = MlflowClient(self.uri)
-        experiments = [client.get_experiment_by_name(f"{self.study}/{algorithm}") for algorithm in ALGORITHMS]
-        ids = [experiment.experiment_id for experiment in experiments if experiment is not None]
-        runs = client.search_runs(ids, run_view_type=view) if ids else []
-        assert len({run.data.tags["run_id"] for run in runs}) == len(runs)
-        return {run.data.tags["run_id"]: run for run in runs}
+        experiment = client.get_experiment_by_name(name)
+        runs = [] if experiment is None else client.search_runs([experiment.experiment_id], run_view_type=view)
+        assert len({run.data.tags[tag] for run in runs}) == len(runs)
+        return {run.data.tags[tag]: run for run in runs}
 
     def status(self) -> dict[str, str]:
         return {run_id: run.info.status for run_id, run in self.mirrored().items()}
@@ -91,13 +106,30 @@ class Results:
             assert run.info.status == ("FAILED" if row["status"] == "failed" else "FINISHED")
             assert run.info.end_time == round(1000 * row["ended_at"].timestamp())
             assert run.data.tags["status"] == row["status"]
+            assert run.info.run_name == run_id + ("" if row["status"] == "completed" else f" ({row['status']})")
             assert float(run.data.params["learning_rate"]) == row["learning_rate"]
+            assert run.data.metrics["learning_rate"] == row["learning_rate"]
             for name in ("best_fid", "confirmed_fid", "best_sharpness", "best_reconstruction_error"):
                 assert run.data.metrics.get(name) == row[name], name
             own = [figures for figures in evaluations if figures["run_id"] == run_id]
             for name in METRICS:
                 expected = [(figures["step"], figures[name]) for figures in own if math.isfinite(figures[name])]
                 assert self.history(run_id, name) == expected, name
+        self.assert_configurations_equal_to_table()
+
+    def assert_configurations_equal_to_table(self) -> None:
+        table = configurations(self.folder.read_table("runs").to_pandas())
+        mirrored = self.configurations()
+        assert mirrored.keys() == set(table["config_id"])
+        for row in table.to_dict("records"):
+            expected = {"best_fid" if name == "fid_min" else name: row[name] for name in JUDGED}
+            run = mirrored[row["config_id"]]
+            shown = {name: value for name, value in run.data.metrics.items() if name in expected}
+            expected = {name: value for name, value in expected.items() if math.isfinite(value)}
+            assert shown == pytest.approx(expected, rel=1e-6)
+            assert run.data.params["algorithm"] == row["algorithm"]
+            assert float(run.data.params["learning_rate"]) == row["learning_rate"]
+            assert run.data.metrics["learning_rate"] == pytest.approx(row["learning_rate"], rel=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +196,10 @@ def test_ended_run_is_mirrored_whole(results: Results, make_run: MakeRun, make_r
         "wae_lambda": "10.5",
         "seed": "2",
         "config_index": "7",
+        "algorithm": "wae-mmd",
     }
+    numbers = {"latent_dim": 4, "batch_size": 40, "learning_rate": 0.001, "kernel_scale": 8, "wae_lambda": 10.5}
+    assert numbers.items() <= mirrored.data.metrics.items()
     assert {key: value for key, value in mirrored.data.tags.items() if not key.startswith("mlflow.")} == {
         "run_id": "wae-mmd-00007-s2",
         "config_id": "wae-mmd-00007",
@@ -179,9 +214,15 @@ def test_ended_run_is_mirrored_whole(results: Results, make_run: MakeRun, make_r
     assert results.history("wae-mmd-00007-s2", "best_fid") == [(20, 7.5)]
     assert results.history("wae-mmd-00007-s2", "confirmed_fid") == [(20, 8.0)]
     results.assert_equal_to_parquet()
-    assert [file.path for file in MlflowClient(results.uri).list_artifacts(mirrored.info.run_id)] == ["samples.png"]
-    artifacts = results.root / "mlartifacts" / f"{results.study}-wae-mmd"
-    assert [path.read_bytes() for path in artifacts.rglob("*.png")] == [b"png"]
+    client = MlflowClient(results.uri)
+    assert [file.path for file in client.list_artifacts(mirrored.info.run_id)] == ["images", "samples.png"]
+    # What MLflow's pages make a grid of: client.log_image's name, the same compressed, and a tag.
+    grid = [file.path for file in client.list_artifacts(mirrored.info.run_id, "images")]
+    start = f"images/samples+step+20+timestamp+{mirrored.info.end_time}+{mirrored.info.run_id}"
+    assert grid == [f"{start}+compressed.png", f"{start}.png"]
+    assert mirrored.data.tags["mlflow.loggedImages"] == "True"
+    artifacts = results.root / "mlartifacts" / results.study
+    assert [path.read_bytes() for path in artifacts.rglob("*.png")] == 3 * [b"png"]
 
 
 @pytest.mark.slow
@@ -278,7 +319,7 @@ def test_what_was_created_twice_or_deleted_by_hand_is_mended(
     results: Results, make_run: MakeRun, make_result: MakeResult
 ) -> None:
     client, run = MlflowClient(results.uri), make_run("vae", study=results.study)
-    experiment = client.create_experiment(f"{results.study}/vae")
+    experiment = client.create_experiment(results.study)
     created = [client.create_run(experiment, tags={"run_id": run.run_id}).info.run_id for _ in range(2)]
     client.delete_experiment(experiment)
     results.publish(make_result(run))
@@ -297,12 +338,13 @@ def test_database_deleted_under_the_mirror_is_filled_again(
     mirror.note(Ended(before, results.publish(make_result(before))))
     wait_for(lambda: results.status() == {before.run_id: "FINISHED", after.run_id: "RUNNING"})
     database = results.root / "mlflow.db"
-    database.unlink()
+    results.delete_database()
 
     def is_filled() -> bool:
         try:
             with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
-                return connection.execute("SELECT name, status FROM runs").fetchall() == [(before.run_id, "FINISHED")]
+                found = connection.execute("SELECT name, status FROM runs ORDER BY name").fetchall()
+                return found == [(before.config_id, "FINISHED"), (before.run_id, "FINISHED")]
         except sqlite3.OperationalError:  # there is no file, or no table yet
             return False
 
@@ -327,8 +369,7 @@ def test_rebuild_fills_a_deleted_database(results: Results, make_run: MakeRun, m
     )
 
     Tables(results.folder)
-    results.open().close()  # the connections that this process has read with
-    (results.root / "mlflow.db").unlink()
+    results.delete_database()
     assert main(["mlflow-rebuild", "--results", str(results.root), "--study", results.study]) == 0
     results.assert_equal_to_parquet()
     assert rebuild(results.root, results.study, results.uri) == 0
@@ -339,21 +380,138 @@ def test_run_that_mlflow_refuses_holds_up_no_other(
     results: Results, make_run: MakeRun, make_result: MakeResult
 ) -> None:
     refused, fine = make_run("vae", study=results.study), make_run("wae-mmd", study=results.study)
+    samples = local(results.folder.work(refused.run_id)) / "samples.png"
+    samples.mkdir(parents=True)  # a folder where a file should be
     for run in (refused, fine):
-        samples = local(results.folder.work(run.run_id)) / "samples.png"
-        samples.parent.mkdir(parents=True)
-        samples.write_bytes(b"png")
         results.publish(make_result(run))
-    artifacts = results.root / "mlartifacts"
-    artifacts.mkdir(exist_ok=True)
-    (artifacts / f"{results.study}-vae").write_text("a file where a folder should be")
     mirror = results.start_mirror()
     mirror.catch_up()
     wait_for(lambda: results.status().get(fine.run_id) == "FINISHED")
     assert mirror.close(60) == "MLflow is behind by 1 run: run make mlflow-rebuild"
     assert len(results.problems) == 1
-    (artifacts / f"{results.study}-vae").unlink()
+    samples.rmdir()
     assert rebuild(results.root, results.study, results.uri) == 1
+    results.assert_equal_to_parquet()
+
+
+@pytest.mark.slow
+def test_a_configuration_follows_its_seeds(results: Results, make_run: MakeRun, make_result: MakeResult) -> None:
+    runs = [make_run("vae", study=results.study, seed=seed) for seed in range(3)]
+    first = results.start_mirror()
+    first.note(Ended(runs[0], results.publish(make_result(runs[0], fids=(5.0,)))))
+    wait_for(results.configurations)
+    before = results.configurations()[runs[0].config_id]
+    assert before.data.metrics["fid_mean"] == 5.0 and "fid_sd" not in before.data.metrics
+    client = MlflowClient(results.uri)
+    client.set_tag(before.info.run_id, "mlflow.note.content", "somebody's own words")
+    first.note(Ended(runs[1], results.publish(make_result(runs[1], fids=(7.0,)))))
+    wait_for(lambda: results.configurations()[runs[0].config_id].data.metrics.get("fid_mean") == 6.0)
+    results.assert_configurations_equal_to_table()
+    assert first.close(60) is None
+
+    # The driver was killed, and a worker has published: a seed diverged, so there is no mean any more.
+    results.publish(make_result(runs[2], "diverged", fids=(1.0,)))
+    second = results.start_mirror()
+    second.catch_up()
+    assert second.close(60) is None
+    results.assert_equal_to_parquet()
+    (after,) = results.configurations(ViewType.ALL).values()
+    assert after.info.run_id == before.info.run_id
+    assert after.info.run_name == f"{runs[0].config_id} (1 diverged)"
+    assert after.data.tags["mlflow.note.content"] == "somebody's own words"
+    assert "fid_mean" not in after.data.metrics and after.data.metrics["diverged"] == 1
+    assert results.problems == []
+
+
+def test_a_configuration_is_mirrored_though_its_runs_were(
+    results: Results, make_run: MakeRun, make_result: MakeResult
+) -> None:
+    """A driver was killed after it had written the runs, or somebody has changed MLflow's figures."""
+    for seed in range(2):
+        results.publish(make_result(make_run("vae", study=results.study, seed=seed), fids=(5.0 + seed,)))
+    assert rebuild(results.root, results.study, results.uri) == 2
+    client, (mirrored,) = MlflowClient(results.uri), results.configurations().values()
+    client.delete_run(mirrored.info.run_id)
+    assert rebuild(results.root, results.study, results.uri) == 0
+    results.assert_equal_to_parquet()
+    (mirrored,) = results.configurations().values()
+    client.log_metric(mirrored.info.run_id, "fid_mean", 1.0)
+    assert rebuild(results.root, results.study, results.uri) == 0
+    results.assert_equal_to_parquet()
+
+
+def test_a_confirmation_is_shown_beside_what_it_confirms(
+    results: Results, make_run: MakeRun, make_result: MakeResult
+) -> None:
+    for index in range(2):
+        run = make_run("vae", study=results.study, config_index=index)
+        results.publish(make_result(run, fids=(5.0,), confirmed_fid=5.5))
+    assert rebuild(results.root, results.study, results.uri) == 2
+    assert all("fresh_mean" not in run.data.metrics for run in results.configurations().values())
+
+    confirmation = StudyFolder(results.root, f"{results.study}-confirm")
+    confirmation.records.mkdir(parents=True)
+    confirms = {"seeds": 2, "confirms": {"study": results.study, "first_seed": 1}}
+    local(confirmation.study_file).write_text(yaml.safe_dump(confirms))
+    for index, seed in ((0, 1), (0, 2), (1, 1)):  # of the second, one seed trains still
+        run = make_run("vae", study=confirmation.root.name, config_index=index, seed=seed)
+        confirmation.publish(*make_result(run, fids=(6.0 + seed,), confirmed_fid=7.0 + seed))
+    assert rebuild(results.root, results.study, results.uri) == 0
+    first, second = (results.configurations()[f"vae-0000{index}"].data.metrics for index in range(2))
+    assert (first["fid_mean"], first["confirmed_mean"]) == (5.0, 5.5)
+    assert (first["fresh_mean"], first["fresh_confirmed_mean"]) == (7.5, 8.5)
+    assert "fresh_mean" not in second
+    results.assert_equal_to_parquet()
+
+
+def test_the_configurations_of_two_mirrors_are_one_each(
+    results: Results, make_run: MakeRun, make_result: MakeResult
+) -> None:
+    """As a rebuild beside a sweep: both have opened MLflow before either creates the configuration."""
+    run = make_run("vae", study=results.study)
+    results.publish(make_result(run))
+    with closing(results.open()) as one, closing(results.open()) as other:
+        for mlflow in (one, other):
+            for entry in mlflow.missing([run.run_id], [run.config_id]):
+                mlflow.write(entry)
+    results.open().close()
+    results.assert_equal_to_parquet()
+
+
+def test_an_experiment_per_algorithm_of_an_earlier_version_gives_way(
+    results: Results, make_run: MakeRun, make_result: MakeResult
+) -> None:
+    client, name = MlflowClient(results.uri), f"{results.study}/vae"
+    client.create_experiment(name, tags={"mlflow.sharedViewState.best_fid": "{}"})
+    client.create_experiment(f"{results.study}/wae-gan")  # somebody's own
+    results.publish(make_result(make_run("vae", study=results.study)))
+    assert rebuild(results.root, results.study, results.uri) == 1
+    stages = {found.name: found.lifecycle_stage for found in client.search_experiments(view_type=ViewType.ALL)}
+    assert (stages[name], stages[f"{results.study}/wae-gan"]) == ("deleted", "active")
+    results.assert_equal_to_parquet()
+
+
+def test_experiments_say_what_they_show(results: Results) -> None:
+    results.open().close()
+    client = MlflowClient(results.uri)
+    for name in (results.study, f"{results.study}/configurations"):
+        (tags,) = [found.tags for found in client.search_experiments() if found.name == name]
+        assert results.study in tags["mlflow.note.content"] and "loaded rows only" in tags["mlflow.note.content"]
+        assert json.loads(tags["mlflow.sharedViewState.best_fid"])["orderByAsc"]
+
+
+@pytest.mark.slow
+def test_a_known_database_is_read_and_written_without_mlflow(
+    results: Results, make_run: MakeRun, make_result: MakeResult
+) -> None:
+    """Its import takes longer than all that a launch of 10,000 finished runs has to compare."""
+    results.publish(make_result(make_run("vae", study=results.study)))
+    code = (
+        "import sys; from pathlib import Path; from sweep.tracking.mirror import rebuild;"
+        f"print(rebuild(Path({str(results.root)!r}), {results.study!r}, {results.uri!r}), 'mlflow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "1 False\n"
     results.assert_equal_to_parquet()
 
 

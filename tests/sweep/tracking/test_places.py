@@ -64,13 +64,13 @@ def old(made: Path, tmp_path: Path) -> Path:
 
 
 def pictures(results: Path) -> list[bytes]:
-    return sorted(path.read_bytes() for path in (results / "mlartifacts").rglob("*.png"))
+    return sorted(path.read_bytes() for path in (results / "mlartifacts").rglob("samples.png"))
 
 
 def places(results: Path) -> set[str]:
     """The places of our experiments and their runs, up to the experiment."""
     with closing(sqlite3.connect(results / "mlflow.db")) as connection:
-        found = connection.execute("SELECT artifact_location FROM experiments WHERE name LIKE 'digits/%'").fetchall()
+        found = connection.execute("SELECT artifact_location FROM experiments WHERE name LIKE 'digits%'").fetchall()
         found += connection.execute("SELECT artifact_uri FROM runs").fetchall()
     return {uri.partition("/mlartifacts")[0] for (uri,) in found}
 
@@ -88,9 +88,9 @@ def test_a_moved_or_copied_folder_has_its_pictures_beside_it(
     assert pictures(new) == [b"png 0", b"png 1"]
     assert places(new) == {new.as_uri()}
     client = MlflowClient(default_uri(new))
-    (experiment,) = client.search_experiments(filter_string="name LIKE 'digits/%'")
+    (experiment,) = client.search_experiments(filter_string="name = 'digits'")
     for run in client.search_runs([experiment.experiment_id]):
-        assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["samples.png"]
+        assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["images", "samples.png"]
     if is_copied:
         assert pictures(old) == [b"png 0"] and places(old) == {old.as_uri()}
     else:
@@ -120,12 +120,14 @@ def test_a_picture_is_never_written_elsewhere(old: Path, tmp_path: Path, uri: st
     picture.write_bytes(b"png")
     link.symlink_to(there)
     with closing(Database(old / "mlflow.db")) as database:
-        ((run_id,),) = database._connection.execute("SELECT run_uuid FROM runs").fetchall()
+        ((run_id,),) = database._connection.execute(
+            "SELECT run_uuid FROM runs WHERE name = 'vae-00000-s0'"
+        ).fetchall()
         with database._connection as connection:
             place = uri.format(there=there, here=old, link=link)
             connection.execute("UPDATE runs SET artifact_uri = ?", [place])
         with pytest.raises(ValueError, match=run_id):
-            database.log_artifact(run_id, str(picture))
+            database.log_artifact(run_id, str(picture), "samples.png")
     assert not there.exists()
 
 
@@ -134,7 +136,7 @@ def test_pictures_may_lie_on_another_disk_by_a_link_of_the_users(old: Path, tmp_
     (old / "mlartifacts").symlink_to(tmp_path / "large")
     publish(old, 1)
     assert rebuild(old, "digits", default_uri(old)) == 1
-    assert len(list((tmp_path / "large").rglob("*.png"))) == 2
+    assert len(list((tmp_path / "large").rglob("samples.png"))) == 2
 
 
 @pytest.mark.parametrize("command", ["ui", "mlflow-rebuild"])

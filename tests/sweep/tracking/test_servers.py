@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import signal
@@ -13,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from sweep.results.folder import StudyFolder
 from sweep.results.schema import EvaluationRow, RunRow
 from sweep.results.tables import Tables
 from sweep.tracking import mirror
-from sweep.tracking.mirror import Mirror, default_uri, rebuild
+from sweep.tracking.mirror import Mirror, default_uri, open_mlflow, rebuild
 from tests.places import local
 from wae_core.evaluation.selection import Evaluation
 from wae_core.run import Run
@@ -82,6 +83,9 @@ class Server:
         points = json.loads(fetch(url)).get("metrics", [])
         return [(int(point["step"]), float(point["value"])) for point in points]
 
+    def metrics(self, run: dict[str, Any]) -> dict[str, float]:
+        return {metric["key"]: float(metric["value"]) for metric in run["data"]["metrics"]}
+
     def artifact(self, run: dict[str, Any], path: str) -> bytes:
         return fetch(f"{self._address}/get-artifact?path={path}&run_uuid={run['info']['run_id']}")
 
@@ -123,6 +127,12 @@ def publish_with_picture(folder: StudyFolder, run: Run, result: tuple[RunRow, li
     assert folder.publish(*result)
 
 
+def rebuild_writes_nothing(folder: StudyFolder, uri: str) -> bool:
+    with closing(open_mlflow(uri, folder, folder.root.name)) as mlflow:
+        runs = folder.read_table("runs")
+        return mlflow.missing(runs["run_id"].to_pylist(), runs["config_id"].to_pylist()) == []
+
+
 def test_the_mirror_writes_to_a_server_over_http(
     server: str,
     folder: StudyFolder,
@@ -143,14 +153,14 @@ def test_the_mirror_writes_to_a_server_over_http(
 
     asked = Server(server)
     until = time.monotonic() + SECONDS
-    while {name: run["info"]["status"] for name, run in asked.runs("test/wae-mmd").items()} != {
+    while {name: run["info"]["status"] for name, run in asked.runs("test").items()} != {
         ended.run_id: "FINISHED",
         live.run_id: "RUNNING",
     }:
         assert not problems, problems
         assert time.monotonic() < until
         time.sleep(0.1)
-    runs = asked.runs("test/wae-mmd")
+    runs = asked.runs("test")
     assert asked.history(runs[live.run_id], "fid") == [(10, 6.0)], "seen while its run trains"
     assert asked.history(runs[ended.run_id], "fid") == [(10, 9.0), (20, 7.5)]
     assert asked.history(runs[ended.run_id], "confirmed_fid") == [(20, 8.0)]
@@ -165,10 +175,24 @@ def test_the_mirror_writes_to_a_server_over_http(
     writer.note(Ended(live, result[0]))
     assert writer.close(SECONDS) is None
     assert problems == []
-    runs = asked.runs("test/wae-mmd")
+    runs = asked.runs("test")
     assert runs[live.run_id]["info"]["status"] == "FINISHED"
     assert asked.history(runs[live.run_id], "fid") == [(10, 6.0), (20, 5.0)], "each evaluation once"
     assert rebuild(folder.root.parent, "test", server) == 0, "the server has it all"
+
+    (configuration,) = asked.runs("test/configurations").values()
+    assert configuration["info"]["run_name"] == "wae-mmd-00000"
+    assert asked.metrics(configuration)["fid_mean"] == (7.5 + 5.0) / 2
+    assert [value for _, value in asked.history(configuration, "completed")] in ([1, 2], [2])
+    # A server forgets nothing: the mean that is gone is not a number.
+    folder.publish(*make_result(make_run("wae-mmd", seed=2), "diverged"))
+    assert rebuild(folder.root.parent, "test", server) == 1
+    assert rebuild(folder.root.parent, "test", server) == 0
+    (configuration,) = asked.runs("test/configurations").values()
+    assert configuration["info"]["run_name"] == "wae-mmd-00000 (1 diverged)"
+    found = asked.metrics(configuration)
+    assert math.isnan(found["fid_mean"]) and (found["completed"], found["diverged"]) == (2, 1)
+    assert rebuild_writes_nothing(folder, server)
 
 
 def test_make_ui_serves_the_printed_pages_until_sigterm(
@@ -192,12 +216,14 @@ def test_make_ui_serves_the_printed_pages_until_sigterm(
             printed.append(line.strip())
             if line.startswith("Ctrl-C"):
                 break
-        (page,) = re.findall(r"^test/vae +(http://\S+)$", "\n".join(printed), re.MULTILINE)
+        pages = re.findall(r"^(\S+) +(http://\S+)$", "\n".join(printed), re.MULTILINE)
+        assert [name for name, _ in pages] == ["test/configurations", "test"], "what is to be looked at first"
+        page = pages[1][1]
         address, _, view = page.partition("/#/experiments/")
         assert address == f"http://127.0.0.1:{port}"
         assert b"<html" in fetch(page), "the part behind # is the browser's"
         asked = Server(address)
-        (served,) = asked.runs("test/vae").values()
+        (served,) = asked.runs("test").values()
         assert view.startswith(f"{served['info']['experiment_id']}/runs?")
         assert asked.history(served, "fid") == [(10, 9.0), (20, 7.5)]
         assert asked.artifact(served, "samples.png") == b"png"

@@ -220,6 +220,25 @@ def test_the_split_is_frozen_and_holds_out_a_tenth_but_at_least_2_and_at_most_20
     assert len(order) == 202_598 and train_count == 182_598 and len(set(order.tolist()) | {5}) == 202_599
 
 
+@pytest.mark.slow
+def test_as_many_images_are_held_out_as_are_asked_for(
+    faces: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, data = write_zip(tmp_path / "faces.zip", faces), tmp_path / "data"
+    words = ("folder", "--name", "mine", "--source", source, "--data", data, "--processes", 1)
+    assert prepare(*words, "--held-out", 1) == 2
+    assert "held-out is 1: it is at least 2" in capsys.readouterr().err
+    assert prepare(*words, "--held-out", 1000) == 2 and not data.exists()
+    assert "to train on" in capsys.readouterr().err
+    assert prepare(*words, "--held-out", 9) == prepare(*words, "--held-out", 9) == 0
+    packed = load_dataset("mine", data)
+    assert len(packed.held_out) == 9 and manifest_of(data / "mine")["split"].startswith("the last 9 images")
+    capsys.readouterr()
+    assert prepare(*words) == 2
+    assert "holds another source, size, crop or split" in capsys.readouterr().err
+    assert prepare("mnist", "--source", source, "--data", data, "--held-out", 9) == 2
+
+
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
@@ -331,7 +350,7 @@ def test_packing_again_changes_nothing_and_another_source_is_refused(
     assert prepare("celeba", "--source", same, "--size", 32, "--data", packed) == 2
     assert prepare("folder", "--name", "celeba2", "--source", same, "--data", tmp_path, "--processes", 1) == 0
     assert prepare("celeba", "--name", "celeba2", "--source", same, "--data", tmp_path) == 2  # the crop differs
-    assert capsys.readouterr().err.count("holds another source, size or crop") == 3
+    assert capsys.readouterr().err.count("holds another source, size, crop or split") == 3
     assert before == {path: path.stat().st_mtime_ns for path in (packed / "celeba").iterdir()}
 
 

@@ -159,6 +159,32 @@ def test_the_figures_of_real_images(digits: ImageData, evaluator: Evaluator) -> 
     assert real.sharpness == pytest.approx(sharpness(digits.held_out.float() / 255), rel=1e-6)
 
 
+def test_the_reference_is_of_the_split_and_the_count_that_are_asked_for(make_run: MakeRun, digits: ImageData) -> None:
+    evaluator, run = Evaluator(digits, pooled(), CPU, "train", 600), make_run("vae", fid_samples=300)
+    assert evaluator.reference_name == "digits/train/600"
+    expected = distance(digits.held_out[:300], digits.train[:600])
+    assert evaluator.confirm(run, shown(digits.held_out[:300]), 2).fid == pytest.approx(expected, rel=1e-6)
+    real = evaluator.real_images(300)
+    assert real.fid == pytest.approx(expected, rel=1e-6), "never the reference against itself"
+    assert (real.split, real.count) == ("held_out", 300)
+
+
+@pytest.mark.slow
+def test_real_against_real_shrinks_with_the_references_and_below_the_dimension_there_is_a_warning(
+    digits: ImageData,
+) -> None:
+    features, counts = load_features("digits", CPU), (6, 30, 63, 64, 300, 1000)
+    evaluators = [Evaluator(digits, features, CPU, "held_out", count) for count in counts]
+    fids = [evaluator.real_images(1000).fid for evaluator in evaluators]
+    assert fids == sorted(fids, reverse=True)
+    assert fids[0] > 20 * fids[-1] and fids[1] > 5 * fids[-1]
+    warnings = [evaluator.warning(1000) for evaluator in evaluators]
+    assert [warning is None for warning in warnings] == [False, False, False, True, True, True]
+    assert warnings[1] is not None and warnings[1].startswith("30 reference images for 64 feature dimensions")
+    assert "20 samples and 63 reference images" in (evaluators[2].warning(20) or "")
+    assert evaluators[-1].warning(63) is not None and evaluators[-1].warning(64) is None
+
+
 def test_a_thousand_real_images_are_nearly_as_near_as_four_thousand(evaluator: Evaluator) -> None:
     assert evaluator.real_images(1000).fid < 3 * evaluator.real_images(4000).fid
 
