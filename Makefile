@@ -49,8 +49,8 @@ space: .venv/ready ## a search space as a table, with remarks and a picture of 1
 sweep: .venv/ready ## train the models of a budget; the same words again continue it
 	@$(BIGWAE) sweep $(WORDS)
 
-status: .venv/ready ## planned = completed + diverged + failed + missing, and the ledger; ARGS=--check reads every file
-	@$(BIGWAE) status --results $(call quoted,$(RESULTS)) $(ARGS)
+status: .venv/ready ## planned = completed + diverged + failed + missing, and the ledger: STUDY=; ARGS=--check reads every file
+	@$(BIGWAE) status --results $(call quoted,$(RESULTS)) $(call option,study,$(STUDY)) $(ARGS)
 
 ui: .venv/ready ## browse RESULTS in MLflow on 127.0.0.1: configurations over their seeds first, then runs
 	@$(BIGWAE) ui --results $(call quoted,$(RESULTS)) $(call option,tracking,$(TRACKING))
@@ -58,15 +58,15 @@ ui: .venv/ready ## browse RESULTS in MLflow on 127.0.0.1: configurations over th
 mlflow-rebuild: .venv/ready ## write the MLflow mirror of RESULTS again from the Parquet
 	@$(BIGWAE) mlflow-rebuild --results $(call quoted,$(RESULTS)) $(call option,tracking,$(TRACKING))
 
-notebooks: .venv/ready ## run analysis/notebooks on RESULTS and write them as HTML to RESULTS/notebooks
-	@$(BIGWAE) notebooks --results $(call quoted,$(RESULTS))
+notebooks: .venv/ready ## run analysis/notebooks on a study of RESULTS and write them as HTML to RESULTS/notebooks: STUDY=
+	@$(BIGWAE) notebooks --results $(call quoted,$(RESULTS)) $(call option,study,$(STUDY))
 
-figures: .venv/ready ## samples, reconstructions and interpolations of models side by side: MODELS="best.safetensors …" OUT=
-	@$(BIGWAE) figures $(MODELS) --output $(call quoted,$(if $(OUT),$(OUT),$(RESULTS)/figures.png)) $(ARGS)
+figures: .venv/ready ## pictures of models side by side: the best of each algorithm of STUDY=, or MODELS="best.safetensors …" OUT=
+	@$(BIGWAE) figures $(MODELS) --results $(call quoted,$(RESULTS)) $(call option,study,$(STUDY)) $(call option,output,$(OUT)) $(ARGS)
 
 report: STUDY ?= digits
-report: .venv/ready ## one page that says what a study has found, and how sure that is: STUDY=
-	@$(BIGWAE) report --results $(call quoted,$(RESULTS)) --study $(call quoted,$(STUDY)) $(ARGS)
+report: .venv/ready ## one page that says what a study has found, and how sure that is: STUDY= WITH=another study or folder
+	@$(BIGWAE) report --results $(call quoted,$(RESULTS)) --study $(call quoted,$(STUDY)) $(call option,with,$(WITH)) $(ARGS)
 
 rescore: STUDY ?= digits
 rescore: .venv/ready ## score stored models again, without training: FEATURES=efficientnet|inception|digits SAMPLES=50000 STUDY=

@@ -8,6 +8,7 @@ Nothing is trained: it shows what the study's folder holds.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from collections.abc import Sequence
@@ -20,10 +21,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from analysis.configurations import judged_fids
 from analysis.load import best_runs, load_runs
-from analysis.looks import KEY, LOOKS, STYLE, draw_runs, scale_fid, spread
+from analysis.looks import KEY, LOOKS, STYLE, draw_runs, fates, scale_fid, spread
 from analysis.plots import fid_label
-from sweep.results.schema import COMPLETED
+from sweep.results.folder import StudyFolder
+from wae_core.storage.files import Location, location, read
 
 SIZE = (9.0, 2.8)  # inches
 DPI = 150  # 1,350 pixels wide: sharp where a page shows it at 900
@@ -31,7 +34,7 @@ FONTS = {"font.size": 9, "axes.titlesize": 9, "axes.labelsize": 9, "xtick.labels
 
 
 @rc_context(STYLE | FONTS)
-def first_picture(runs: pd.DataFrame, folder: Path) -> Figure:
+def first_picture(runs: pd.DataFrame, folder: StudyFolder) -> Figure:
     """Draw a panel of samples per algorithm, and beside them every run's best FID with the median of each algorithm.
 
     A run without an FID is a cross at the right edge, and counts as infinitely bad in the median.
@@ -49,7 +52,7 @@ def first_picture(runs: pd.DataFrame, folder: Path) -> Figure:
     *panels, strip = figure.subplots(1, len(algorithms) + 1, width_ratios=[*[1.0] * len(algorithms), 1.75])
     for panel, algorithm in zip(panels, algorithms, strict=True):
         _draw_samples(panel, runs[runs["algorithm"] == algorithm], algorithm, folder)
-    real = _real_images_fid(folder / "real_images.json")
+    real = _real_images_fid(folder.real_images_file)
     scale_fid(strip, "x", pd.Series([*runs["best_fid"], real], dtype=float))
     for row, algorithm in enumerate(algorithms):
         _draw_strip(strip, runs[runs["algorithm"] == algorithm], algorithm, row)
@@ -66,15 +69,15 @@ def first_picture(runs: pd.DataFrame, folder: Path) -> Figure:
     return figure
 
 
-def _draw_samples(panel: Axes, runs: pd.DataFrame, algorithm: str, folder: Path) -> None:
+def _draw_samples(panel: Axes, runs: pd.DataFrame, algorithm: str, folder: StudyFolder) -> None:
     """Show the samples of the run with the lowest FID, under its name and FIDs."""
     panel.set_axis_off()
     title = f"{algorithm}\nno FID"
     for best in best_runs(runs, 1).to_dict("records"):
         title = f"best {algorithm}: FID {best['best_fid']:.0f}\non fresh samples {best['confirmed_fid']:.0f}"
-        path = folder / "work" / best["run_id"] / "samples.png"
+        path = folder.work(best["run_id"]) / "samples.png"
         if path.exists():
-            panel.imshow(imread(path), cmap="gray", vmin=0, vmax=1, interpolation="lanczos")
+            panel.imshow(imread(io.BytesIO(read(path))), cmap="gray", vmin=0, vmax=1, interpolation="lanczos")
     panel.set_title(title, color=LOOKS[algorithm].color)
 
 
@@ -83,16 +86,17 @@ def _draw_strip(axes: Axes, runs: pd.DataFrame, algorithm: str, row: int) -> Non
     own = runs.sort_values("best_fid")
     fids = own["best_fid"].fillna(np.inf).to_numpy(dtype=float)
     heights = row + 0.5 * spread(len(own))
-    draw_runs(axes, LOOKS[algorithm], fids, heights, is_cut_short=(own["status"] != COMPLETED).to_numpy(), fids="x")
-    median = float(np.median(fids))
+    draw_runs(axes, LOOKS[algorithm], fids, heights, fates=fates(own), fids="x")
+    judged = judged_fids(own).dropna()
+    median = float(np.median(judged)) if len(judged) else np.inf
     if np.isfinite(median):
         axes.plot([median, median], [row - 0.33, row + 0.33], color="black", lw=1.8)
         axes.annotate(f"{median:.0f}", (median, row - 0.36), ha="center", va="bottom", fontweight="bold")
 
 
-def _real_images_fid(file: Path) -> float:
+def _real_images_fid(file: Location) -> float:
     """Return the FID of real against real images; NaN if the study has not measured it."""
-    return float(json.loads(file.read_text())["fid"]) if file.exists() else np.nan
+    return float(json.loads(read(file))["fid"]) if file.exists() else np.nan
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -104,7 +108,7 @@ def main(words: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(words)
     try:
         runs = load_runs(arguments.results, arguments.study)
-        figure = first_picture(runs, Path(arguments.results) / arguments.study)
+        figure = first_picture(runs, StudyFolder(location(arguments.results), arguments.study))
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         # Without the program's version among the file's metadata, the same study gives the same bytes.
         figure.savefig(arguments.out, dpi=DPI, metadata={"Software": None}, pil_kwargs={"optimize": True})

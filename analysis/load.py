@@ -8,6 +8,7 @@ import pandas as pd
 
 from sweep.results.folder import read_evaluations, read_rescores, read_runs
 from sweep.results.schema import COMPLETED
+from wae_core.algorithms.registry import ALGORITHMS
 from wae_core.storage.files import Location, listed, location
 
 
@@ -54,10 +55,10 @@ def load_rescores(results: str | Location, study: str) -> pd.DataFrame:
 
 
 def best_runs(runs: pd.DataFrame, n: int) -> pd.DataFrame:
-    """The `n` completed runs with the lowest `best_fid` of each algorithm, best first."""
-    ranked = runs[runs["status"] == COMPLETED].sort_values(["algorithm", "best_fid", "run_id"])
-    best: pd.DataFrame = ranked.groupby("algorithm").head(n).reset_index(drop=True)
-    return best
+    """The `n` completed runs with the lowest `best_fid` of each algorithm, best first; in the registry's order."""
+    ranked = runs[runs["status"] == COMPLETED].sort_values(["best_fid", "run_id"])
+    own = [ranked[ranked["algorithm"] == algorithm].head(n) for algorithm in ALGORITHMS]
+    return pd.concat(own, ignore_index=True)
 
 
 def common_configurations(runs: pd.DataFrame) -> pd.DataFrame:

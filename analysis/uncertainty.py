@@ -73,8 +73,7 @@ def bootstrap(
 
 def median(values: Floats) -> Interval:
     """Return the median [configurations] with its interval; infinite values take part."""
-    middle = (len(values) - 1) // 2  # the lower of two, since there may be nothing between them
-    return bootstrap(len(values), lambda index: float(np.sort(values[index])[middle]))
+    return bootstrap(len(values), lambda index: float(middle(values[index])))
 
 
 def improvement(a: Floats, b: Floats, *, paired: bool) -> Interval:
@@ -103,6 +102,12 @@ def improvement(a: Floats, b: Floats, *, paired: bool) -> Interval:
         return float(np.bincount(rows, minlength=len(a)) @ wins @ np.bincount(columns, minlength=len(b)))
 
     return bootstrap((len(a), len(b)), mean)
+
+
+def middle(values: Floats) -> np.floating[Any]:
+    """Return the median; the lower of two, since there may be nothing between them."""
+    found: np.floating[Any] = np.sort(values)[(len(values) - 1) // 2]
+    return found
 
 
 def _wins(a: Floats, b: Floats) -> Floats:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -17,15 +17,18 @@ from search_spaces.sentences import SpaceError, listed
 from search_spaces.space import SearchSpace, load
 
 
-def main(words: Sequence[str]) -> int:
+def main(words: Sequence[str], seeds: Mapping[str, int] | None = None) -> int:
     """Run the command; returns its exit code: 0, or 2 where the space is not valid, with all its mistakes told.
+
+    Args:
+        seeds: of spaces by name, the seed of the study that draws from it; of others it is 0.
 
     Raises:
         SpaceError: the picture cannot be drawn or written.
     """
     parser = argparse.ArgumentParser(prog="bigwae space", description=__doc__)
     parser.add_argument("space", help="a file of search_spaces/ by its name, or the path of a YAML file")
-    parser.add_argument("--seed", type=int, default=0, help="the study's seed, which decides the draws (default: 0)")
+    parser.add_argument("--seed", type=int, help="of the draws (default: that of the study whose space it is, or 0)")
     parser.add_argument("--images", type=int, help="training images of the data set, to compare the batches with")
     parser.add_argument("--out", type=Path, help="the picture (default: space-<name>.png in the results folder)")
     parser.add_argument("--results", type=Path, default=Path("results"), help="that folder (default: results)")
@@ -46,7 +49,8 @@ def main(words: Sequence[str]) -> int:
         from search_spaces.plot import DRAWS, draws_figure  # a second, and not in every installation
 
         picture.parent.mkdir(parents=True, exist_ok=True)
-        draws_figure(space, arguments.seed).savefig(picture, format="png")
+        seed = (seeds or {}).get(arguments.space, 0) if arguments.seed is None else arguments.seed
+        draws_figure(space, seed).savefig(picture, format="png")
     except ImportError as error:
         raise SpaceError("the picture needs matplotlib: pip install 'bigwae[notebooks]'") from error
     except OSError as error:

@@ -52,14 +52,12 @@ COMMANDS = {
     "mlflow-rebuild": Command(
         "write the MLflow mirror again from the Parquet files", "sweep.tracking.command:rebuild_mirror"
     ),
-    "space": Command(
-        "a search space as a table, with remarks and a picture of 1,000 draws", "search_spaces.command:main"
-    ),
+    "space": Command("a search space as a table, with remarks and a picture of 1,000 draws", "sweep.command:space"),
     "data": Command(
         "pack a data set: mnist, celeba or a folder of images", "wae_core.data.command:main", advice=CONTINUES
     ),
     "figures": Command(
-        "interpolations, reconstructions and samples of models, a column each, as one PNG", "wae_core.pictures:main"
+        "interpolations, reconstructions and samples of models, a column each, as one PNG", "analysis.composite:main"
     ),
     "rescore": Command(
         "score stored models again: other features, more samples, another reference; nothing is trained",
@@ -132,6 +130,20 @@ def sweep(words: Sequence[str]) -> None:
     from sweep.reports.status import make_console
 
     launch(settings, make_console())
+
+
+def space(words: Sequence[str]) -> int:
+    """Show a search space, with the draws of the study that it belongs to.
+
+    Raises:
+        SpaceError: the picture cannot be drawn or written.
+    """
+    from search_spaces.command import main as show
+    from search_spaces.plain_yaml import read_yaml
+
+    studies = [read_yaml(path) for path in sorted((CONF / "study").glob("*.yaml"))]
+    named = [study for study in studies if isinstance(study, dict) and {"space", "seed"} <= study.keys()]
+    return show(words, {study["space"]: study["seed"] for study in named})
 
 
 def _run(command: Command, words: Sequence[str]) -> int:

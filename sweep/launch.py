@@ -58,7 +58,6 @@ def launch(settings: Settings, console: Console) -> None:
         confirmed, _ = _train_missing(confirmation, again, cost_model(confirmation, again), console)
         print_status(confirmed.folder, console)
     say_what_next(settings, study.folder, console)
-    say_stand_in(settings, console)
 
 
 def _train_missing(

@@ -1,4 +1,4 @@
-"""The names that several packages must agree on, readable without torch."""
+"""The names and sizes that several packages must agree on, readable without torch."""
 
 from __future__ import annotations
 
@@ -13,4 +13,7 @@ DEVICES: tuple[str, ...] = get_args(Device)
 PRECISIONS = ("float32", "tf32", "bfloat16")
 YARDSTICK = "float64"  # a precision that a protocol may have, for the tests, and a study may not
 LIKELIHOODS = ("gaussian", "bernoulli")
+PICTURES = ("interpolations", "reconstructions", "samples")  # of a model, in the order of the paper's composites
+# How a picture is laid out: images in a row, pixels between images, screen pixels per pixel.
+COLUMNS, GAP, ZOOM = 8, 2, 2
 REFERENCES = ("held_out", "train")  # splits of a data set, against whose images FIDs may be measured

@@ -14,9 +14,10 @@ from matplotlib.figure import Figure
 
 from analysis.confirmation import confirmed_study
 from analysis.report import tables
-from analysis.report.confirmation import confirmation
+from analysis.report.comparison import Comparison, load_other
 from analysis.report.contents import Contents
-from analysis.report.figures import FIGURES
+from analysis.report.figures import FIGURES, UNITS, draw
+from analysis.report.table1 import about_table_1
 from analysis.report.verdict import verdict
 from sweep.results.folder import StudyFolder
 from wae_core.storage.files import location
@@ -24,39 +25,32 @@ from wae_core.storage.files import location
 DPI = 130  # of the figures in the page: it stays small
 
 
-def write_report(contents: Contents, sentence: str, out: Path) -> Path:
+def write_report(
+    contents: Contents, sentence: str, out: Path, comparison: Comparison | None = None, unit: str = "runs"
+) -> Path:
     """Write the report of a study into a folder; returns the page, which needs no other file.
 
     Args:
         sentence: the verdict, which opens the page.
+        comparison: with another study, which comes next.
+        unit: one of UNITS, in which the budget of the best of n is counted.
 
     Raises:
         OSError: the folder cannot be written.
     """
-    frames = {
-        "summary": tables.summary(contents),
-        "improvements": tables.improvements(contents),
-        "confirmation": confirmation(contents),
-        "ledger": tables.ledger(contents),
-        "importances": tables.importances(contents),
-        "edges": tables.edges(contents),
-        "divergences": tables.divergences(contents),
-        "variances": tables.variances(contents),
-        "rescores": tables.rescores(contents),
-        "provenance": tables.provenance(contents),
-        "space": tables.space(contents),
-    }
+    frames = {name: compute(contents) for name, compute in tables.TABLES.items()}
+    frames |= {"comparison": comparison.table()} if comparison else {}
     frames = {name: frame for name, frame in frames.items() if len(frame)}
     out.mkdir(parents=True, exist_ok=True)
     for name, frame in [*frames.items(), ("configurations", tables.configurations_by_rank(contents))]:
         frame.to_csv(out / f"{name}.csv", index=False)
         (out / f"{name}.md").write_text(_markdown(frame))
-    images, not_drawn = {}, {}
-    for name, (_, draw) in FIGURES.items():
-        try:
-            figure = draw(contents)
-        except ValueError as error:  # there is nothing to draw yet, or what must not share an axis
-            not_drawn[name] = str(error)
+    images: dict[str, str] = {}
+    not_drawn: dict[str, str] = {}
+    for name in FIGURES:
+        figure = draw(contents, name, unit)
+        if isinstance(figure, str):
+            not_drawn[name] = figure
             continue
         for ending in ("png", "pdf"):
             figure.savefig(out / f"{name}.{ending}")
@@ -73,8 +67,10 @@ def write_report(contents: Contents, sentence: str, out: Path) -> Path:
         images=images,
         not_drawn=not_drawn,
         captions={name: caption for name, (caption, _) in FIGURES.items()},
+        about_table_1=about_table_1(contents),
         paired=contents.is_paired,
         reasons=tables.why_missing(contents),
+        comparison=comparison.verdict() if comparison else None,
         unconfirmed=contents.confirmation.unfinished if contents.confirmation else [],
     )
     path = out / "index.html"
@@ -86,11 +82,19 @@ def main(words: Sequence[str]) -> None:
     """Write the report of a study, finished or not.
 
     Raises:
-        ValueError: there is no such study, one of its files is damaged, or the report cannot be written.
+        ValueError: there is no such study, one of its files is damaged, the two studies' FIDs are of different kinds,
+            or the report cannot be written.
     """
     parser = argparse.ArgumentParser(prog="bigwae report", description=__doc__)
     parser.add_argument("--results", default="results", help="the results folder, local or s3://… (default: results)")
     parser.add_argument("--study", default="digits", help="a study, finished or under way (default: digits)")
+    parser.add_argument(
+        "--with",
+        dest="other",
+        metavar="OTHER",
+        help="a study to compare it with: another one, or another results folder that has one of its name",
+    )
+    parser.add_argument("--budget-in", choices=UNITS, default="runs", help="of the best of n (default: runs)")
     parser.add_argument("--out", type=Path, help="the report's folder (default: <results>/report/<study>)")
     arguments = parser.parse_args(words)
     out = arguments.out or Path("." if "://" in arguments.results else arguments.results) / "report" / arguments.study
@@ -102,13 +106,17 @@ def main(words: Sequence[str]) -> None:
         )
     try:
         contents = Contents.load(arguments.results, arguments.study)
+        other = load_other(arguments.results, arguments.study, arguments.other) if arguments.other else None
     except FileNotFoundError as error:
         raise ValueError(str(error)) from error
+    comparison = Comparison(contents, other) if other else None
     try:
-        page = write_report(contents, sentence := verdict(contents), out)
+        page = write_report(contents, sentence := verdict(contents), out, comparison, arguments.budget_in)
     except OSError as error:
         raise ValueError(f"{out} cannot be written: {error.strerror}") from error
     print(sentence)
+    if comparison:
+        print(comparison.verdict())
     print(page)
 
 

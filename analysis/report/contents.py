@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -13,6 +15,7 @@ from analysis.configurations import configurations, is_paired
 from analysis.confirmation import Confirmation
 from analysis.load import load_evaluations, load_rescores, load_runs
 from analysis.looks import LOOKS
+from analysis.sensitivity import importance
 from search_spaces import SearchSpace
 from search_spaces.sentences import SpaceError
 from sweep.reports.ledger import ledger_frame
@@ -55,9 +58,25 @@ class Contents:
         return [name for name in self.algorithms if self.judged(name).size]
 
     @property
+    def is_proposed(self) -> bool:
+        """Whether Optuna proposes its configurations, for each algorithm its own."""
+        return bool(self.document.get("search", "random") != "random")
+
+    @property
     def is_paired(self) -> bool:
         """Whether configurations of one index can be compared with each other."""
-        return len(self.with_results) > 1 and is_paired(self.table)
+        return len(self.with_results) > 1 and not self.is_proposed and is_paired(self.table)
+
+    @cached_property
+    def importances(self) -> Mapping[str, pd.DataFrame]:
+        """Rows of `sensitivity.importance` by algorithm, of those of which it can be computed."""
+        found: dict[str, pd.DataFrame] = {}
+        if self.space is None:
+            return found
+        for name in self.with_results:
+            with contextlib.suppress(ValueError):  # too few configurations, or nothing varies
+                found[name] = importance(self.table, self.space, name)
+        return found
 
     def judged(self, algorithm: str) -> pd.Series[float]:
         """Return the mean FIDs of the configurations that can be judged, by config_index."""

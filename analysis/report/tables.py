@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 
 from analysis.configurations import fid_matrix, judged_fids
+from analysis.report.confirmation import confirmation
 from analysis.report.contents import Contents
+from analysis.report.table1 import table_1
 from analysis.report.verdict import compare
 from analysis.report.words import show
-from analysis.sensitivity import PARTS, at_edges, divergence, importance, judged_configurations
+from analysis.sensitivity import PARTS, at_edges, divergence, judged_configurations
 from analysis.uncertainty import honest_winner, median, selection_bias, spread
 from search_spaces import SearchSpace
 from sweep.results.schema import COMPLETED, STATUSES
@@ -21,7 +23,7 @@ LIKELY = 0.05  # an edge is told from chance below this, divided by the number o
 
 
 def summary(contents: Contents) -> pd.DataFrame:
-    """Return, per algorithm: runs by status, and what it reaches, with intervals."""
+    """Return, per algorithm, what it reaches, with intervals."""
     rows = []
     for name in contents.algorithms:
         own = contents.runs[contents.runs["algorithm"] == name]
@@ -31,8 +33,6 @@ def summary(contents: Contents) -> pd.DataFrame:
         rows.append(
             {
                 "algorithm": name,
-                "planned": contents.planned.get(name, len(own)),
-                **{status: int((own["status"] == status).sum()) for status in STATUSES},
                 "configurations": len(judged),
                 "median configuration": show(median(judged)) if len(judged) else "–",
                 "best configuration, honestly": show(honest_winner(matrix))
@@ -56,20 +56,25 @@ def improvements(contents: Contents) -> pd.DataFrame:
 
 
 def ledger(contents: Contents) -> pd.DataFrame:
-    """Return what each algorithm has spent."""
-    frame = contents.ledger
-    return pd.DataFrame(
+    """Return what each algorithm was to train, what became of that, and what it has spent."""
+    rows = []
+    for name in contents.algorithms:
+        status = contents.runs.loc[contents.runs["algorithm"] == name, "status"]
+        counts = {each: int((status == each).sum()) for each in STATUSES}
+        planned = contents.planned.get(name, len(status))
+        rows.append({"algorithm": name, "planned": planned, **counts, "missing": planned - len(status)})
+    spent = contents.ledger
+    shown = pd.DataFrame(
         {
-            "algorithm": frame["algorithm"],
-            "configurations": frame["configurations"],
-            "runs": frame["runs"],
-            "steps": frame["steps"].map("{:,}".format),
-            "images": frame["images"].map("{:,}".format),
-            "FLOPs": frame["flops"].map(lambda flops: "–" if pd.isna(flops) else show_flops(flops)),
-            "device-hours": ((frame["train_seconds"] + frame["eval_seconds"]) / 3600).map("{:,.2f}".format),
-            "steps done again": frame["wasted_steps"].map("{:,}".format),
+            "algorithm": spent["algorithm"],
+            "steps": spent["steps"].map("{:,}".format),
+            "images": spent["images"].map("{:,}".format),
+            "FLOPs": spent["flops"].map(lambda flops: "–" if pd.isna(flops) else show_flops(flops)),
+            "device-hours": ((spent["train_seconds"] + spent["eval_seconds"]) / 3600).map("{:,.2f}".format),
+            "steps done again": spent["wasted_steps"].map("{:,}".format),
         }
     )
+    return pd.DataFrame(rows).merge(shown, on="algorithm", how="left").fillna("–") if rows else pd.DataFrame()
 
 
 def variances(contents: Contents) -> pd.DataFrame:
@@ -126,13 +131,17 @@ def rank_correlation(a: pd.Series[float], b: pd.Series[float]) -> float:
 
 def importances(contents: Contents) -> pd.DataFrame:
     """Return how much each hyperparameter explains, per algorithm; R² is that of the forest on held-out data."""
-
-    def show_all(found: pd.DataFrame) -> pd.DataFrame:
-        figures = [f"{value:.2f} ± {sd:.2f}" for value, sd in zip(found["importance"], found["sd"], strict=True)]
-        r2 = found["r2"].map("{:.2f}".format)
-        return pd.DataFrame({"hyperparameter": found["hyperparameter"], "importance": figures, "R² of all": r2})
-
-    return _per_algorithm(contents, importance, show_all)
+    rows = [
+        {
+            "algorithm": name,
+            "hyperparameter": row["hyperparameter"],
+            "importance": f"{max(0.0, row['importance']):.2f} ± {row['sd']:.2f}",
+            "R² of all": f"{row['r2']:.2f}",
+        }
+        for name, found in contents.importances.items()
+        for row in found.to_dict("records")
+    ]
+    return pd.DataFrame(rows)
 
 
 def edges(contents: Contents) -> pd.DataFrame:
@@ -259,3 +268,19 @@ def _per_algorithm(
                 frame.insert(0, "algorithm", name)
                 found.append(frame)
     return pd.concat(found, ignore_index=True).fillna("–") if found else pd.DataFrame()
+
+
+TABLES: dict[str, Callable[[Contents], pd.DataFrame]] = {  # by the file's name
+    "ledger": ledger,
+    "summary": summary,
+    "table_1": table_1,
+    "confirmation": confirmation,
+    "improvements": improvements,
+    "importances": importances,
+    "edges": edges,
+    "divergences": divergences,
+    "variances": variances,
+    "rescores": rescores,
+    "provenance": provenance,
+    "space": space,
+}

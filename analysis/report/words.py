@@ -17,7 +17,7 @@ def show(interval: Interval) -> str:
 def number(value: float) -> str:
     """Return a figure with as many digits as are read."""
     if not np.isfinite(value):
-        return "∞"
+        return "–" if np.isnan(value) else "∞"
     return f"{value:.2f}" if abs(value) < 10 else f"{value:,.1f}"
 
 

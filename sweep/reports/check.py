@@ -19,7 +19,7 @@ from sweep.results.study_file import read_rules
 from sweep.results.work.attempt_log import read_attempts
 from sweep.results.work.run_folder import ATTEMPT, BEST
 from wae_core.hyperparameters import Hyperparameters
-from wae_core.pictures import PICTURES
+from wae_core.names import PICTURES
 from wae_core.run import Run
 from wae_core.storage.checkpoint import CheckpointError, load_checkpoint
 from wae_core.storage.files import listed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -44,13 +45,16 @@ def say_stand_in(settings: Settings, console: Console) -> None:
 
 def say_what_next(settings: Settings, folder: StudyFolder, console: Console) -> None:
     """Print the commands that a person may want after a sweep."""
-    results = "" if str(settings.results) == "results" else f" RESULTS={settings.results}"
-    results += f" TRACKING={without_credentials(settings.tracking)}" if settings.tracking else ""
+    place = "" if str(settings.results) == "results" else f" RESULTS={shlex.quote(str(settings.results))}"
+    results = place + (f" TRACKING={without_credentials(settings.tracking)}" if settings.tracking else "")
     study = settings.study
     algorithm = "" if len(settings.algorithms) > 1 else f" ALG={settings.algorithms[0]}"
     search = ("" if study.optuna is None else " SEARCH=optuna") + ("" if study.asha is None else " SCHEDULER=asha")
     larger = 10 * study.seeds if settings.budget < 10 * study.seeds else 2 * settings.budget
     console.print("What next:", style="bold")
+    console.print(
+        f"  make report STUDY={study.name}{place}         what it has found, and how sure that is", highlight=False
+    )
     console.print(f"  make ui{results}                        browse every run in MLflow", highlight=False)
     console.print(
         f"  make sweep{algorithm} BUDGET={larger}{search}{results}          continue with more", highlight=False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 import yaml
@@ -90,9 +90,18 @@ def print_status(folder: StudyFolder, console: Console) -> None:
         warnings |= _print_study_file(folder, console)
     for warning in sorted(warnings):
         console.print(f"warning: {warning}", style="yellow", markup=False)
-    for status, same in runs[runs["status_reason"].notna()].groupby("status"):
-        first = same.iloc[0]
-        console.print(f"{len(same)} {status}, e.g. {first['run_id']}: {first['status_reason']}", markup=False)
+    for line in _why(runs):
+        console.print(line, markup=False)
+
+
+def _why(runs: pd.DataFrame) -> Iterator[str]:
+    """A line for each reason why runs ended as they did, the most frequent first: how many, and the first of them."""
+    told = runs[runs["status_reason"].notna()]
+    alike = told["status_reason"].str.replace(r"\d+", "…", regex=True)  # reasons that differ in a step alone
+    groups = [same for _, same in told.groupby([told["status"], alike], sort=True)]
+    for same in sorted(groups, key=lambda same: (STATUSES.index(same["status"].iloc[0]), -len(same))):
+        first = same.sort_values("run_id").iloc[0]
+        yield f"{len(same)} {first['status']}, e.g. {first['run_id']}: {first['status_reason']}"
 
 
 def _print_study_file(folder: StudyFolder, console: Console) -> set[str]:

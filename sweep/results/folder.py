@@ -22,7 +22,7 @@ from sweep.results.layout import (
     rows_without,
 )
 from sweep.results.parquet import read_table, serialise
-from sweep.results.schema import RECORD, RESCORES, RUNS, EvaluationRow, RescoreRow, RunRow
+from sweep.results.schema import NULLABLE_INTEGERS, RECORD, RESCORES, RUNS, EvaluationRow, RescoreRow, RunRow
 from wae_core.run import ALGORITHMS, RUN_ID
 from wae_core.storage.files import TEMPORARIES, Location, create, listed, location
 
@@ -229,8 +229,8 @@ def read_rescores(results: str | Location, study: str) -> pd.DataFrame:
 
 
 def _frame(results: str | Location, study: str, name: str) -> pd.DataFrame:
-    frame: pd.DataFrame = _existing(results, study).read_table(name).to_pandas()
-    return frame
+    frame: pd.DataFrame = _existing(results, study).read_table(name).to_pandas(integer_object_nulls=True)
+    return frame.astype({column: "Int64" for column in NULLABLE_INTEGERS if column in frame})
 
 
 def _existing(results: str | Location, study: str) -> StudyFolder:

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sweep.errors import ResultsError
 from sweep.results.layout import Layout
+from sweep.results.schema import NULLABLE_INTEGERS
 from wae_core.storage.files import Location, NotAFile, read, write_atomically
 
 HASH = b"sha256"  # key of the file's metadata
 BLANK = b"sha256-of-this-file-with-these-64-bytes-in-the-place-of-the-hash"
 UNREADABLE = (pa.ArrowException, OSError, ValueError, LookupError, TypeError, OverflowError, MemoryError)
+
+
+# For pandas, which would make floats of whole numbers where one is null.
+_NULLABLE = [
+    {"name": name, "field_name": name, "pandas_type": "int64", "numpy_type": "Int64", "metadata": None}
+    for name in NULLABLE_INTEGERS
+]
+_PANDAS = json.dumps({"index_columns": [], "column_indexes": [], "columns": _NULLABLE}).encode()
 
 
 def write_table(path: Location, table: pa.Table) -> None:
@@ -45,8 +55,9 @@ def serialise(table: pa.Table) -> bytes:
     buffer = io.BytesIO()
     # What makes a long column smaller makes a record, of one row, larger and slower; statistics nobody reads.
     is_long = len(table) > 1
+    told = {b"pandas": _PANDAS} if set(NULLABLE_INTEGERS) <= set(table.column_names) else {}
     pq.write_table(
-        table.replace_schema_metadata({HASH: BLANK}),
+        table.replace_schema_metadata({HASH: BLANK} | told),
         buffer,
         use_dictionary=is_long,
         compression="snappy" if is_long else "none",

@@ -211,5 +211,6 @@ RESCORES = arrow_schema(RescoreRow)
 OPTIONAL = frozenset(
     name for name, hint in typing.get_type_hints(RunRow).items() if isinstance(hint, types.UnionType)
 )
+NULLABLE_INTEGERS = tuple(field.name for field in RUNS if field.name in OPTIONAL and field.type == pa.int64())
 # A record is a run's whole result in one row: its columns and its evaluations.
 RECORD = RUNS.append(pa.field("evaluations", pa.list_(pa.struct(list(EVALUATIONS)))))

@@ -23,7 +23,8 @@ from wae_core.device import select_device
 from wae_core.evaluation.evaluator import Confirmation, Evaluator
 from wae_core.evaluation.features import load_features
 from wae_core.model_file import save_model
-from wae_core.pictures import COLUMNS, PICTURES, picture, png
+from wae_core.names import COLUMNS, PICTURES
+from wae_core.pictures import picture, png
 from wae_core.protocol import Protocol
 from wae_core.randomness import Streams
 from wae_core.run import Run

@@ -18,7 +18,7 @@ from sweep.errors import SettingsError
 from sweep.places import check_path, results_location
 from sweep.settings.kinds import sentence
 from sweep.settings.settings import Asha, Cluster, FailurePolicy, Optuna, Settings, Study
-from sweep.settings.words import CONF, check_keys, split_paths
+from sweep.settings.words import CONF, DRY_RUN, check_keys, shown_by_dry_run, split_paths
 from wae_core import checks
 from wae_core.names import PRECISIONS
 from wae_core.protocol import Protocol
@@ -45,6 +45,7 @@ def load_settings(words: Sequence[str]) -> Settings:
     # Paths may hold any character of Hydra's grammar, so they go round it.
     paths, others = split_paths(words)
     check_keys(others)
+    others += shown_by_dry_run(others)
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             composed = OmegaConf.to_container(compose("config", overrides=others), resolve=True)
@@ -96,7 +97,7 @@ def _settings(config: Mapping[str, Any], words: Sequence[str]) -> Settings:
 
 def _study(config: Mapping[str, Any]) -> Study:
     """The study, named after all by which it differs from the one in its file."""
-    values = dict(config["study"])
+    values = {key: value for key, value in config["study"].items() if key != DRY_RUN}
     name, seed, seeds, own_space = (values.pop(key) for key in ("name", "seed", "seeds", "space"))
     own = search_spaces.load(own_space)
     space = own if config["space"] is None else search_spaces.load(check_path("space", config["space"]))

@@ -16,6 +16,7 @@ from search_spaces.sentences import closest
 from sweep.errors import SettingsError
 
 CONF = Path(__file__).parents[1] / "conf"
+DRY_RUN = "dry_run"  # in a study's file: the words that a dry run takes unless it is told others
 PATHS = ("results", "space", "data", "inception", "tracking", "optuna.storage")
 
 
@@ -33,6 +34,7 @@ def check_keys(words: Sequence[str]) -> None:
     known.discard("defaults")
     for group, names in groups.items():
         known |= {f"{group}.{key!s}" for key in OmegaConf.load(CONF / group / f"{names[0]}.yaml")}
+    known.discard(f"study.{DRY_RUN}")
     for word in words:
         override = _parse(word)
         key = override.get_key_element()
@@ -46,6 +48,16 @@ def check_keys(words: Sequence[str]) -> None:
             raise SettingsError(f"unknown {key} {override.value()!r}: {_allowed(str(override.value()), groups[key])}")
         if key in groups:
             _check_file(CONF / key / f"{override.value()}.yaml")
+
+
+def shown_by_dry_run(words: Sequence[str]) -> list[str]:
+    """Return the words that a dry run takes from its study's file, since that is not meant for this machine."""
+    given = {override.get_key_element(): override.value() for override in map(_parse, words)}
+    if given.get("dry_run") is not True or "study" not in given:
+        return []
+    study = read_yaml(CONF / "study" / f"{given['study']}.yaml")
+    own = study.get(DRY_RUN, {}) if isinstance(study, dict) else {}
+    return [f"{key}={value}" for key, value in own.items() if key not in given]
 
 
 def _check_file(path: Path) -> None:

@@ -92,7 +92,7 @@ def _write(results: str | Location, study: Study, runs: Sequence[Run]) -> StudyF
 
 
 def _result(study: Study, run: Run) -> tuple[RunRow, list[EvaluationRow]]:
-    noise = np.random.default_rng([study.seed, run.seed, *run.config_id.encode(), 1])
+    noise = np.random.default_rng([study.seed, run.seed, *study.name.encode(), *run.config_id.encode(), 1])
     best = math.exp(true_log_fid(run, study.space, study.seed) + SEED * noise.standard_normal())
     too_fast = place(run, "learning_rate", study.space) > TOO_FAST
     is_diverged = bool(too_fast and noise.random() < 0.5)

@@ -18,10 +18,13 @@ from matplotlib.text import Text
 from analysis import load, plots
 from analysis.configurations import configurations
 from analysis.looks import LOOKS
+from analysis.report.hyperparameters import fid_against_hyperparameters, trend
+from search_spaces import SearchSpace
 from sweep.results.folder import StudyFolder
 from sweep.results.schema import EVALUATIONS, RUNS, SCHEMA_VERSION, EvaluationRow, RunRow
 from sweep.results.tables import Tables
 from tests.places import local
+from wae_core.hyperparameters import DECLARED
 from wae_core.run import ALGORITHMS
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
@@ -168,10 +171,10 @@ def test_best_runs_are_the_lowest_fids_of_each_algorithm() -> None:
         run_row("wae-mmd", 0, 0, None),
     )
     assert list(load.best_runs(runs, 2)["run_id"]) == [
-        "vae-00001-s0",
-        "vae-00000-s0",
         "wae-gan-00000-s1",
         "wae-gan-00001-s1",
+        "vae-00001-s0",
+        "vae-00000-s0",
     ]
 
 
@@ -187,7 +190,7 @@ def test_common_configurations_have_all_algorithms_and_seeds() -> None:
 
 def test_every_algorithm_and_hyperparameter_can_be_drawn() -> None:
     assert set(LOOKS) == set(ALGORITHMS)
-    assert set(plots.HYPERPARAMETERS) <= set(RUNS.names)
+    assert set(DECLARED) <= set(RUNS.names)
 
 
 def test_fids_are_labelled_with_network_and_count_and_never_mixed() -> None:
@@ -212,6 +215,7 @@ def test_the_distribution_shows_every_run_and_the_median_counts_lost_ones() -> N
     assert reached.max() == pytest.approx(3 / 5)
 
 
+@pytest.mark.slow
 def test_steps_show_every_curve_and_the_kept_checkpoint(results: Path) -> None:
     runs, evaluations = load.load_runs(results, "digits"), load.load_evaluations(results, "digits")
     figure = plots.fid_over_steps(runs[runs["config_index"] < 2], evaluations)
@@ -223,33 +227,71 @@ def test_steps_show_every_curve_and_the_kept_checkpoint(results: Path) -> None:
     assert len(vae.lines) == 4 + 2 + 1  # and the cross of the run that diverged
 
 
-def test_samples_are_those_of_the_best_runs(results: Path) -> None:
-    runs = load.load_runs(results, "digits")
-    (results / "digits/work/wae-gan-00000-s0/samples.png").rename(results / "aside.png")
-    figure = plots.best_samples(runs, results, "digits")
-    (results / "aside.png").rename(results / "digits/work/wae-gan-00000-s0/samples.png")
-    assert [axes.get_title() for axes in figure.axes] == [
-        "wae-mmd  FID 20.0 (confirmed 20.5)",
-        "wae-gan  FID 15.0 (confirmed 15.5)",
-        "vae  FID 1.50 (confirmed 2.00)",
-    ]
-    shown = figure.axes[0].images[0].get_array()
-    stored = matplotlib.image.imread(results / "digits/work/wae-mmd-00000-s0/samples.png")
-    np.testing.assert_array_equal(shown, stored)
-    assert not figure.axes[1].images
-    assert "has no samples.png" in texts(figure)
-
-
+@pytest.mark.slow
 def test_hyperparameters_that_apply_have_a_panel_with_every_run(results: Path) -> None:
     runs = load.load_runs(results, "digits")
-    figure = plots.fid_against_hyperparameters(runs)
+    figure = fid_against_hyperparameters(runs)
     assert "(digit_classifier-64@" in texts(figure)
     panels = {axes.get_xlabel(): axes for axes in figure.axes}
-    given = {label for name, label in plots.HYPERPARAMETERS.items() if runs[name].notna().any()}
+    given = {declared.label for name, declared in DECLARED.items() if runs[name].notna().any()}
     assert panels.keys() - {""} == given and len(given) == 9
     assert panels["learning rate"].get_xscale() == "log"
     assert panels["penalty weight $λ$"].get_xscale() == "linear"
     drawn = {label: sum(len(np.asarray(line.get_xdata())) for line in axes.lines) for label, axes in panels.items()}
     assert (drawn["learning rate"], drawn["encoder"], drawn["kernel scale $C$"]) == (13, 8, 4)
-    vae = plots.fid_against_hyperparameters(runs[runs["algorithm"] == "vae"])
+    vae = fid_against_hyperparameters(runs[runs["algorithm"] == "vae"])
     assert sum(bool(axes.get_xlabel()) for axes in vae.axes) == 5
+
+
+def test_a_trend_is_the_quantiles_of_neighbours() -> None:
+    x = np.arange(200.0)
+    fids = np.where(x < 100, 10.0, np.where(x % 10 == 0, 5.0, 20.0))
+    found = trend(np.roll(x, 7), np.roll(fids, 7))
+    assert len(found) == 10 and found[0.5].tolist() == [10.0] * 5 + [20.0] * 5
+    assert found[0.1].tolist() == [10.0] * 5 + [5.0] * 5
+    assert trend(x[:39], fids[:39]).empty, "two groups of 20 make a trend"
+    fids[:15] = np.inf
+    assert trend(x, fids)[0.5].tolist()[0] == np.inf, "the median of a group of which most diverged"
+
+
+def test_the_space_gives_limits_axes_and_importance_stands_above() -> None:
+    rows = [run_row("vae", index, 0, 10.0 + index, decoder_variance=0.01 * 1.1**index) for index in range(45)]
+    drawn: dict[str, dict[str, Any]] = {
+        "latent_dim": {"distribution": "choice", "values": [4, 8]},
+        "batch_size": {"distribution": "fixed", "value": 32},
+        "learning_rate": {"distribution": "uniform", "low": 1e-3, "high": 0.1},
+        "decoder_variance": {"distribution": "log_uniform", "low": 0.01, "high": 1},
+        "architecture": {"distribution": "fixed", "value": "dcgan_small"},
+    }
+    lines = {name: {"algorithms": ["vae"], "source": "O"} | line for name, line in drawn.items()}
+    space = SearchSpace.from_dict("mine", lines)
+    important = pd.DataFrame({"hyperparameter": ["learning_rate"], "importance": [0.75]})
+    figure = fid_against_hyperparameters(frame(*rows), space, {"vae": important})
+    panels = {axes.get_xlabel(): axes for axes in figure.axes}
+    learning_rate, variance = panels["learning rate"], panels[DECLARED["decoder_variance"].label]
+    assert (learning_rate.get_xscale(), variance.get_xscale()) == ("linear", "log")
+    dotted = [line.get_xdata() for line in learning_rate.lines if line.get_linestyle() == ":"]
+    assert sorted(np.asarray(x)[0] for x in dotted) == [1e-3, 0.1]
+    assert learning_rate.get_title() == "importance: vae 0.75" and variance.get_title() == ""
+
+
+def test_runs_that_were_stopped_early_are_told_apart() -> None:
+    rows = [run_row("vae", index, 0, 10.0 + index) for index in range(4)]
+    stopped = run_row("vae", 4, 0, 30.0, steps_done=50, best_step=50)
+    figure = plots.fid_distribution(frame(*rows, stopped))
+    assert "stopped early" in texts(figure) and "1 stopped early" in texts(figure)
+    assert "stopped early" not in texts(plots.fid_distribution(frame(*rows)))
+    evaluations = pd.DataFrame(
+        [asdict(evaluation_row(row, row.steps_done, row.best_fid or 0)) for row in (*rows, stopped)]
+    )
+    assert "was stopped early" in texts(plots.fid_over_steps(frame(*rows, stopped), evaluations))
+
+
+def test_many_runs_are_bands_and_not_lines() -> None:
+    rows = [run_row("vae", index, 0, 10.0 + index) for index in range(plots.MOST_LINES + 1)]
+    evaluations = [evaluation_row(row, step, 2000 / step + row.config_index) for row in rows for step in (50, 100)]
+    curves = pd.DataFrame(map(asdict, evaluations))
+    (panel,) = plots.fid_over_steps(frame(*rows), curves).axes
+    assert len(panel.lines) == 3 and len(panel.collections) == 2  # median, best, its checkpoint; two bands
+    (panel,) = plots.fid_over_steps(frame(*rows[:-1]), curves).axes
+    assert len(panel.lines) == plots.MOST_LINES + 2 and not panel.collections

@@ -47,7 +47,7 @@ def words(figure: Figure) -> str:
 
 
 def test_each_panel_shows_the_samples_of_the_algorithms_lowest_fid(tmp_path: Path) -> None:
-    figure = first_picture(make_study(tmp_path, FIDS), tmp_path / "digits")
+    figure = first_picture(make_study(tmp_path, FIDS), StudyFolder(tmp_path, "digits"))
     shades = [round(255 * float(np.max(np.asarray(axes.images[0].get_array())))) for axes in figure.axes[:3]]
     assert shades == [170, 90, 150]
     assert "best wae-gan: FID 90\non fresh samples 92" in words(figure)
@@ -55,7 +55,7 @@ def test_each_panel_shows_the_samples_of_the_algorithms_lowest_fid(tmp_path: Pat
 
 def test_every_run_has_its_mark_and_a_lost_one_counts_as_infinitely_bad(tmp_path: Path) -> None:
     runs = make_study(tmp_path, FIDS)
-    figure = first_picture(runs, tmp_path / "digits")
+    figure = first_picture(runs, StudyFolder(tmp_path, "digits"))
     strip = figure.axes[3]
     marks = sum(
         len(np.asarray(line.get_xdata())) for line in strip.lines if line.get_marker() in ("o", "^", "s", "x")

@@ -7,20 +7,27 @@ from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from analysis.report import tables
 from analysis.report.command import write_report
 from analysis.report.contents import Contents
-from analysis.report.figures import FIGURES
+from analysis.report.figures import FIGURES, draw
 from analysis.report.verdict import FEWEST, verdict
 from sweep.command import main
 from sweep.results.folder import StudyFolder
+from sweep.results.plan_file import extend_plan
+from sweep.results.schema import STATUSES
 from sweep.results.tables import Tables
+from sweep.search.plan import plan_runs
 from sweep.settings.compose import load_settings
 from sweep.settings.settings import Study
 from tests.analysis import planted
+from tests.chaos.s3_server import s3_bucket
+from wae_core.storage.files import location, write_atomically
 
 pytestmark = pytest.mark.slow
 ALL = ["wae-mmd", "wae-gan", "vae"]
@@ -55,8 +62,9 @@ def test_what_was_planted_is_in_its_tables(results: Path, page: str) -> None:
     folder = results / "report" / "digits"
     important = pd.read_csv(folder / "importances.csv")
     assert set(important.groupby("algorithm").head(1)["hyperparameter"]) >= {"learning_rate", "wae_lambda"}
-    summary = pd.read_csv(folder / "summary.csv")
-    assert summary["planned"].tolist() == [90, 90, 90] and (summary["diverged"] > 0).all()
+    ledger = pd.read_csv(folder / "ledger.csv")
+    assert ledger["planned"].tolist() == [90, 90, 90] and (ledger["diverged"] > 0).all()
+    assert (ledger["planned"] == ledger[[*STATUSES, "missing"]].sum(axis=1)).all()
     bias = pd.read_csv(folder / "variances.csv")["kept checkpoint is too good by"]
     assert all(re.match(r"[34]\.\d%", text) for text in bias)
 
@@ -70,6 +78,23 @@ def test_the_page_needs_no_other_file(results: Path, page: str) -> None:
     for name in ("summary", "ledger", "improvements", "configurations", "provenance", "space"):
         rows = len(pd.read_csv(folder / f"{name}.csv"))
         assert len((folder / f"{name}.md").read_text().splitlines()) == rows + 2 > 2, name
+
+
+def test_the_budget_is_counted_in_what_is_asked_for(results: Path, page: str) -> None:
+    contents = Contents.load(results, "digits")
+    (axes,) = figure_of(contents, "steps").axes
+    ends = [float(np.asarray(line.get_xdata())[-1]) for line in axes.lines]
+    assert ends == pytest.approx(contents.ledger.set_index("algorithm").loc[ALL, "steps"].tolist())
+    (axes,) = figure_of(contents, "runs").axes
+    assert [float(np.asarray(line.get_xdata())[-1]) for line in axes.lines] == [90, 90, 90]
+    unknown = replace(contents, ledger=contents.ledger.assign(flops=np.nan))
+    assert draw(unknown, "best_of_n", "FLOPs") == "the FLOPs of wae-mmd are not known"
+
+
+def figure_of(contents: Contents, unit: str) -> Figure:
+    found = draw(contents, "best_of_n", unit)
+    assert isinstance(found, Figure)
+    return found
 
 
 def test_at_a_small_budget_nothing_is_claimed(study: Study, tmp_path: Path) -> None:
@@ -99,6 +124,50 @@ def test_a_study_with_nothing_has_a_page(study: Study, tmp_path: Path) -> None:
     assert "No run has ended with an FID yet" in verdict(contents)
     page = unescape(write_report(contents, verdict(contents), tmp_path / "out").read_text())
     assert all(caption in page for caption, _ in FIGURES.values())
+
+
+def test_one_run_alone_has_a_page(study: Study, tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path, "digits")
+    folder.records.mkdir(parents=True)
+    folder.publish(*next(planted.results_of(study, ["vae"], 3)))
+    contents = Contents.load(tmp_path, "digits")
+    assert verdict(contents).startswith("Only vae has results")
+    page = unescape(write_report(contents, verdict(contents), tmp_path / "out").read_text())
+    assert "data:image/png" in page and "the study's space is not known" in page
+
+
+def test_in_mid_sweep_what_is_missing_is_counted(study: Study, tmp_path: Path) -> None:
+    """The plan is of 12 configurations; 6 are in the tables, one of WAE-GAN has ended since, nothing of the VAE."""
+    folder = planted.write(tmp_path, study, ["wae-mmd", "wae-gan"], 18)
+    extend_plan(folder, [run for name in ALL for run in plan_runs(study, name, 36)])
+    for row, evaluations in planted.results_of(study, ["wae-gan"], 21):
+        if row.config_index == 6:
+            folder.publish(row, evaluations)
+    contents = Contents.load(tmp_path, "digits")
+    write_report(contents, said := verdict(contents), tmp_path / "out")
+    assert "vae has no result yet" in said
+    ledger = pd.read_csv(tmp_path / "out" / "ledger.csv")
+    assert ledger["planned"].tolist() == [36, 36, 36] and ledger["missing"].tolist() == [18, 15, 36]
+    summary = pd.read_csv(tmp_path / "out" / "summary.csv").set_index("algorithm")
+    assert summary["configurations"].to_dict() == {"wae-mmd": 6, "wae-gan": 7, "vae": 0}
+
+
+def test_a_study_in_an_object_store_has_the_same_page(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    planted.write(tmp_path / "disk", study, ["wae-gan", "vae"], 18)
+    assert main(["report", "--results", "disk"]) == 0
+    with s3_bucket() as bucket:
+        for path in (tmp_path / "disk" / "digits").rglob("*"):
+            if path.is_file():
+                place = location(f"{bucket}/all") / str(path.relative_to(tmp_path / "disk"))
+                write_atomically(place, path.read_bytes())
+        assert main(["report", "--results", f"{bucket}/all", "--with", "disk"]) == 0
+    assert "cannot be told at this budget (digits in s3://" in capsys.readouterr().out
+    for name in ("summary", "ledger", "configurations", "provenance"):
+        here, there = (folder / "digits" / f"{name}.csv" for folder in (Path("report"), Path("disk/report")))
+        assert here.read_text() == there.read_text()
 
 
 def test_a_study_of_failures_alone_has_a_page(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

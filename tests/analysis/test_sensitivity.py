@@ -78,6 +78,19 @@ def test_the_planted_divergence_is_found(table: pd.DataFrame, study: Study) -> N
         assert low["decoder_variance", part] < 7 / 8 * 0.1 < high["decoder_variance", part], part
 
 
+def test_the_interval_of_a_share_that_diverges_covers_it(table: pd.DataFrame, study: Study) -> None:
+    """Of 300 studies of 90 configurations, each of which diverges with a probability of 0.2."""
+    own = table[table["algorithm"] == "vae"].head(90)
+    lines = tuple(line for line in study.space.hyperparameters if line.name == "learning_rate")
+    space = replace(study.space, hyperparameters=lines)
+    covered = []
+    for seed in range(300):
+        diverged = np.random.default_rng(seed).random(len(own)) < 0.2
+        shares = divergence(own.assign(diverged=diverged.astype(int)), space, "vae")
+        covered += ((shares["low"] <= 0.2) & (shares["high"] >= 0.2)).tolist()
+    assert len(covered) == 900 and 0.9 <= np.mean(covered) <= 0.99
+
+
 def test_too_few_configurations_are_refused(table: pd.DataFrame, study: Study) -> None:
     few = table[table["config_index"] < 20]
     for compute in (importance, at_edges):

@@ -30,7 +30,7 @@ from tests.benchmarks.measuring import Options, Row
 from tests.made_up import digits_sha256, made_up_row
 from tests.places import local
 from wae_core.evaluation.selection import Evaluation
-from wae_core.pictures import PICTURES
+from wae_core.names import PICTURES
 from wae_core.run import ALGORITHMS, Run
 
 ROOT = Path(__file__).parents[2]

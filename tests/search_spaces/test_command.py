@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.patches import Rectangle
 
@@ -18,6 +19,7 @@ from search_spaces import SearchSpace, load
 from search_spaces.distributions import LogUniform
 from search_spaces.plot import COLORS, SHARED, draws_figure
 from sweep.command import main
+from sweep.settings.compose import load_settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,6 +39,23 @@ def path(tmp_path: Path) -> Path:
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(related().as_dict()))
     return path
+
+
+@pytest.mark.slow
+def test_the_draws_are_those_of_the_study_that_the_space_belongs_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn_with: list[int] = []
+
+    def note(space: SearchSpace, study_seed: int) -> Figure:
+        drawn_with.append(study_seed)
+        return Figure()
+
+    monkeypatch.setattr("search_spaces.plot.draws_figure", note)
+    for words in (["digits"], ["bigwae"], ["digits", "--seed", "7"]):
+        assert main(["space", *words, "--out", str(tmp_path / "space.png")]) == 0
+    own = load_settings(["study=digits"]).study.seed, load_settings(["study=bigwae"]).study.seed
+    assert tuple(drawn_with) == (*own, 7) and own[0] != 0
 
 
 @pytest.mark.slow

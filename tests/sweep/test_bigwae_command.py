@@ -40,7 +40,7 @@ def test_every_command_has_a_help_of_its_own(name: str, capsys: pytest.CaptureFi
         shown.append(capsys.readouterr().out)
     assert shown[0].startswith(f"usage: bigwae {name} ")
     assert shown[0] == shown[1]
-    assert "results" in shown[0] or name in ("data", "figures")
+    assert "results" in shown[0] or name == "data"
 
 
 def test_the_version_is_the_installed_one(capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,7 +37,9 @@ def cells(output: str) -> dict[str, list[str]]:
 
 @pytest.mark.slow
 def test_the_large_study_is_costed_without_its_data(tmp_path: Path) -> None:
-    output = dry_run("study=bigwae", "budget=1000", f"results={tmp_path / 'results'}", f"data={tmp_path / 'none'}")
+    output = dry_run(
+        "study=bigwae", "budget=1000", "cluster=local", f"results={tmp_path / 'results'}", f"data={tmp_path / 'none'}"
+    )
     table = cells(output)
     assert list(table) == ["wae-mmd", "wae-gan", "vae", "together"]
     for algorithm in ("wae-mmd", "wae-gan", "vae"):
@@ -49,6 +51,15 @@ def test_the_large_study_is_costed_without_its_data(tmp_path: Path) -> None:
     assert "wae-gan-00332" in output
     assert "assumed 0.02 TFLOP/s per device (cpu)" in output and "cluster=gpu" in output
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_the_large_study_is_shown_with_the_paper_s_budget_on_accelerators(tmp_path: Path) -> None:
+    words = ("study=bigwae", f"results={tmp_path / 'results'}")
+    output = dry_run(*words, "alg=vae")
+    assert cells(output)["vae"][0] == "1,002" and "per device (cuda)" in output
+    assert cells(dry_run(*words, "alg=vae", "budget=6"))["vae"][0] == "6"
+    assert load_settings(words).budget == 3, "what is trained is never more than was asked for"
 
 
 @pytest.mark.slow

@@ -111,6 +111,24 @@ def test_the_printed_table_shows_the_frame_and_why_runs_ended_badly(
     assert "nan" not in text
 
 
+def test_runs_that_ended_for_one_reason_are_counted_whatever_the_step(
+    folder: StudyFolder, study: Study, make_result: Callable[..., Any], printed: Callable[[StudyFolder], str]
+) -> None:
+    runs = plan_runs(study, "vae", 9)
+    pq.write_table(plan_table(runs), folder.plan_file)
+    reasons = ["the FID is not finite at step 7", *(f"the loss is not finite at step {n}" for n in (12, 9, 250))]
+    for run, reason in zip(runs, reasons, strict=False):
+        folder.publish(*make_result(run, "diverged", (), status_reason=reason))
+    folder.publish(*make_result(runs[4], "failed", (), status_reason="it failed"))
+    text = printed(folder)
+    told = [line for line in text.splitlines() if ", e.g. " in line]
+    assert told == [
+        f"3 diverged, e.g. {runs[1].run_id}: the loss is not finite at step 12",
+        f"1 diverged, e.g. {runs[0].run_id}: the FID is not finite at step 7",
+        f"1 failed, e.g. {runs[4].run_id}: it failed",
+    ]
+
+
 def test_an_algorithm_without_a_row_beside_one_with_rows_is_printed(
     folder: StudyFolder,
     study: Study,

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.counterfactual import asha, finished
 from analysis.counterfactual import main as counterfactual
+from analysis.strategies import Sweep, asha, finished
 from sweep.events import Ended, Paused, Task
 from sweep.search.asha import is_promoted, is_reduction, rungs
 from sweep.search.plan import RandomProposals, draw_configuration
@@ -171,13 +171,13 @@ def test_it_decides_as_the_counterfactual_says(world: World) -> None:
     runs = pd.DataFrame(
         {
             "study": "test", "run_id": run.run_id, "algorithm": "vae", "config_index": run.config_index,
-            "seed": run.seed,
-            "status": "completed", "steps_planned": STEPS, "steps_done": STEPS,
-            "best_fid": min(world.fids(run, STEPS).values()),
+            "seed": run.seed, "status": "completed", "steps_planned": STEPS, "steps_done": STEPS,
+            "best_fid": min(world.fids(run, STEPS).values()), "confirmed_fid": np.nan,
         }
         for run in full
     )  # fmt: skip
-    outcome = asha(finished(runs, evaluations, "vae"), 3, np.arange(count)[None])
+    in_full = finished(runs, evaluations, "vae")
+    outcome = asha(in_full, 3, [Sweep(np.arange(count), seen=(0, 1, 2), judge=None)])
     assert outcome.spent[0].tolist() == [sum(steps) for steps in world.steps().values()]
 
 
