@@ -181,9 +181,11 @@ def _draw_median(strip: Axes, own: pd.DataFrame, row: int) -> None:
     if not np.isfinite(found.value):
         return
     strip.plot([found.value] * 2, [row - 0.33, row + 0.33], color="black", lw=1.5)
-    end = found.high if np.isfinite(found.high) else strip.get_xlim()[1]
-    strip.plot([found.low, end], [row, row], color="black", lw=1.5, solid_capstyle="butt")
-    text = f"{_number(found.value)} [{_number(found.low)}, {_number(found.high)}]"
+    text = _number(found.value)
+    if not np.isnan(found.low):
+        end = found.high if np.isfinite(found.high) else strip.get_xlim()[1]
+        strip.plot([found.low, end], [row, row], color="black", lw=1.5, solid_capstyle="butt")
+        text += f" [{_number(found.low)}, {_number(found.high)}]"
     strip.annotate(
         text, (found.value, row - 0.36), ha="center", va="bottom", fontsize=7, fontweight="bold", clip_on=False
     )

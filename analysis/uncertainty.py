@@ -18,6 +18,7 @@ from scipy.stats import binom, t
 Floats = NDArray[np.floating[Any]]
 
 DRAWS = 2000
+FEWEST = 6  # configurations: of fewer, no interval of resampled ones means anything
 LEVEL = 0.95
 
 
@@ -50,7 +51,8 @@ def bootstrap(
 ) -> Interval:
     """Return a statistic of configurations with its percentile interval (Efron 1979).
 
-    The draws are the same at every call, so that a report is reproducible.
+    The draws are the same at every call, so that a report is reproducible. Of fewer than FEWEST configurations the
+    bounds are not numbers.
 
     Args:
         counts: how many configurations there are; several where independent samples are resampled each for itself.
@@ -64,11 +66,14 @@ def bootstrap(
     sizes = (counts,) if isinstance(counts, int) else counts
     if min(sizes) < 1:
         raise ValueError("an interval needs at least one configuration")
+    estimate = float(statistic(*map(np.arange, sizes)))
+    if min(sizes) < FEWEST:
+        return Interval(estimate, math.nan, math.nan)
     generator = np.random.default_rng(0)
     values = [statistic(*(generator.integers(0, size, size) for size in sizes)) for _ in range(draws)]
     # Of values that may be infinite, a quantile is one of them, and nothing between two.
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
-    return Interval(float(statistic(*map(np.arange, sizes))), float(low), float(high))
+    return Interval(estimate, float(low), float(high))
 
 
 def median(values: Floats) -> Interval:

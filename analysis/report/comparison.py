@@ -11,9 +11,8 @@ import pandas as pd
 
 from analysis.configurations import judged_fids
 from analysis.report.contents import Contents
-from analysis.report.verdict import FEWEST
 from analysis.report.words import show
-from analysis.uncertainty import Floats, Interval, bootstrap, improvement, median, middle
+from analysis.uncertainty import FEWEST, Floats, Interval, bootstrap, improvement, median, middle
 from sweep.results.folder import StudyFolder
 from wae_core.hyperparameters import DECLARED
 from wae_core.storage.files import location

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.report.contents import Contents
-from analysis.report.words import listed, number, show
+from analysis.report.words import listed, number, share, show
 from analysis.uncertainty import first_of, ratio_of_firsts, selection_bias
 
 FEWEST = 10  # configurations, of whose flattery an interval is given: of fewer it covers too seldom
@@ -62,7 +62,7 @@ def confirmation(contents: Contents) -> pd.DataFrame:
                     "FID that picked it": number(row["fid_mean"]),
                     f"with {contents.confirmation.seeds} fresh seeds": number(row["fresh_mean"]),
                     "and on fresh samples": show(first_of(np.roll(matrix.to_numpy(), -position, axis=0))),
-                    "was too good by": _share(1 - row["fid_mean"] / row["fresh_confirmed_mean"])
+                    "was too good by": share(1 - row["fid_mean"] / row["fresh_confirmed_mean"])
                     if np.isfinite(row["fresh_confirmed_mean"])
                     else "–",
                 }
@@ -87,14 +87,10 @@ def _flattery(contents: Contents) -> str:
     bias = selection_bias(
         finite["fid_mean"].to_numpy(), finite["fresh_confirmed_mean"].to_numpy(), np.arange(len(finite))
     )
-    interval = f" [{_share(bias.low)}, {_share(bias.high)}]" if len(finite) >= FEWEST else ""
+    interval = f" [{share(bias.low)}, {share(bias.high)}]" if len(finite) >= FEWEST else ""
     diverged = len(found) - len(finite)
     without = f", beside {diverged} with a fresh seed that diverged" if diverged else ""
     return (
         f" The mean FIDs that had picked the {len(finite)} confirmed configurations{without} were too good by "
-        f"{_share(bias.value)}{interval}."
+        f"{share(bias.value)}{interval}."
     )
-
-
-def _share(value: float) -> str:
-    return f"{value:.1%}"

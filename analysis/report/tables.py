@@ -12,7 +12,7 @@ from analysis.report.confirmation import confirmation
 from analysis.report.contents import Contents
 from analysis.report.table1 import table_1
 from analysis.report.verdict import compare
-from analysis.report.words import show
+from analysis.report.words import share, show
 from analysis.sensitivity import PARTS, at_edges, divergence, judged_configurations
 from analysis.uncertainty import honest_winner, median, selection_bias, spread
 from search_spaces import SearchSpace
@@ -95,7 +95,7 @@ def variances(contents: Contents) -> pd.DataFrame:
         if len(own):
             columns = [own[column].to_numpy() for column in ("best_fid", "confirmed_fid", "config_index")]
             bias = selection_bias(*columns)
-            row["kept checkpoint is too good by"] = f"{bias.value:.1%} [{bias.low:.1%}, {bias.high:.1%}]"
+            row["kept checkpoint is too good by"] = show(bias, share)
         rows.append(row)
     return pd.DataFrame(rows).fillna("–")
 

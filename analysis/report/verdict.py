@@ -10,9 +10,7 @@ from analysis.configurations import fid_matrix
 from analysis.report.confirmation import headline
 from analysis.report.contents import Contents
 from analysis.report.words import listed, show
-from analysis.uncertainty import Interval, honest_winner, improvement, median
-
-FEWEST = 6  # configurations of each algorithm: of fewer, no interval of resampled ones means anything
+from analysis.uncertainty import FEWEST, Interval, honest_winner, improvement, median
 
 
 def verdict(contents: Contents) -> str:

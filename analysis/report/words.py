@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from analysis.uncertainty import Interval
-
-
-def show(interval: Interval) -> str:
-    """Return an interval for a sentence: the value, and its 95 % bounds in brackets."""
-    return f"{number(interval.value)} [{number(interval.low)}, {number(interval.high)}]"
 
 
 def number(value: float) -> str:
@@ -19,6 +14,17 @@ def number(value: float) -> str:
     if not np.isfinite(value):
         return "–" if np.isnan(value) else "∞"
     return f"{value:.2f}" if abs(value) < 10 else f"{value:,.1f}"
+
+
+def share(value: float) -> str:
+    """Return a share as a percentage."""
+    return f"{value:.1%}"
+
+
+def show(interval: Interval, word: Callable[[float], str] = number) -> str:
+    """Return an interval for a sentence: the value, and its 95 % bounds in brackets, if it has any."""
+    bounds = "" if np.isnan(interval.low) else f" [{word(interval.low)}, {word(interval.high)}]"
+    return word(interval.value) + bounds
 
 
 def listed(names: Sequence[str], word: str = "and") -> str:

@@ -11,6 +11,7 @@ import pytest
 from analysis.plots import median_of_runs
 from analysis.report.comparison import ratio
 from analysis.uncertainty import (
+    FEWEST,
     best_of,
     bootstrap,
     expected_best,
@@ -85,13 +86,19 @@ def test_a_median_over_runs_leaves_out_what_failed() -> None:
 
 
 def test_a_median_of_which_most_diverged_is_infinite() -> None:
-    found = median(np.array([1.0, 2.0, math.inf, math.inf, math.inf]))
+    found = median(np.array([1.0, 2.0, math.inf, math.inf, math.inf, math.inf]))
     assert (found.value, found.high) == (math.inf, math.inf) and found.low == 1.0
 
 
 def test_no_interval_of_nothing() -> None:
     with pytest.raises(ValueError, match="at least one configuration"):
         median(np.array([]))
+
+
+def test_of_few_configurations_there_is_an_estimate_and_no_interval() -> None:
+    few = median(np.arange(1.0, FEWEST))
+    assert few.value == 3.0 and math.isnan(few.low) and math.isnan(few.high)
+    assert median(np.arange(1.0, FEWEST + 1)).low == 1.0
 
 
 # --- improvement
