@@ -148,7 +148,8 @@ class ProgressDisplay:
         seconds_done, seconds_left = (
             sum(flops * self._cost.seconds_per_flop(kind) for kind, flops in work.items()) for work in (done, left)
         )
-        return seconds_left / seconds_done
+        # A run that ends just now counts as done and as running, for a moment: never less than nothing is left.
+        return max(0.0, seconds_left) / seconds_done
 
     def _line(self) -> str:
         counts = Counter(status for (_, status), n in self._statuses.items() for _ in range(n))
