@@ -16,7 +16,8 @@ from analysis.report import tables
 from analysis.report.command import write_report
 from analysis.report.contents import Contents
 from analysis.report.figures import FIGURES, draw
-from analysis.report.verdict import FEWEST, verdict
+from analysis.report.verdict import verdict
+from analysis.uncertainty import FEWEST
 from sweep.command import main
 from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import extend_plan
