@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from sweep.events import Event, NotRescored, Rescored, Task, WorkerContext
 from sweep.results.folder import StudyFolder
-from sweep.results.schema import SCHEMA_VERSION, RescoreRow
+from sweep.results.schema import RescoreRow, columns_of
 from sweep.results.work.run_folder import BEST
 from sweep.running.attempt import Equipment, equipment_for
 from sweep.running.worker import persist
@@ -47,13 +47,7 @@ def score_model(run: Run, equipment: Equipment, folder: StudyFolder, context: Wo
         raise CheckpointError(f"{path} is the model of another run than {run.run_id} of this study")
     confirmation = evaluator.confirm(run, model.to(device, memory_format=memory_format(device)), step)  # type: ignore[call-overload]
     return RescoreRow(
-        schema_version=SCHEMA_VERSION,
-        study=run.study,
-        algorithm=run.algorithm,
-        config_index=run.config_index,
-        config_id=run.config_id,
-        seed=run.seed,
-        run_id=run.run_id,
+        **columns_of(run),
         step=step,
         fid=confirmation.fid,
         fid_infinity=confirmation.fid_infinity,

@@ -25,8 +25,8 @@ STATUSES = (COMPLETED, DIVERGED, FAILED)
 
 
 @dataclass(frozen=True)
-class _Ended:
-    """Which run it is, and how it ended: the first columns of its row."""
+class _OfRun:
+    """Which run it is: the first columns of its row."""
 
     schema_version: int
     study: str
@@ -35,6 +35,12 @@ class _Ended:
     config_id: str
     seed: int
     run_id: str
+
+
+@dataclass(frozen=True)
+class _Ended(_OfRun):
+    """Which run it is, and how it ended."""
+
     status: str
     status_reason: str | None
 
@@ -87,16 +93,9 @@ class EvaluationRow(Evaluation):
 
 
 @dataclass(frozen=True)
-class RescoreRow:
+class RescoreRow(_OfRun):
     """A run's stored model, scored again: by other features, on more samples or against another reference."""
 
-    schema_version: int
-    study: str
-    algorithm: str
-    config_index: int
-    config_id: str
-    seed: int
-    run_id: str
     step: int  # of the model: the run's best_step
     fid: float  # not finite where an image was not
     fid_infinity: float
@@ -122,6 +121,19 @@ def kind_of_fid(features: str, reference: str, samples: int) -> str:
     return f"{features}-{reference.replace('/', '-')}-{samples}"
 
 
+def columns_of(run: Run) -> dict[str, Any]:
+    """Return the first columns of a run's row, which say which run it is."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "study": run.study,
+        "algorithm": run.algorithm,
+        "config_index": run.config_index,
+        "config_id": run.config_id,
+        "seed": run.seed,
+        "run_id": run.run_id,
+    }
+
+
 def row_of(run: Run, steps_done: int, best: Evaluation | None, **measured: Any) -> RunRow:
     """Return the row of a run that has ended.
 
@@ -130,13 +142,7 @@ def row_of(run: Run, steps_done: int, best: Evaluation | None, **measured: Any) 
         measured: the columns that follow from neither of these.
     """
     return RunRow(
-        schema_version=SCHEMA_VERSION,
-        study=run.study,
-        algorithm=run.algorithm,
-        config_index=run.config_index,
-        config_id=run.config_id,
-        seed=run.seed,
-        run_id=run.run_id,
+        **columns_of(run),
         **asdict(run.hyperparameters),
         steps_planned=run.protocol.steps,
         steps_done=steps_done,
