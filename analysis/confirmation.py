@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pandas as pd
-import yaml
 
 from analysis.configurations import configurations, fid_matrix
 from analysis.load import load_runs
-from sweep.results.folder import STUDY_FILE_ERRORS, StudyFolder, confirmation_of
+from sweep.results.folder import StudyFolder, confirmation_of, confirmed_study
 from sweep.results.judging import FRESH, KEY
 from sweep.results.plan_file import read_plan
-from wae_core.storage.files import Location, location, read
+from wae_core.storage.files import Location, location
 
 
 @dataclass(frozen=True)
@@ -70,14 +69,3 @@ class Confirmation:
         matrix = fid_matrix(self.runs.assign(best_fid=self.runs["confirmed_fid"]), algorithm)
         own = table[(table["algorithm"] == algorithm) & table["config_index"].isin(matrix.index)]
         return matrix.loc[own.sort_values(["fid_mean", "config_index"])["config_index"]]
-
-
-def confirmed_study(folder: StudyFolder) -> str | None:
-    """Return the name of the study that this one confirms; None where it is none's confirmation."""
-    if not folder.study_file.exists():
-        return None
-    try:
-        confirms = yaml.safe_load(read(folder.study_file)).get("confirms")
-        return None if confirms is None else str(confirms["study"])
-    except STUDY_FILE_ERRORS:  # of a file that was edited: nobody can tell
-        return None

@@ -12,14 +12,13 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from analysis.confirmation import confirmed_study
 from analysis.report import tables
 from analysis.report.comparison import Comparison, load_other
 from analysis.report.contents import Contents
 from analysis.report.figures import FIGURES, UNITS, draw
 from analysis.report.table1 import about_table_1
 from analysis.report.verdict import verdict
-from sweep.results.folder import StudyFolder
+from sweep.results.folder import StudyFolder, confirmed_study
 from wae_core.storage.files import location
 
 DPI = 130  # of the figures in the page: it stays small

@@ -24,7 +24,7 @@ from sweep.results.layout import (
 from sweep.results.parquet import read_table, serialise
 from sweep.results.schema import NULLABLE_INTEGERS, RECORD, RESCORES, RUNS, EvaluationRow, RescoreRow, RunRow
 from wae_core.run import ALGORITHMS, RUN_ID
-from wae_core.storage.files import TEMPORARIES, Location, create, listed, location
+from wae_core.storage.files import TEMPORARIES, Location, create, listed, location, read
 
 TABLES: Mapping[str, Layout] = {"runs": RUN_TABLE, "evaluations": EVALUATION_TABLE}  # a folder each, by its name
 
@@ -195,6 +195,17 @@ class StudyFolder:
 def confirmation_of(study: str) -> str:
     """Return the name of the study that confirms this one."""
     return f"{study}-confirm"
+
+
+def confirmed_study(folder: StudyFolder) -> str | None:
+    """Return the name of the study that this one confirms; None where it is none's confirmation."""
+    if not folder.study_file.exists():
+        return None
+    try:
+        confirms = yaml.safe_load(read(folder.study_file)).get("confirms")
+        return None if confirms is None else str(confirms["study"])
+    except STUDY_FILE_ERRORS:  # of a file that was edited: nobody can tell
+        return None
 
 
 def read_runs(results: str | Location, study: str) -> pd.DataFrame:

@@ -41,18 +41,16 @@ class Experiments:
     runs: Experiment
     configurations: Experiment
     seeds: int | None
-    confirms: str | None  # the study whose best configurations this one trains again
 
     @classmethod
     def of(cls, folder: StudyFolder, study: str) -> Experiments:
         """Describe them by the study's name and its study.yaml."""
         document = _document(folder)
-        kind, seeds, confirms = _kind_of_fid(document), document.get("seeds"), document.get("confirms")
+        kind, seeds = _kind_of_fid(document), document.get("seeds")
         return cls(
             _of_runs(study, kind),
             _of_configurations(study, kind),
             seeds if isinstance(seeds, int) else None,
-            confirms.get("study") if isinstance(confirms, dict) else None,
         )
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweep.errors import ResultsError
-from sweep.results.folder import StudyFolder, confirmation_of
+from sweep.results.folder import StudyFolder, confirmation_of, confirmed_study
 from sweep.results.judging import FRESH, KEY, configurations
 from sweep.results.layout import rows_of
 from sweep.results.schema import RunRow
@@ -196,17 +196,16 @@ class MlflowStudy:
         """What fresh seeds say of a configuration, all of them, by config_id; nothing where nothing was confirmed."""
         study = self._folder.root.name
         folder = StudyFolder(self._folder.root.parent, confirmation_of(study))
-        if not folder.study_file.exists():
+        if confirmed_study(folder) != study:
             return {}
-        confirmation = Experiments.of(folder, folder.root.name)
         try:
             runs = folder.read_table("runs").to_pandas()
         except (OSError, ResultsError):  # of another study, whose launch says so
             return {}
-        if confirmation.confirms != study or runs.empty:
+        if runs.empty:
             return {}
         table = configurations(runs)
-        whole = table[table["seeds"] == confirmation.seeds].set_index("config_id")
+        whole = table[table["seeds"] == Experiments.of(folder, folder.root.name).seeds].set_index("config_id")
         fresh: dict[str, dict[str, float]] = whole[[*FRESH]].rename(columns=FRESH).to_dict("index")  # type: ignore[assignment]
         return fresh
 
