@@ -98,7 +98,8 @@ class FileLock:
         folder = self._path.parent
         if folder.is_dir():
             raise LockLost(
-                f"{self._path} was removed or replaced while this sweep held it: another may work on {folder}"
+                f"{self._path} was removed or replaced while this sweep held it: {folder} is being deleted, or "
+                "another sweep may work on it"
             )
         raise LockLost(f"{folder} was deleted or renamed while this sweep wrote there")
 
