@@ -25,7 +25,7 @@ class Streams:
 
     def __init__(self, run: Run, device: torch.device) -> None:
         self._key = f"{run.study_seed}/{run.algorithm}/{run.config_index}/{run.seed}"
-        self._device = device
+        self.device = device
         self._generator = torch.Generator(generator_device(device))
 
     def generator(self, phase: str, step: int, purpose: str) -> torch.Generator:
@@ -39,7 +39,7 @@ class Streams:
     def normal(self, shape: Sequence[int], phase: str, step: int, purpose: str) -> Tensor:
         """Standard normal draws of `shape`, float32, on the run's device."""
         generator = self.generator(phase, step, purpose)
-        return torch.randn(*shape, generator=generator, device=generator.device).to(self._device)
+        return torch.randn(*shape, generator=generator, device=generator.device).to(self.device)
 
     def truncated_normal(self, shape: Sequence[int], phase: str, step: int, purpose: str) -> Tensor:
         """Standard normal draws of `shape`, cut off at ±2, float32, on the run's device."""
@@ -47,12 +47,12 @@ class Streams:
         draws = torch.rand(*shape, generator=generator, device=generator.device)
         # By the inverse distribution function: torch's own initialiser waits for the device to reject draws.
         draws.mul_(2).sub_(1).mul_(math.erf(math.sqrt(2))).erfinv_().mul_(math.sqrt(2))
-        return draws.to(self._device)
+        return draws.to(self.device)
 
     def permutation(self, n: int, phase: str, step: int, purpose: str) -> Tensor:
         """A random order of n items, int64 [n], on the run's device."""
         generator = self.generator(phase, step, purpose)
-        return torch.randperm(n, generator=generator, device=generator.device).to(self._device)
+        return torch.randperm(n, generator=generator, device=generator.device).to(self.device)
 
 
 class StepDraws:
@@ -62,23 +62,36 @@ class StepDraws:
     """
 
     def __init__(self, streams: Sequence[Streams], shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype) -> None:
-        self._streams, self._shapes, self._dtype = streams, shapes, dtype
-        self._blocks: dict[str, tuple[int, Tensor]] = {}
+        self._streams = streams
+        self._blocks = {
+            purpose: torch.empty(
+                len(streams), _steps_in_a_block(shape), *shape, dtype=dtype, device=streams[0].device
+            )
+            for purpose, shape in shapes.items()
+        }
+        self._numbers: dict[str, int] = {}
 
-    def at(self, step: int) -> dict[str, Tensor]:
-        """The draws of a step (1, 2, …) by purpose, each [K, *shape]."""
-        return {purpose: self._at(step, purpose, shape) for purpose, shape in self._shapes.items()}
+    def prepare(self, step: int) -> None:
+        """Draw the blocks that hold the draws of a step (1, 2, …), where they are not there."""
+        for purpose, block in self._blocks.items():
+            number = (step - 1) // block.shape[1]
+            if self._numbers.get(purpose) != number:
+                self._numbers[purpose] = number
+                for own, draws in zip(self._streams, block, strict=True):
+                    draw = own.truncated_normal if purpose == "input" else own.normal
+                    draws.copy_(draw(draws.shape, "train", number, purpose))
 
-    def _at(self, step: int, purpose: str, shape: tuple[int, ...]) -> Tensor:
-        steps = min(MOST_STEPS, max(1, BLOCK_NUMBERS // math.prod(shape)))
-        number, position = divmod(step - 1, steps)
-        if purpose not in self._blocks or self._blocks[purpose][0] != number:
-            self._blocks.pop(purpose, None)  # two blocks at a time need not be in memory
-            draws = [
-                (own.truncated_normal if purpose == "input" else own.normal)(
-                    (steps, *shape), "train", number, purpose
-                )
-                for own in self._streams
-            ]
-            self._blocks[purpose] = number, torch.stack(draws).to(self._dtype)
-        return self._blocks[purpose][1][:, position]
+    def at(self, steps_done: Tensor) -> dict[str, Tensor]:
+        """The draws of a prepared step by purpose, each [K, *shape].
+
+        Args:
+            steps_done: [1] int64 on the device, the number of the steps before it.
+        """
+        return {
+            purpose: block.index_select(1, steps_done % block.shape[1]).squeeze(1)
+            for purpose, block in self._blocks.items()
+        }
+
+
+def _steps_in_a_block(shape: tuple[int, ...]) -> int:
+    return min(MOST_STEPS, max(1, BLOCK_NUMBERS // math.prod(shape)))

@@ -1,9 +1,9 @@
-"""Adam whose learning rate may differ from member to member of a pack, which torch.optim does not offer."""
+"""Adam on flat buffers, with a learning rate for each member of a pack: torch.optim offers neither."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -15,35 +15,79 @@ EPSILON = 1e-8
 class Adam:
     """Adam (Kingma & Ba 2015, arXiv 1412.6980, Algorithm 1) of one network, or of K networks stacked along axis 0.
 
+    All that it updates lies in flat buffers, one number behind the other, so an update launches as many kernels for a
+    deep network as for a shallow one; and nothing of an update is a number of the host's, so each launches the same.
+
     Attributes:
-        parameters: the tensors that it updates in place, [...] or [K, ...].
-        learning_rate: [1], or [K] for stacked networks.
-        steps: updates done.
+        parameters: the tensors that it updates, [...] or [K, ...]. They become views of one buffer: a tensor that
+            stands elsewhere, as a copy does, is not updated.
+        learning_rate: [1], or [K] for stacked networks; `set_learning_rate` changes it.
+        steps: updates done, 0-d on the device.
         first_moments, second_moments: running means of the gradients and of their squares, like `parameters`.
     """
 
     def __init__(self, parameters: Iterable[Tensor], learning_rate: Tensor) -> None:
         self.parameters = list(parameters)
         self.learning_rate = learning_rate
-        self.steps = 0
-        self.first_moments = [torch.zeros_like(parameter) for parameter in self.parameters]
-        self.second_moments = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self._orders = [_memory_order(parameter) for parameter in self.parameters]
+        with torch.no_grad():
+            self._flat = self._flatten(self.parameters)
+        self._first, self._second = torch.zeros_like(self._flat), torch.zeros_like(self._flat)
+        for parameter, view in zip(self.parameters, self._views(self._flat), strict=True):
+            parameter.data = view
+        self.first_moments, self.second_moments = self._views(self._first), self._views(self._second)
+        self.steps = torch.zeros((), dtype=self._flat.dtype, device=self._flat.device)
+        self._log_betas = torch.tensor([math.log(beta) for beta in BETAS], dtype=self._flat.dtype).to(self._flat)
+        self._rates = self._rate_of_each_number()
+
+    def set_learning_rate(self, rates: Sequence[float]) -> None:
+        """Set the learning rate of the network, or of each of the K networks, from the next update on."""
+        self.learning_rate.copy_(torch.tensor(rates))
+        if len(rates) > 1:
+            self._rates.copy_(self._rate_of_each_number())
 
     def descend(self, loss: Tensor) -> None:
         """One update along the gradient of the scalar `loss`; other networks behind it get no gradient."""
         gradients = torch.autograd.grad(loss, self.parameters)
-        self.steps += 1
-        first_correction, second_correction = (1 - beta**self.steps for beta in BETAS)
         with torch.no_grad():
-            torch._foreach_lerp_(self.first_moments, gradients, 1 - BETAS[0])
-            torch._foreach_mul_(self.second_moments, BETAS[1])
-            torch._foreach_addcmul_(self.second_moments, gradients, gradients, 1 - BETAS[1])
-            scales = torch._foreach_sqrt(self.second_moments)
-            torch._foreach_div_(scales, math.sqrt(second_correction))
-            torch._foreach_add_(scales, EPSILON)
-            updates = torch._foreach_div(self.first_moments, scales)
-            rate = self.learning_rate / first_correction
-            for parameter, update in zip(self.parameters, updates, strict=True):
-                # A trailing axis for each that a member's parameter has.
-                shape = rate.shape + (1,) * (parameter.ndim - rate.ndim)
-                parameter.addcmul_(update, rate.reshape(shape), value=-1)
+            gradient = self._flatten(gradients)
+            self.steps.add_(1)
+            # 1 − β^steps, without the digits that the difference would lose in float32.
+            first_correction, second_correction = torch.expm1(self.steps * self._log_betas).neg().unbind()
+            self._first.lerp_(gradient, 1 - BETAS[0])
+            self._second.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
+            scale = self._second.sqrt().div_(second_correction.sqrt()).add_(EPSILON)
+            self._flat.addcmul_(self._first / scale, self._rates / first_correction, value=-1)
+
+    def _flatten(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Tensors of the parameters' shapes as one [N], each in its parameter's order in memory."""
+        pairs = zip(tensors, self._orders, strict=True)
+        return torch.cat([tensor.permute(order).reshape(-1) for tensor, order in pairs])
+
+    def _views(self, flat: Tensor) -> list[Tensor]:
+        """The parts of `flat` as tensors of the parameters' shapes."""
+        parts = torch.split(flat, [parameter.numel() for parameter in self.parameters])
+        return [
+            part.view([parameter.shape[axis] for axis in order]).permute(_inverse(order))
+            for part, parameter, order in zip(parts, self.parameters, self._orders, strict=True)
+        ]
+
+    def _rate_of_each_number(self) -> Tensor:
+        """The learning rate of each number of the flat buffers, [N]; that of a single network is the same for all.
+
+        The members of a pack alternate from parameter to parameter: a buffer [K, N] would give stacked weights whose
+        two first axes cannot be merged without a copy, and grouped convolutions merge them.
+        """
+        if len(self.learning_rate) == 1:
+            return self.learning_rate
+        counts = [parameter[0].numel() for parameter in self.parameters]
+        return torch.cat([self.learning_rate[:, None].expand(-1, count).flatten() for count in counts])
+
+
+def _memory_order(tensor: Tensor) -> list[int]:
+    """The axes from the one of the largest stride to the one of the smallest: permuted so, it is contiguous."""
+    return sorted(range(tensor.ndim), key=tensor.stride, reverse=True)
+
+
+def _inverse(order: Sequence[int]) -> list[int]:
+    return sorted(range(len(order)), key=lambda position: order[position])

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Sequence
-from functools import partial
+from copy import deepcopy
 
 import torch
 from torch import Tensor
 
 from wae_core.algorithms import objectives
-from wae_core.algorithms.algorithm import Batch, Networks
-from wae_core.algorithms.registry import ALGORITHMS
 from wae_core.data.images import ImageData, to_float
-from wae_core.device import dtype, end_step, memory_format, synchronize, tensor_cores
-from wae_core.randomness import StepDraws, Streams
+from wae_core.device import dtype, end_step, synchronize
+from wae_core.randomness import Streams
 from wae_core.run import Run
 from wae_core.snapshot import Snapshot
 from wae_core.training.adam import Adam
-from wae_core.training.members import Fused, Solo
 from wae_core.training.state import TrainingState
+from wae_core.training.step import Step
 
 PRETRAINING_ENOUGH = 0.1  # the mismatch at which the authors' pre-training stops
 
@@ -59,41 +56,26 @@ def train_pack(
     if states[0].step == 0 and not run.is_stochastic:
         for member, state, own in zip(runs, states, streams, strict=True):
             _pretrain(member, data, images, state, own)
-    members = Solo(run, states[0]) if len(runs) == 1 else Fused(runs, states)
-    draws = StepDraws(streams, _draw_shapes(run, data), dtype(protocol.precision))
-
-    sums = torch.stack([state.loss_sums for state in states])
-    first_bad_step = torch.stack([state.first_bad_step for state in states])
+    step_of_all = Step(runs, data, images, streams, states)
     last_evaluation = max((step for step in protocol.evaluation_steps if step <= states[0].step), default=0)
-    order = torch.empty(len(runs), 0, dtype=torch.int64)
-    steps_per_epoch = len(images) // batch_size
     _to_training_mode(states)
     for step in range(states[0].step + 1, protocol.steps + 1):
-        epoch, position = divmod(step - 1, steps_per_epoch)
-        if position == 0 or order.numel() == 0:
-            _set_learning_rates(members.optimisers, runs, epoch)
-            order = torch.stack([own.permutation(len(images), "train", epoch, "order") for own in streams])
-        chosen = order[:, position * batch_size : (position + 1) * batch_size]
-        x = to_float(images[chosen.flatten()], data.pixel_range).to(dtype(protocol.precision))
-        x = x.contiguous(memory_format=memory_format(device)).unflatten(0, chosen.shape)  # type: ignore[no-untyped-call]
-        with tensor_cores(device, protocol.precision):
-            losses = _step(run, members, {"x": x, **draws.at(step)})
-        first_bad_step = torch.where((first_bad_step < 0) & ~losses[:, 0].isfinite(), step, first_bad_step)
-        sums += losses
+        step_of_all.prepare(step)
+        step_of_all.take()
         end_step(device)
         is_evaluation = step in protocol.evaluation_steps
         if is_evaluation or (checkpoint_steps is not None and step % checkpoint_steps == 0):
-            members.write_back()
+            step_of_all.members.write_back()
             synchronize(device)
-            bad_steps = [bad if bad > 0 else None for bad in first_bad_step.tolist()]
-            means = (sums / (step - last_evaluation)).tolist()
+            bad_steps = [bad if bad > 0 else None for bad in step_of_all.first_bad_step.tolist()]
+            means = (step_of_all.loss_sums / (step - last_evaluation)).tolist()
             if is_evaluation:
                 last_evaluation = step
-                sums.zero_()
+                step_of_all.loss_sums.zero_()
             seconds = (time.perf_counter() - began) / len(runs)
-            for state, bad, own_sums in zip(states, first_bad_step, sums, strict=True):
+            for state, bad, sums in zip(states, step_of_all.first_bad_step, step_of_all.loss_sums, strict=True):
                 state.first_bad_step.copy_(bad)
-                state.loss_sums.copy_(own_sums)
+                state.loss_sums.copy_(sums)
                 state.reach(step, state.train_seconds + seconds)
             yield [
                 Snapshot(step, state.autoencoder, loss, penalty, bad, is_evaluation)
@@ -103,56 +85,6 @@ def train_pack(
                 return
             _to_training_mode(states)
             began = time.perf_counter()
-
-
-def _step(run: Run, members: Solo | Fused, batch: Batch) -> Tensor:
-    """One update of every member on its batch; returns loss and penalty, [K, 2], detached and on the device.
-
-    `run` is any of the members: what is read of it, they share. batch: x [K, n, C, H, W] and, where they are
-    needed, the input noise of x's shape, the encoder's noise [K, n, d] and the algorithm's own draws.
-    """
-    algorithm, protocol = ALGORITHMS[run.algorithm], run.protocol
-
-    def encode(networks: Networks, batch: Batch) -> Batch:
-        noisy = batch["x"] + protocol.input_noise * batch["input"] if "input" in batch else batch["x"]
-        mean, log_variance = networks.encoder(noisy)
-        if log_variance is None:
-            return {"z_encoded": mean}
-        z_encoded = objectives.reparameterise(mean, log_variance, batch["encoder"])
-        return {"z_encoded": z_encoded, "mean": mean, "log_variance": log_variance}
-
-    def losses(networks: Networks, batch: Batch) -> Tensor:
-        logits = networks.decoder(batch["z_encoded"])
-        return torch.stack(algorithm.losses(protocol, networks, batch | {"logits": logits}))
-
-    if "z_prior" in batch:
-        batch = batch | {"z_prior": batch["z_prior"] * run.prior_variance**0.5}
-    encoded = members.each(encode, batch)
-    if algorithm.adversary_loss is not None:
-        codes = {"z_prior": batch["z_prior"], "z_encoded": encoded["z_encoded"].detach()}
-        adversary_losses = members.each(partial(algorithm.adversary_loss, protocol), codes)
-        members.optimisers[1].descend(adversary_losses.sum())
-    both: Tensor = members.each(losses, batch | encoded)
-    members.optimisers[0].descend(both[:, 0].sum())
-    return both.detach()
-
-
-def _draw_shapes(run: Run, data: ImageData) -> dict[str, tuple[int, ...]]:
-    """The random numbers that one step of `run` needs, by purpose."""
-    shapes = ALGORITHMS[run.algorithm].draws(run.hyperparameters)
-    if run.is_stochastic:
-        return shapes | {"encoder": (run.hyperparameters.batch_size, run.hyperparameters.latent_dim)}
-    if run.protocol.input_noise > 0:
-        return shapes | {"input": (run.hyperparameters.batch_size, *data.image_shape)}
-    return shapes
-
-
-def _set_learning_rates(optimisers: Sequence[Adam], runs: Sequence[Run], epoch: int) -> None:
-    """Each drop divides the learning rates of all optimisers once its epoch is over."""
-    divisor = math.prod(divisor for after, divisor in runs[0].protocol.learning_rate_drops if epoch >= after)
-    for optimiser, name in zip(optimisers, ("learning_rate", "adversary_learning_rate"), strict=False):
-        rates = [getattr(run.hyperparameters, name) / divisor for run in runs]
-        optimiser.learning_rate = torch.tensor(rates, device=optimiser.learning_rate.device)
 
 
 def _to_training_mode(states: Sequence[TrainingState]) -> None:
@@ -165,7 +97,8 @@ def _pretrain(run: Run, data: ImageData, images: Tensor, state: TrainingState, s
 
     Up to `pretraining_steps` Adam steps on the encoder alone, each on `pretraining_images` images.
     """
-    protocol, encoder = run.protocol, state.autoencoder.encoder.train()
+    # A copy is trained: Adam moves its parameters into a buffer of its own, and the state's have their place already.
+    protocol, encoder = run.protocol, deepcopy(state.autoencoder.encoder).train()
     optimiser = Adam(encoder.parameters(), torch.tensor([run.hyperparameters.learning_rate], device=images.device))
     for step in range(protocol.pretraining_steps):
         chosen = streams.permutation(len(images), "pretrain", step, "order")[: protocol.pretraining_images]
@@ -175,3 +108,4 @@ def _pretrain(run: Run, data: ImageData, images: Tensor, state: TrainingState, s
         # Reading the loss waits for the device, so it is read once in ten steps.
         if step % 10 == 9 and loss.item() < PRETRAINING_ENOUGH:
             break
+    state.autoencoder.encoder.load_state_dict(encoder.state_dict())

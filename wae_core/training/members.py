@@ -104,9 +104,11 @@ class Fused:
         names = [name for name, _ in self._template.networks()[network].named_parameters()]
         rates = torch.cat([optimiser.learning_rate for optimiser in optimisers])
         adam = Adam([self._stacked[f"{network}.{name}"] for name in names], rates)
-        adam.steps = optimisers[0].steps
-        adam.first_moments = [self._stacked[f"adam.{network}.{name}.first_moments"] for name in names]
-        adam.second_moments = [self._stacked[f"adam.{network}.{name}.second_moments"] for name in names]
+        adam.steps.copy_(optimisers[0].steps)
+        for moment in ("first_moments", "second_moments"):
+            for name, view in zip(names, getattr(adam, moment), strict=True):
+                full_name = f"adam.{network}.{name}.{moment}"
+                self._stacked[full_name] = view.copy_(self._stacked[full_name])
         return adam
 
 

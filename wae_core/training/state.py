@@ -93,7 +93,7 @@ class TrainingState:
         self.step = step
         self.train_seconds = train_seconds
         for optimiser in self.optimisers:
-            optimiser.steps = step
+            optimiser.steps.fill_(step)
 
     def networks(self) -> dict[str, nn.Module]:
         """The networks by the name that their tensors' names begin with."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from wae_core.training.adam import BETAS, Adam
 
@@ -44,8 +47,73 @@ def test_every_member_moves_as_torch_s_adam_moves_it(members: int, steps: int) -
         torch.testing.assert_close([p.detach()[member] for p in parameters], expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("rate", RATES)
+def test_a_hundred_updates_are_torch_s_within_rounding(rate: float) -> None:
+    """Along gradients that do not depend on the parameters: a curved loss would make rounding errors grow."""
+    generator = torch.Generator().manual_seed(3)
+    ours, theirs = ([p[0].clone().requires_grad_() for p in start(1)] for _ in range(2))
+    optimiser = Adam(ours, torch.tensor([rate]))
+    reference = torch.optim.Adam(theirs, lr=rate, betas=BETAS)
+    for _ in range(100):
+        slopes = [torch.randn(shape, generator=generator) for shape in SHAPES]
+        optimiser.descend(torch.stack([(p * s).sum() for p, s in zip(ours, slopes, strict=True)]).sum())
+        for parameter, slope in zip(theirs, slopes, strict=True):
+            parameter.grad = slope
+        reference.step()
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+
+
 def test_parameters_of_other_networks_stay_as_they_are() -> None:
     ours, theirs = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
     Adam([ours], torch.tensor([0.1])).descend((ours * theirs).sum())
     assert ours.tolist() == pytest.approx([0.9, 0.9]) and theirs.tolist() == [1, 1]
     assert theirs.grad is None
+
+
+def test_weights_moments_and_their_copies_keep_their_place_in_memory() -> None:
+    """Kernels that read weights channels last go on to; no update copies them from one layout to the other."""
+    weight = torch.randn(8, 3, 4, 4).to(memory_format=torch.channels_last).requires_grad_()
+    before, stride = weight.detach().clone(), weight.stride()
+    optimiser = Adam([torch.zeros(5, requires_grad=True), weight], torch.tensor([0.1]))
+    assert weight.equal(before)
+    for tensor in (weight, optimiser.first_moments[1], optimiser.second_moments[1]):
+        assert tensor.stride() == stride and tensor.shape == before.shape
+
+
+class Launches(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the operators that compute; those that only look at a tensor otherwise launch nothing."""
+
+    VIEWS = (
+        "view",
+        "slice",
+        "permute",
+        "split",
+        "unbind",
+        "detach",
+        "alias",
+        "expand",
+        "t",
+        "transpose",
+        "_unsafe_view",
+    )
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += function.overloadpacket.__name__ not in self.VIEWS
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_an_update_launches_no_more_for_more_parameters(members: int) -> None:
+    def launches(count: int) -> int:
+        parameters = [torch.ones(members, 3, requires_grad=True) for _ in range(count)]
+        optimiser = Adam(parameters, torch.tensor(RATES[:members]))
+        value = torch.cat(parameters).square().sum()  # as many operators backward, whatever the count
+        with Launches() as counted:
+            optimiser.descend(value)
+        return int(counted.count)
+
+    assert launches(40) == launches(2) < 25

@@ -27,9 +27,10 @@ from wae_core.run import Run
 from wae_core.snapshot import Snapshot
 from wae_core.storage.checkpoint import load_checkpoint, save_checkpoint
 from wae_core.training.adam import Adam
-from wae_core.training.loop import _draw_shapes, _pretrain, _step, train
+from wae_core.training.loop import _pretrain, train
 from wae_core.training.members import Solo
 from wae_core.training.state import TrainingState
+from wae_core.training.step import draw_shapes, update
 
 CPU = torch.device("cpu")
 MakeRun = Callable[..., Run]
@@ -59,7 +60,9 @@ def assert_identical(a: TrainingState, b: TrainingState) -> None:
 
 def batch_of(run: Run, data: ImageData, x: Tensor, step: int) -> Batch:
     """What the loop hands to a step on the images x [n, C, H, W]: these and the step's random draws."""
-    return {"x": x[None], **StepDraws([Streams(run, CPU)], _draw_shapes(run, data), torch.float32).at(step)}
+    draws = StepDraws([Streams(run, CPU)], draw_shapes(run, data), torch.float32)
+    draws.prepare(step)
+    return {"x": x[None], **draws.at(torch.tensor([step - 1]))}
 
 
 def encoder_inputs(state: TrainingState) -> list[Tensor]:
@@ -253,7 +256,7 @@ def test_no_step_waits_for_the_device(
     state = TrainingState(run, few_digits, CPU)
     batch = batch_of(run, few_digits, to_float(few_digits.train[:40], (0.0, 1.0)), 1)
     with Waits() as waits:
-        losses = _step(run, Solo(run, state), batch)
+        losses = update(run, Solo(run, state), batch)
     assert losses.shape == (1, 2) and not losses.requires_grad
     assert waits.seen == []
 
@@ -330,7 +333,7 @@ def test_a_step_descends_the_written_out_loss(
     _, state = train_through(run, few_digits)  # four steps away from the symmetric beginning
     before, seen = deepcopy(state), encoder_inputs(state)
     batch = batch_of(run, few_digits, to_float(few_digits.train[40:80], (0.0, 1.0)), 5)
-    ((loss, penalty),) = _step(run, Solo(run, state), batch)
+    ((loss, penalty),) = update(run, Solo(run, state), batch)
     assert len(seen) == 1
     torch.testing.assert_close(clean_batch(seen[0]), batch["x"][0], rtol=0, atol=1e-6)
 
@@ -370,7 +373,7 @@ def test_wae_gan_updates_the_discriminator_once_and_first(
 
     monkeypatch.setattr(Adam, "descend", recorded)
     x = to_float(few_digits.train[:40], (0.0, 1.0))
-    _step(run, Solo(run, state), batch_of(run, few_digits, x, 1))
+    update(run, Solo(run, state), batch_of(run, few_digits, x, 1))
     assert order == [1, 0]
     assert not any(a.equal(b) for a, b in zip(start, snapshots[0], strict=True))
     # The step of encoder and decoder leaves the discriminator as it was.
