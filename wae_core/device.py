@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import platform
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -13,7 +14,7 @@ from wae_core.names import DEVICES
 
 
 def select_device(name: str) -> torch.device:
-    """Return the device called `name`.
+    """Return the device called `name`, whose products are IEEE float32 from now on.
 
     Raises:
         ValueError: the name is unknown, or this machine has no such device.
@@ -23,6 +24,10 @@ def select_device(name: str) -> torch.device:
     if name == "cuda":
         if not torch.cuda.is_available():
             raise ValueError("device 'cuda' is asked for, but this machine has no CUDA device that torch can use")
+        # torch lets cuDNN's convolutions take TF32. Here only a training step that is to does (`tensor_cores`):
+        # features, FIDs and pre-training are float32 throughout.
+        for backend in _products():
+            backend.fp32_precision = "ieee"
         return torch.device("cuda")
     if name == "xla":
         try:
@@ -47,14 +52,13 @@ def tensor_cores(device: torch.device, precision: str) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
-    before = [backend.fp32_precision for backend in backends]
-    for backend in backends:
+    before = [backend.fp32_precision for backend in _products()]
+    for backend in _products():
         backend.fp32_precision = "tf32" if precision == "tf32" else "ieee"
     try:
         yield
     finally:
-        for backend, value in zip(backends, before, strict=True):
+        for backend, value in zip(_products(), before, strict=True):
             backend.fp32_precision = value
 
 
@@ -90,3 +94,8 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "xla":
         importlib.import_module("torch_xla").sync(wait=True)
+
+
+def _products() -> tuple[Any, Any]:
+    """Where torch holds whether CUDA's matrix products and convolutions may take TF32."""
+    return torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]
