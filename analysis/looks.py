@@ -112,11 +112,11 @@ def spread(count: int) -> np.ndarray:
 
 
 def scale_fid(axes: Axes, which: Literal["x", "y"], fids: pd.Series[float]) -> None:
-    """A log axis with plain numbers at 1, 2, 5, 10, …; a linear one where all FIDs lie within a factor of 5."""
+    """A log axis, with so many numbers that one sees it is one; a linear one where FIDs lie within a factor of 5."""
     if not fids.max() >= 5 * fids.min():  # also where there is none
         return
     axes.set(**{f"{which}scale": "log"})
     axis = {"x": axes.xaxis, "y": axes.yaxis}[which]
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     axis.set_major_formatter(FuncFormatter(lambda fid, _: f"{fid:,g}"))
     axis.set_minor_locator(NullLocator())

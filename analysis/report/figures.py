@@ -55,7 +55,8 @@ def best_of_n(contents: Contents, unit: str = "runs") -> Figure:
         bounded = (low > 0) & np.isfinite(high)
         axes.fill_between(budget[bounded], low[bounded], high[bounded], color=look.color, alpha=0.18, lw=0)
     seeds = contents.runs["seed"].nunique()
-    said = f"runs ({seeds} seeds a configuration)" if unit == "runs" else f"{unit} of training and evaluation"
+    of_each = f"{seeds} seed{'s' * (seeds != 1)} a configuration"
+    said = f"runs ({of_each})" if unit == "runs" else f"{unit} of training and evaluation"
     axes.set(xscale="log", xlabel=said, ylabel=f"best {label}".replace(" (", "\n(", 1))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     scale_fid(axes, "y", pd.Series(np.concatenate(shown)))
