@@ -48,6 +48,7 @@ class WorkerContext:
         device: cpu, cuda or xla.
         checkpoint_steps: training steps between two checkpoints, where evaluations are further apart.
         tries: how often a run is tried that ends in an exception.
+        captured: the architectures whose training step is captured as a CUDA graph.
     """
 
     results: Location
@@ -58,6 +59,7 @@ class WorkerContext:
     git_commit: str
     checkpoint_steps: int
     tries: int
+    captured: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,11 @@ def generator_device(device: torch.device) -> torch.device:
     return torch.device("cpu") if device.type == "xla" else device
 
 
+def has_graphs(device: torch.device) -> bool:
+    """Whether the device replays launches that were captured once (`wae_core/training/replay.py`)."""
+    return device.type == "cuda"
+
+
 def end_step(device: torch.device) -> None:
     """Mark the end of a training step; XLA compiles and launches what was recorded since the last one."""
     if device.type == "xla":

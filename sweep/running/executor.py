@@ -13,6 +13,7 @@ from sweep.events import Event, Search, Task, WorkerContext
 from sweep.running.worker import run_task
 from sweep.settings.settings import Cluster
 from wae_core.run import Run
+from wae_core.training.throughput import Packing
 
 KEYS = {"CPU": "cpus_per_worker", "GPU": "gpus_per_worker", "TPU": "tpus_per_worker"}  # by Ray's names
 Say = Callable[[str], None]  # tells a person a sentence
@@ -29,7 +30,7 @@ class Executor(Protocol):
 
     workers: int
 
-    def measure(self, run: Run, sizes: Sequence[int], context: WorkerContext) -> dict[int, float]:
+    def measure(self, run: Run, sizes: Sequence[int], context: WorkerContext) -> dict[Packing, float]:
         """Return models per hour by pack size, measured on one worker."""
 
     def train(

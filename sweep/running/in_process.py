@@ -11,6 +11,7 @@ from sweep.events import Search, Started, WorkerContext
 from sweep.running.executor import Tell, Work
 from sweep.running.worker import pack_rates, run_task
 from wae_core.run import Run
+from wae_core.training.throughput import Packing
 
 
 class InProcess:
@@ -18,7 +19,7 @@ class InProcess:
 
     workers = 1
 
-    def measure(self, run: Run, sizes: Sequence[int], context: WorkerContext) -> dict[int, float]:
+    def measure(self, run: Run, sizes: Sequence[int], context: WorkerContext) -> dict[Packing, float]:
         return pack_rates(run, sizes, context)
 
     def train(

@@ -14,10 +14,13 @@ from sweep.results.folder import StudyFolder
 from sweep.settings.settings import Cluster
 from wae_core.run import Run
 from wae_core.storage.files import Location, read, write_atomically
+from wae_core.training.throughput import Packing
 
 SIZES = (1, 3, 6, 12, 24, 48)
 
-Rates = dict[str, float]  # models per hour by pack size; JSON's keys are strings
+Rates = dict[Packing, float]  # models per hour
+Measure = Callable[[Run, Sequence[int]], Rates]
+CAPTURED = " by CUDA graphs"  # behind a pack size
 
 
 class Packer:
@@ -26,75 +29,88 @@ class Packer:
     def __init__(self, seconds: Callable[[Run], float]) -> None:
         """`seconds` predicts what a run takes."""
         self._seconds = seconds
-        self._sizes: dict[str, int] = {}
+        self._packings: dict[str, Packing] = {}
 
     def __call__(self, runs: Sequence[Run]) -> list[Task]:
         """Return the runs in packs, the longest first."""
-        return pack_runs(runs, self._seconds, self._sizes)
+        return pack_runs(runs, self._seconds, self._packings)
 
-    def find_sizes(
-        self,
-        folder: StudyFolder,
-        runs: Sequence[Run],
-        cluster: Cluster,
-        measure: Callable[[Run, Sequence[int]], dict[int, float]],
-        console: Console,
+    @property
+    def captured(self) -> frozenset[str]:
+        """The architectures whose training step is captured as a CUDA graph."""
+        return frozenset(name for name, packing in self._packings.items() if packing.is_captured)
+
+    def find_packings(
+        self, folder: StudyFolder, runs: Sequence[Run], cluster: Cluster, measure: Measure, console: Console
     ) -> None:
-        """Find out the pack size of each architecture among the runs, as `pack_sizes` does."""
-        self._sizes = pack_sizes(folder, runs, self._seconds, cluster, measure, console)
+        """Find out how each architecture among the runs is packed, as `find_packings` does."""
+        self._packings = find_packings(folder, runs, self._seconds, cluster, measure, console)
 
 
-def pack_runs(runs: Sequence[Run], seconds: Callable[[Run], float], sizes: Mapping[str, int]) -> list[Task]:
+def pack_runs(runs: Sequence[Run], seconds: Callable[[Run], float], packings: Mapping[str, Packing]) -> list[Task]:
     """The runs in packs of equal shapes, the longest first, so that no worker is left alone with one at the end.
 
     Args:
         seconds: what a run is predicted to take.
-        sizes: how many runs a pack holds at most, by architecture.
+        packings: say how many runs a pack holds at most, by architecture.
     """
     by_shape: defaultdict[tuple[str | int | None, ...], list[Run]] = defaultdict(list)
     for run in runs:
         by_shape[run.shapes].append(run)
     packs = []
     for alike in by_shape.values():
-        size = sizes[alike[0].hyperparameters.architecture]
+        size = packings[alike[0].hyperparameters.architecture].size
         packs += [Task(tuple(alike[i : i + size])) for i in range(0, len(alike), size)]
     return sorted(packs, key=lambda pack: sum(map(seconds, pack.runs)), reverse=True)
 
 
-def pack_sizes(
+def find_packings(
     folder: StudyFolder,
     runs: Sequence[Run],
     seconds: Callable[[Run], float],
     cluster: Cluster,
-    measure: Callable[[Run, Sequence[int]], dict[int, float]],
+    measure: Measure,
     console: Console,
-) -> dict[str, int]:
-    """The pack size of each architecture among the runs.
+) -> dict[str, Packing]:
+    """Return how each architecture among the runs is packed.
 
     Where `cluster.pack_size` is null, the run of median cost is measured once per architecture and device type; the
     study's folder keeps the figures in pack_sizes.json.
 
     Args:
         seconds: what a run is predicted to take.
-        measure: (run, sizes) -> models per hour by pack size, on a worker.
+        measure: (run, sizes) -> models per hour, on a worker.
     """
     architectures = sorted({run.hyperparameters.architecture for run in runs})
     if cluster.pack_size is not None:
-        return dict.fromkeys(architectures, cluster.pack_size)
+        return dict.fromkeys(architectures, Packing(cluster.pack_size))
     file = folder.root / "pack_sizes.json"
     known = _measured(file)
-    sizes = {}
+    packings = {}
     for architecture in architectures:
         key = f"{cluster.device} {architecture}"
         if key not in known:
             alike = sorted((run for run in runs if run.hyperparameters.architecture == architecture), key=seconds)
-            known[key] = {str(size): rate for size, rate in measure(alike[len(alike) // 2], SIZES).items()}
-            write_atomically(file, json.dumps(known, indent=1).encode())
+            known[key] = measure(alike[len(alike) // 2], SIZES)
+            write_atomically(file, json.dumps(_named(known), indent=1).encode())
         rates = known[key]
-        sizes[architecture] = int(max(rates, key=lambda size: rates[size], default="1"))
-        shown = ", ".join(f"{rate:,.0f} in packs of {size}" for size, rate in rates.items())
-        console.print(f"{architecture}: packs of {sizes[architecture]}; models per hour and worker: {shown}")
-    return sizes
+        best = packings[architecture] = max(rates, key=lambda packing: rates[packing], default=Packing(1))
+        shown = ", ".join(f"{rate:,.0f} in packs of {_name(packing)}" for packing, rate in rates.items())
+        console.print(f"{architecture}: packs of {_name(best)}; models per hour and worker: {shown}")
+    return packings
+
+
+def _named(known: Mapping[str, Rates]) -> dict[str, dict[str, float]]:
+    """As JSON has it, whose keys are strings."""
+    return {key: {_name(packing): rate for packing, rate in rates.items()} for key, rates in known.items()}
+
+
+def _name(packing: Packing) -> str:
+    return f"{packing.size}{CAPTURED * packing.is_captured}"
+
+
+def _packing(name: str) -> Packing:
+    return Packing(int(name.removesuffix(CAPTURED)), name.endswith(CAPTURED))
 
 
 def _measured(file: Location) -> dict[str, Rates]:
@@ -102,7 +118,7 @@ def _measured(file: Location) -> dict[str, Rates]:
     try:
         known = json.loads(read(file))
         return {
-            key: {str(int(size)): rate for size, rate in rates.items() if math.isfinite(rate)}
+            key: {_packing(name): rate for name, rate in rates.items() if math.isfinite(rate)}
             for key, rates in known.items()
         }
     except (FileNotFoundError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):

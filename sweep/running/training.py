@@ -47,9 +47,10 @@ def train(
         samples = [*drawn, *search.runs]
         if search.depends_on_order:
             samples += _one_of_each_architecture(settings.study, drawn)
-        packer.find_sizes(
+        packer.find_packings(
             study.folder, samples, settings.cluster, lambda run, sizes: executor.measure(run, sizes, context), console
         )
+        context = replace(context, captured=packer.captured)
         executor.train(search, context, settings.failures.worker_deaths, _teller([search, *observers], context))
 
 

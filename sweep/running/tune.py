@@ -51,6 +51,7 @@ from sweep.running.watch import Family, Server, reach, watching
 from sweep.running.worker import pack_rates, run_task
 from sweep.settings.settings import Cluster
 from wae_core.run import Run
+from wae_core.training.throughput import Packing
 
 AUTOSCALING_STATUS = "__autoscaling_status"  # where a cluster's monitor writes what it sees
 OBJECT_STORE_BYTES = 200 * 2**20  # tasks and events are small
@@ -252,7 +253,7 @@ class TuneExecutor:
         self._resources, self.workers, self._storage, self._say = resources, workers, storage, say
         self._wanted = ", ".join(f"{amount:g} {name}" for name, amount in resources.items())
 
-    def measure(self, run: Run, sizes: Sequence[int], context: WorkerContext) -> dict[int, float]:
+    def measure(self, run: Run, sizes: Sequence[int], context: WorkerContext) -> dict[Packing, float]:
         task: Any = ray.remote(pack_rates)
         others = {name: amount for name, amount in self._resources.items() if name not in ("CPU", "GPU")}
         reference = task.options(
@@ -262,7 +263,7 @@ class TuneExecutor:
         ).remote(run, sizes, context)
         while not ray.wait([reference], timeout=SECONDS_BETWEEN_LINES)[0]:
             self._say(f"waiting for pack sizes, which a worker measures; it takes {self._wanted}; {_free()}")
-        rates: dict[int, float] = ray.get(reference)
+        rates: dict[Packing, float] = ray.get(reference)
         return rates
 
     def train(

@@ -22,7 +22,7 @@ from sweep.running.publishing import publish_failure
 from wae_core.run import Run
 from wae_core.storage.files import FULL, Location, check_room, probe, storage_unavailable
 from wae_core.training.loop import train_pack
-from wae_core.training.throughput import models_per_hour
+from wae_core.training.throughput import Packing, models_per_hour
 
 SECONDS_TO_WAIT = 5.0  # until an unavailable storage is tried again
 FALSE_ALARMS = 20  # after so many in a row, each of a storage that works, it is the run's own error
@@ -99,7 +99,7 @@ def persist(
                 waiting += [_Work((run,), work.tries_left - 1, reason) for run in left]
 
 
-def pack_rates(run: Run, sizes: Sequence[int], context: WorkerContext) -> dict[int, float]:
+def pack_rates(run: Run, sizes: Sequence[int], context: WorkerContext) -> dict[Packing, float]:
     """Models per hour by pack size, on this worker's device."""
     torch.set_num_threads(1)
     equipment = equipment_for(run.protocol, context)
@@ -166,7 +166,10 @@ def _train_until_one_is_done(attempts: Sequence[Attempt], context: WorkerContext
     runs, states = [attempt.run for attempt in attempts], [attempt.state for attempt in attempts]
     cpu_began = time.process_time()
     equipment = attempts[0].equipment
-    for checkpoints in train_pack(runs, equipment.data, equipment.device, states, context.checkpoint_steps):
+    is_captured = runs[0].hyperparameters.architecture in context.captured
+    for checkpoints in train_pack(
+        runs, equipment.data, equipment.device, states, context.checkpoint_steps, is_captured
+    ):
         share = (time.process_time() - cpu_began) / len(attempts)
         for attempt, checkpoint in zip(attempts, checkpoints, strict=True):
             yield from attempt.take(checkpoint, share)

@@ -11,6 +11,7 @@ from tests.benchmarks.measuring import PROTOCOL, Options, Row
 from wae_core.data.images import ImageData
 from wae_core.run import ALGORITHMS, Hyperparameters, Run
 from wae_core.training import throughput
+from wae_core.training.throughput import Packing
 
 SIZES = {"cpu": (1, 3), "cuda": (1, 3, 6, 12, 24, 48)}
 
@@ -25,14 +26,15 @@ def measure(options: Options, say: Callable[[str], None]) -> list[Row]:
             say(f"{algorithm}, {architecture}")
             run = _run(algorithm, architecture)
             rates = [_rates(run, data, options.device) for _ in range(options.rounds)]
-            for size in list(rates[0])[1:]:
-                gains = tuple(rate[size] / rate[1] for rate in rates if size in rate)
-                what = f"{algorithm}, {architecture}: models an hour, {size} fused / one after the other"
+            for packing in list(rates[0])[1:]:
+                gains = tuple(rate[packing] / rate[Packing(1)] for rate in rates if packing in rate)
+                how = f"{packing.size} fused" + " by CUDA graphs" * packing.is_captured
+                what = f"{algorithm}, {architecture}: models an hour, {how} / one after the other"
                 rows.append(Row(what, gains, "×", at_least=5 if options.device.type == "cuda" else None))
     return rows
 
 
-def _rates(run: Run, data: ImageData, device: torch.device) -> dict[int, float]:
+def _rates(run: Run, data: ImageData, device: torch.device) -> dict[Packing, float]:
     return throughput.models_per_hour(run, data, device, SIZES[device.type])
 
 

@@ -53,7 +53,7 @@ def agreement(runs: pd.DataFrame, evaluations: pd.DataFrame) -> pd.DataFrame:
     means = kept.groupby(["algorithm", "config_index"]).mean()
     seconds = (runs["cpu_seconds"] / runs["steps_done"]).mean()
     rows = {}
-    for step in (step for step in fids.columns if FACTOR * step in fids.columns):
+    for step in (int(step) for step in fids.columns if FACTOR * int(step) in fids.columns):
         ranks = {
             algorithm: spearmanr(own[step], own[FACTOR * step]).statistic
             for algorithm, own in means.groupby(level="algorithm")

@@ -16,6 +16,7 @@ from wae_core.randomness import Streams
 from wae_core.run import Run
 from wae_core.snapshot import Snapshot
 from wae_core.training.adam import Adam
+from wae_core.training.replay import Replayed
 from wae_core.training.state import TrainingState
 from wae_core.training.step import Step
 
@@ -34,10 +35,12 @@ def train_pack(
     device: torch.device,
     states: Sequence[TrainingState],
     checkpoint_steps: int | None = None,
+    is_captured: bool = False,
 ) -> Iterator[list[Snapshot]]:
     """Train the runs from their states on, in place, and yield all of them at each evaluation step.
 
     They are yielded at each multiple of `checkpoint_steps` as well, which changes nothing in what is trained.
+    Neither does it whether the step `is_captured` as a CUDA graph, on a device that has them.
 
     The runs differ in nothing but seed, learning rates and the scalars of the objective; their states are at the
     same step. The networks are in training mode while the loop runs; whoever evaluates them in between may switch
@@ -57,11 +60,12 @@ def train_pack(
         for member, state, own in zip(runs, states, streams, strict=True):
             _pretrain(member, data, images, state, own)
     step_of_all = Step(runs, data, images, streams, states)
+    take = Replayed(step_of_all.take) if is_captured else step_of_all.take
     last_evaluation = max((step for step in protocol.evaluation_steps if step <= states[0].step), default=0)
     _to_training_mode(states)
     for step in range(states[0].step + 1, protocol.steps + 1):
         step_of_all.prepare(step)
-        step_of_all.take()
+        take()
         end_step(device)
         is_evaluation = step in protocol.evaluation_steps
         if is_evaluation or (checkpoint_steps is not None and step % checkpoint_steps == 0):

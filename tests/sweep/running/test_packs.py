@@ -12,14 +12,19 @@ import pytest
 from rich.console import Console
 
 from sweep.results.folder import StudyFolder
-from sweep.running.packs import SIZES, pack_runs, pack_sizes
+from sweep.running.packs import SIZES, Packer, find_packings, pack_runs
 from sweep.search.plan import plan_runs
 from sweep.settings.settings import Cluster, Study
 from tests.places import local
 from wae_core.run import Run
+from wae_core.training.throughput import Packing
 
 MakeRun = Callable[..., Run]
-RATES = {"dcgan": {1: 10.0, 3: 25.0, 6: 24.0}, "resnet50v2": {1: 2.0, 3: 1.5}}
+GRAPH_OF_3 = Packing(3, is_captured=True)
+RATES = {
+    "dcgan": {Packing(1): 10.0, Packing(3): 25.0, GRAPH_OF_3: 40.0, Packing(6): 24.0},
+    "resnet50v2": {Packing(1): 2.0, Packing(3): 1.5},
+}
 
 
 class Place:
@@ -31,12 +36,12 @@ class Place:
         self.measured: list[Run] = []
         self.printed = StringIO()
 
-    def sizes(self, runs: Sequence[Run], pack_size: int | None) -> dict[str, int]:
+    def packings(self, runs: Sequence[Run], pack_size: int | None) -> dict[str, Packing]:
         cluster = Cluster("ray", "cuda", None, 1, 1, 0, pack_size=pack_size, teraflops=1.0)
         console = Console(file=self.printed, width=200)
-        return pack_sizes(self.folder, runs, _seconds, cluster, self._measure, console)
+        return find_packings(self.folder, runs, _seconds, cluster, self._measure, console)
 
-    def _measure(self, run: Run, sizes: Sequence[int]) -> dict[int, float]:
+    def _measure(self, run: Run, sizes: Sequence[int]) -> dict[Packing, float]:
         assert sizes == SIZES
         self.measured.append(run)
         return RATES[run.hyperparameters.architecture]
@@ -58,22 +63,30 @@ def runs(make_run: MakeRun) -> list[Run]:
 
 
 def test_the_cluster_s_word_is_taken_without_a_measurement(place: Place, runs: list[Run]) -> None:
-    assert place.sizes(runs, 4) == {"dcgan": 4, "resnet50v2": 4}
+    assert place.packings(runs, 4) == {"dcgan": Packing(4), "resnet50v2": Packing(4)}
     assert place.measured == []
 
 
-def test_the_size_that_trains_most_models_an_hour_is_taken(place: Place, runs: list[Run]) -> None:
-    assert place.sizes(runs, None) == {"dcgan": 3, "resnet50v2": 1}
+def test_the_packing_that_trains_most_models_an_hour_is_taken(place: Place, runs: list[Run]) -> None:
+    assert place.packings(runs, None) == {"dcgan": GRAPH_OF_3, "resnet50v2": Packing(1)}
     assert [run.hyperparameters.batch_size for run in place.measured] == [32, 128], "the run of median cost"
-    assert "dcgan: packs of 3" in place.printed.getvalue() and "25 in packs of 3" in place.printed.getvalue()
+    said = place.printed.getvalue()
+    assert "dcgan: packs of 3 by CUDA graphs;" in said and "25 in packs of 3, 40 in packs of 3 by CUDA graphs" in said
 
 
 def test_a_measurement_is_made_once_a_study(place: Place, runs: list[Run]) -> None:
-    first = place.sizes(runs[:3], None)
-    assert place.sizes(runs, None) == first | {"resnet50v2": 1}
+    first = place.packings(runs[:3], None)
+    assert place.packings(runs, None) == first | {"resnet50v2": Packing(1)}
     assert len(place.measured) == 2
     kept = local(place.folder.root / "pack_sizes.json")
     assert set(json.loads(kept.read_text())) == {"cuda dcgan", "cuda resnet50v2"}
+
+
+def test_workers_are_told_which_steps_to_capture(place: Place, runs: list[Run]) -> None:
+    packer = Packer(_seconds)
+    cluster = Cluster("ray", "cuda", None, 1, 1, 0, pack_size=None, teraflops=1.0)
+    packer.find_packings(place.folder, runs, cluster, place._measure, Console(file=place.printed))
+    assert packer.captured == {"dcgan"}
 
 
 # --- packs
@@ -84,8 +97,8 @@ def batch_size(run: Run) -> float:
     return run.hyperparameters.batch_size
 
 
-def all_of_size(size: int, runs: Sequence[Run]) -> dict[str, int]:
-    return dict.fromkeys((run.hyperparameters.architecture for run in runs), size)
+def all_of_size(size: int, runs: Sequence[Run]) -> dict[str, Packing]:
+    return dict.fromkeys((run.hyperparameters.architecture for run in runs), Packing(size))
 
 
 @pytest.mark.parametrize("size", [1, 3, 4])
@@ -114,9 +127,9 @@ def test_three_seeds_of_a_configuration_share_a_pack(study: Study) -> None:
 def test_each_architecture_has_its_own_pack_size(study: Study) -> None:
     runs = plan_runs(study, "vae", 60)
     first, *others = sorted({run.hyperparameters.architecture for run in runs})
-    sizes = dict.fromkeys(others, 6) | {first: 1}
-    packs = pack_runs(runs, batch_size, sizes)
-    assert all(len(pack.runs) <= sizes[pack.runs[0].hyperparameters.architecture] for pack in packs)
+    packings = dict.fromkeys(others, Packing(6)) | {first: Packing(1)}
+    packs = pack_runs(runs, batch_size, packings)
+    assert all(len(pack.runs) <= packings[pack.runs[0].hyperparameters.architecture].size for pack in packs)
     assert max(len(pack.runs) for pack in packs) > 1
 
 
