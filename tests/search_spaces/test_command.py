@@ -27,7 +27,8 @@ ROOT = Path(__file__).parents[2]
 def related() -> SearchSpace:
     data = load("digits").as_dict()
     data["adversary_learning_rate"] |= {"high": 0.1, "at_least": "learning_rate"}
-    data["kernel_scale"] |= {"step": 0.5}
+    data["kernel_scale"] |= {"distribution": "uniform", "step": 0.5}
+    data["wae_lambda"] |= {"distribution": "uniform", "low": 1}
     first, second = ({**data["wae_lambda"], "when": {"encoder": e}} for e in ("deterministic", "stochastic"))
     data["wae_lambda"] = [first, second | {"high": 40.0}]
     data["learning_rate"] |= {"source": "a guess"}
@@ -60,13 +61,13 @@ def test_the_draws_are_those_of_the_study_that_the_space_belongs_to(
 
 @pytest.mark.slow
 def test_it_prints_the_space_and_what_there_is_to_remark_and_paints_it(path: Path) -> None:
-    words = [sys.executable, "-m", "sweep.command", "space", str(path), "--images", "50"]
+    words = [sys.executable, "-m", "sweep.command", "space", str(path), "--images", "20"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}  # this source tree, whatever is installed
     done = subprocess.run(words, cwd=path.parent, env=environment, capture_output=True, text=True, check=True)
     rows = [[cell.strip() for cell in row.split("│")[1:-1]] for row in done.stdout.splitlines() if "│" in row]
-    assert ["learning_rate", "all", "log_uniform", "[0.002, 0.02]", "a guess"] in rows
+    assert ["learning_rate", "all", "log_uniform", "[0.003, 0.03]", "a guess"] in rows
     assert ["kernel_scale", "wae-mmd", "uniform", "[0.5, 16] in steps of 0.5", "O"] in rows
-    assert ["latent_dim", "all", "choice", "{4, 8, 16}", "O"] in rows
+    assert ["latent_dim", "all", "choice", "{2, 4, 8, 16}", "O"] in rows
     assert [
         "adversary_learning_rate",
         "wae-gan",
@@ -86,14 +87,14 @@ def test_it_prints_the_space_and_what_there_is_to_remark_and_paints_it(path: Pat
 
 
 def test_every_mistake_is_told_and_nothing_is_written(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path.write_text(path.read_text().replace("kernel_scale", "kernel_scales").replace("low: 0.002", "low: 0.2"))
+    path.write_text(path.read_text().replace("kernel_scale", "kernel_scales").replace("low: 0.003", "low: 0.2"))
     out = path.parent / "picture.png"
     assert main(["space", str(path), "--out", str(out)]) == 2
     output = capsys.readouterr()
     unknown, missing, order = output.err.splitlines()
     assert "kernel_scales" in unknown and "did you mean kernel_scale" in unknown
     assert "lacks kernel_scale" in missing
-    assert "low is 0.2 and high is 0.02" in order
+    assert "low is 0.2 and high is 0.03" in order
     assert output.out == ""
     assert not out.exists()
 
@@ -126,7 +127,7 @@ def test_a_panel_for_each_hyperparameter_on_the_axis_of_its_distribution() -> No
     assert {"learning_rate", "adversary_learning_rate"} <= log_uniform
     drawn = [load("digits").sample("vae", index, 0)["latent_dim"] for index in range(1000)]
     bars = [bar for bar in panels["latent_dim"].patches if isinstance(bar, Rectangle)]
-    assert [bar.get_height() for bar in bars] == [drawn.count(value) for value in (4, 8, 16)]
+    assert [bar.get_height() for bar in bars] == [drawn.count(value) for value in (2, 4, 8, 16)]
     assert len(panels["kernel_scale"].patches) == 32
     dots = panels["adversary_learning_rate"].lines[0]
     assert len(np.asarray(dots.get_xdata())) == 1000

@@ -54,7 +54,7 @@ def test_a_uniform_over_powers_of_ten() -> None:
 
 @pytest.mark.parametrize(
     ("bound", "name", "low", "high"),
-    [("at_least", "learning_rate", 2e-2, 1e-1), ("at_most", "latent_dim", 1e-4, 4.0)],
+    [("at_least", "learning_rate", 3e-2, 1e-1), ("at_most", "latent_dim", 1e-4, 2.0)],
 )
 def test_a_bound_that_never_binds(bound: str, name: str, low: float, high: float) -> None:
     line = {"distribution": "log_uniform", "low": low, "high": high, bound: name}
@@ -68,9 +68,9 @@ def test_a_bound_that_binds_earns_none() -> None:
 
 
 def test_a_batch_larger_than_the_data() -> None:
-    sentence = remark(images=63)
-    assert "up to 64, but the data set has 63 training images" in sentence
-    assert remarks(load("digits"), images=64) == []
+    sentence = remark(images=31)
+    assert "up to 32, but the data set has 31 training images" in sentence
+    assert remarks(load("digits"), images=32) == []
 
 
 def test_the_recipes_say_what_they_are() -> None:
