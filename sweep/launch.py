@@ -72,7 +72,7 @@ def _train_missing(
             display.plan(runs)
 
         search = open_search(settings, study, drawn, ended, packer, plan)
-        with mirroring(settings.tracking, study.folder, console) as mirror:
+        with mirroring(settings.tracking, study.held(), console) as mirror:
             if search.has_more:
                 console.print(f"starting {describe(settings.cluster)}; results go to {study.folder.root}")
                 cost.learn_all(ended)

@@ -16,7 +16,7 @@ from sweep.results.folder import StudyFolder
 from sweep.results.lock import Check, results_lock
 from sweep.results.plan_file import extend_plan, read_plan
 from sweep.results.schema import FAILED, RunRow, run_of
-from sweep.results.tables import Tables
+from sweep.results.tables import HeldFolder, Tables
 from sweep.results.work.attempt_log import note_dropped_rows
 from sweep.results.work.run_folder import runs_with_attempts
 from sweep.settings.settings import Settings, Study
@@ -56,8 +56,12 @@ class OpenStudy:
         """Return the ended runs."""
         return self.tables.rows()
 
+    def held(self) -> HeldFolder:
+        """Return the folder for who reads it again and again while the sweep goes on."""
+        return HeldFolder(self.folder, self.tables)
+
     def keep_tables(self) -> TableKeeper:
-        """Return a context in which records become rows of the tables every few seconds."""
+        """Return a context in which records become rows of the tables again and again."""
 
         def say(problem: str) -> None:
             self.console.print(problem, style="yellow")

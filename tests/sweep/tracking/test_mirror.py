@@ -28,11 +28,13 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from sweep.command import main
 from sweep.events import Ended, Evaluated
+from sweep.results import parquet
 from sweep.results.folder import StudyFolder
 from sweep.results.judging import configurations
 from sweep.results.schema import EvaluationRow, RunRow
-from sweep.results.tables import Tables
+from sweep.results.tables import HeldFolder, Tables
 from sweep.tracking import mirror
+from sweep.tracking.entry import Entry
 from sweep.tracking.mirror import Mirror, default_uri, rebuild
 from sweep.tracking.mlflow_study import MlflowStudy
 from tests.places import local
@@ -223,6 +225,46 @@ def test_ended_run_is_mirrored_whole(results: Results, make_run: MakeRun, make_r
     assert mirrored.data.tags["mlflow.loggedImages"] == "True"
     artifacts = results.root / "mlartifacts" / results.study
     assert [path.read_bytes() for path in artifacts.rglob("*.png")] == 3 * [b"png"]
+
+
+def test_what_a_launch_holds_in_memory_is_not_read_again(
+    results: Results, make_run: MakeRun, make_result: MakeResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the records, too, those of the configurations that are asked for alone: what is read grows with no study."""
+    older, new, other = (make_run("vae", study=results.study, config_index=index) for index in range(3))
+    seeds = [replace(new, seed=seed) for seed in range(2)]
+    results.publish(make_result(older))
+    results.publish(make_result(seeds[0]))
+    held = HeldFolder(results.folder, Tables(results.folder))
+    for run in (seeds[1], other):
+        results.publish(make_result(run))
+    read: list[str] = []
+
+    def note(path: Path) -> bytes:
+        read.append(path.name)
+        return path.read_bytes()
+
+    monkeypatch.setattr(parquet, "read", note)
+    with closing(MlflowStudy(results.uri, held, results.study)) as mlflow:
+        missing = mlflow.missing([run.run_id for run in seeds], [new.config_id])
+    assert [entry.key for entry in missing] == [seeds[0].run_id, seeds[1].run_id, new.config_id]
+    assert [len(entry.evaluations) for entry in missing if isinstance(entry, Entry)] == [2, 2]
+    assert missing[-1].tags["status"] == "2 completed"
+    assert read == [f"{seeds[1].run_id}.parquet"]
+
+
+def test_what_a_new_database_lacks_is_made_ready_in_parts(
+    results: Results, make_run: MakeRun, make_result: MakeResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror, "AT_ONCE", 3)
+    for index in range(4):
+        for seed in range(2):
+            results.publish(make_result(make_run("vae", study=results.study, config_index=index, seed=seed)))
+    writer = results.start_mirror()
+    writer.catch_up()
+    assert writer.close(60) is None
+    assert results.problems == []
+    results.assert_equal_to_parquet()
 
 
 @pytest.mark.slow
