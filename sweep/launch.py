@@ -78,7 +78,8 @@ def _train_missing(
                 cost.learn_all(ended)
                 display = ProgressDisplay.of(search.runs, drawn, ended, cost, console)
                 with study.keep_tables(), display:
-                    mirror.wait_ready()
+                    if settings.tracking is not None:
+                        mirror.wait_ready()  # its client imports MLflow: not while this thread imports Ray
                     train(settings, study, search, packer, drawn, [cost, display, mirror], console)
             else:
                 console.print("every run of this budget has its row: nothing to train")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -252,14 +254,27 @@ def open_store(tracking_uri: str) -> Store:
     file = Path(tracking_uri.removeprefix("sqlite:///"))
     database = Database(file)
     if not database.is_known():
-        from sweep.tracking.mlflow_client import Client, make_tables
-
-        make_tables(tracking_uri, str(file.parent / ARTIFACTS))
+        _make_tables(tracking_uri, str(file.parent / ARTIFACTS))
         if not database.is_known():
+            from sweep.tracking.mlflow_client import Client
+
             database.close()
             return Client(tracking_uri)
     database.mend_places()
     return database
+
+
+def _make_tables(tracking_uri: str, artifacts: str) -> None:
+    """Let MLflow create its tables, in a process of its own: here it would take seconds from the start of Ray.
+
+    Raises:
+        RuntimeError: it cannot, for the reason that it gives.
+    """
+    command = [sys.executable, "-m", "sweep.tracking.mlflow_client", tracking_uri, artifacts]
+    # A session of its own: Ctrl-C leaves no half of the tables.
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, start_new_session=True)
+    if done.returncode:
+        raise RuntimeError(done.stdout.strip() or f"MLflow's tables were not made: exit code {done.returncode}")
 
 
 def now() -> int:

@@ -36,7 +36,7 @@ from sweep.results.tables import HeldFolder, Tables
 from sweep.tracking import mirror
 from sweep.tracking.entry import Entry
 from sweep.tracking.mirror import Mirror, default_uri, rebuild
-from sweep.tracking.mlflow_study import MlflowStudy
+from sweep.tracking.mlflow_study import MlflowStudy, open_store
 from tests.places import local
 from wae_core.evaluation.selection import Evaluation
 from wae_core.run import Run
@@ -555,6 +555,30 @@ def test_a_known_database_is_read_and_written_without_mlflow(
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "1 False\n"
     results.assert_equal_to_parquet()
+
+
+@pytest.mark.slow
+def test_a_new_database_is_made_in_another_process(tmp_path: Path) -> None:
+    """The import of MLflow, seconds of CPU, is none of the driver's, which starts Ray meanwhile."""
+    (tmp_path / "digits").mkdir()
+    code = (
+        "import sys; from sweep.results.folder import StudyFolder; from sweep.tracking.mirror import open_mlflow;"
+        f"open_mlflow({default_uri(tmp_path)!r}, StudyFolder({str(tmp_path)!r}, 'digits'), 'digits').close();"
+        "print('mlflow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+    names = {experiment.name for experiment in MlflowClient(default_uri(tmp_path)).search_experiments()}
+    assert names == {"Default", "digits", "digits/configurations"}
+
+
+@pytest.mark.slow
+def test_a_database_of_an_unknown_version_is_refused_with_mlflows_reason(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
+        connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        connection.execute("INSERT INTO alembic_version VALUES ('of_the_future')")
+    with pytest.raises(RuntimeError, match="of_the_future"):
+        open_store(default_uri(tmp_path))
 
 
 def test_server_that_is_down_costs_the_caller_nothing(
