@@ -21,7 +21,6 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from rich.console import Console
 
 from sweep.reports.cost import cost_model
 from sweep.results import study_file
@@ -30,7 +29,7 @@ from sweep.results.plan_file import PlanFile, extend_plan
 from sweep.results.schema import evaluation_rows
 from sweep.results.tables import HeldFolder, Tables
 from sweep.results.work.run_folder import BEST
-from sweep.running.packs import Packer
+from sweep.running.packs import pack_runs
 from sweep.search.asha import rungs_of
 from sweep.search.plan import RandomProposals, plan_runs
 from sweep.search.schedule import Schedule, Standing
@@ -42,7 +41,9 @@ from tests.made_up import digits_sha256, made_up_row
 from tests.places import local
 from wae_core.evaluation.selection import Evaluation
 from wae_core.names import PICTURES
+from wae_core.networks import ARCHITECTURES
 from wae_core.run import ALGORITHMS, Run
+from wae_core.training.throughput import Packing
 
 ROOT = Path(__file__).parents[2]
 SEEDS = 3
@@ -127,11 +128,8 @@ def _driver(results: str, budget: int, rounds: int) -> dict[str, list[float]]:
             timed(f"to take {NEW} records into the tables", tables.compact)
             cost, rows = cost_model(settings, []), tables.rows()
             timed("once: to learn from all rows what runs cost", partial(cost.learn_all, rows))
-            packer = Packer(cost.seconds)
-            packer.find_sizes(
-                folder, ended, replace(settings.cluster, pack_size=1), lambda *_: {}, Console(quiet=True)
-            )
-            timed("once: to order all runs by what they cost", partial(packer, ended))
+            pack = partial(pack_runs, seconds=cost.seconds, packings=dict.fromkeys(ARCHITECTURES, Packing(1)))
+            timed("once: to order all runs by what they cost", partial(pack, ended))
             asha = replace(study, asha=3.0)
             standing = {run: Standing(rungs_of(asha)[0], {rungs_of(asha)[0]: draw.random()}) for run in ended}
             open_schedule = partial(
@@ -142,7 +140,7 @@ def _driver(results: str, budget: int, rounds: int) -> dict[str, list[float]]:
                 RandomProposals(asha),
                 ended,
                 standing.__getitem__,
-                packer,
+                pack,
                 plan.extend,
             )
             timed("once: to decide with asha on all that is at a rung", open_schedule)
