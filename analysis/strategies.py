@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -155,7 +156,7 @@ def asha(study: Finished, reduction: float, sweeps: Sequence[Sweep]) -> Outcome:
         for configuration in sweep.order:
             stopped_at = None
             for rung in decide:
-                reached[rung].append(means[configuration, rung])
+                insort(reached[rung], means[configuration, rung])
                 if not is_promoted(means[configuration, rung], reached[rung], reduction):
                     stopped_at = rung
                     break

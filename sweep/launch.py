@@ -72,13 +72,14 @@ def _train_missing(
             display.plan(runs)
 
         search = open_search(settings, study, drawn, ended, packer, plan)
-        with mirroring(settings.tracking, study.folder, console) as mirror:
+        with mirroring(settings.tracking, study.held(), console) as mirror:
             if search.has_more:
                 console.print(f"starting {describe(settings.cluster)}; results go to {study.folder.root}")
                 cost.learn_all(ended)
                 display = ProgressDisplay.of(search.runs, drawn, ended, cost, console)
                 with study.keep_tables(), display:
-                    mirror.wait_ready()
+                    if settings.tracking is not None:
+                        mirror.wait_ready()  # its client imports MLflow: not while this thread imports Ray
                     train(settings, study, search, packer, drawn, [cost, display, mirror], console)
             else:
                 console.print("every run of this budget has its row: nothing to train")

@@ -14,7 +14,7 @@ from wae_core.algorithms import registry
 from wae_core.hyperparameters import Hyperparameters, deciding
 from wae_core.protocol import Protocol
 
-__all__ = ["ALGORITHMS", "RUN_ID", "Hyperparameters", "Protocol", "Run"]
+__all__ = ["ALGORITHMS", "RUN_ID", "Hyperparameters", "Protocol", "Run", "config_id_of"]
 
 ALGORITHMS = tuple(registry.ALGORITHMS)
 RUN_ID = re.compile(rf"({'|'.join(ALGORITHMS)})-[0-9]{{5,}}-s[0-9]+")  # whole: it becomes part of paths
@@ -85,3 +85,8 @@ class Run:
     def shapes(self) -> tuple[str | int | None, ...]:
         """What runs must have in common to be trained in one pack: the algorithm and what decides tensor shapes."""
         return self.algorithm, *(getattr(self.hyperparameters, name) for name in _SHAPES)
+
+
+def config_id_of(run_id: str) -> str:
+    """Return the configuration that a run is of."""
+    return run_id.rpartition("-s")[0]

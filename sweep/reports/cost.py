@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from statistics import median
+from collections.abc import Iterable, Iterator, Sequence
 
 from sweep.errors import SettingsError
 from sweep.events import Ended, Event
@@ -47,17 +46,16 @@ class CostModel:
         Raises:
             ValueError: the run's networks cannot be built.
         """
-        if row.status != COMPLETED or not row.device.startswith(self._device):
-            return
-        run = run_of(vars(row), self._study.name, self._study.seed, self._study.protocol)
-        seconds_per_flop = (row.train_seconds + row.eval_seconds) / (self.flops(run) * row.share_done)
-        for likeness in _likenesses(kind(run)):
-            insort(self._measured[likeness], seconds_per_flop)
+        for measured, seconds_per_flop in self._measurements(row):
+            insort(measured, seconds_per_flop)
 
     def learn_all(self, rows: Iterable[RunRow]) -> None:
-        """Take in ended runs of the study."""
+        """Take in ended runs of the study, as `learn` does one by one."""
         for row in rows:
-            self.learn(row)
+            for measured, seconds_per_flop in self._measurements(row):
+                measured.append(seconds_per_flop)
+        for measured in self._measured.values():
+            measured.sort()
 
     def note(self, event: Event) -> None:
         """Learn from a run that has ended."""
@@ -76,7 +74,7 @@ class CostModel:
         """Return the seconds per FLOP of one device with runs of this kind."""
         for likeness in _likenesses(kind):
             if measured := self._measured.get(likeness):
-                return median(measured)
+                return _median(measured)
         return self._assumed
 
     def seconds(self, run: Run) -> float:
@@ -86,6 +84,15 @@ class CostModel:
             ValueError: the run's networks cannot be built.
         """
         return self.flops(run) * self.seconds_per_flop(kind(run))
+
+    def _measurements(self, row: RunRow) -> Iterator[tuple[list[float], float]]:
+        """What a row measures, and among which measurements it counts."""
+        if row.status != COMPLETED or not row.device.startswith(self._device):
+            return
+        run = run_of(vars(row), self._study.name, self._study.seed, self._study.protocol)
+        seconds_per_flop = (row.train_seconds + row.eval_seconds) / (self.flops(run) * row.share_done)
+        for likeness in _likenesses(kind(run)):
+            yield self._measured[likeness], seconds_per_flop
 
 
 def cost_model(settings: Settings, runs: Sequence[Run]) -> CostModel:
@@ -107,6 +114,12 @@ def cost_model(settings: Settings, runs: Sequence[Run]) -> CostModel:
 def kind(run: Run) -> Kind:
     """Return the run's kind, which decides its seconds per FLOP: small batches use a device less well, for one."""
     return run.hyperparameters.architecture, run.hyperparameters.batch_size
+
+
+def _median(ascending: Sequence[float]) -> float:
+    """As `statistics.median`, which would sort them anew for each run whose cost is asked for."""
+    middle = len(ascending) // 2
+    return ascending[middle] if len(ascending) % 2 else (ascending[middle - 1] + ascending[middle]) / 2
 
 
 def _likenesses(kind: Kind) -> tuple[tuple[str | int, ...], ...]:

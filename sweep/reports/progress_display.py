@@ -152,7 +152,9 @@ class ProgressDisplay:
         return max(0.0, seconds_left) / seconds_done
 
     def _line(self) -> str:
-        counts = Counter(status for (_, status), n in self._statuses.items() for _ in range(n))
+        counts: Counter[str] = Counter()
+        for (_, status), count in self._statuses.items():
+            counts[status] += count
         words = [f"{counts[status]} {status}" for status in STATUSES if counts[status] or status == "completed"]
         best = ", ".join(f"{algorithm} {fid:.1f}" for algorithm, fid in sorted(self._best.items()))
         return (

@@ -1,4 +1,4 @@
-"""While a sweep runs: every few seconds, records become rows of the tables, and what is not needed any more goes."""
+"""While a sweep runs: again and again, records become rows of the tables, and what is not needed any more goes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from sweep.results.tables import Tables
 from sweep.results.work.attempt_log import record_attempts
 from sweep.results.work.run_folder import RunFolder
 
-SECONDS_BETWEEN_TABLES = 5.0
+SECONDS_BETWEEN_TABLES = 5.0  # at least
+# As many times the seconds that rewriting took last, which grow with the study: it never costs 5 % of the driver.
+TIMES_THE_REWRITING = 20.0
 
 
 class TableKeeper:
-    """A thread that, every few seconds, compacts records into the tables and deletes what `clean_up` says."""
+    """A thread that again and again compacts records into the tables and deletes what `clean_up` says.
+
+    Every few seconds, or more rarely where the tables are large: they are rewritten whole.
+    """
 
     def __init__(
         self,
@@ -46,9 +51,14 @@ class TableKeeper:
         self._thread.join()
         self._compact()
 
+    @property
+    def pause(self) -> float:
+        """Seconds until records become rows again."""
+        return max(SECONDS_BETWEEN_TABLES, TIMES_THE_REWRITING * self._tables.rewriting_seconds)
+
     def _run(self) -> None:
         said: set[str] = set()
-        while not self._stop.wait(SECONDS_BETWEEN_TABLES):
+        while not self._stop.wait(self.pause):
             try:
                 self._compact()
             except Exception as error:  # a full disk, say: the records stay, and the last call in __exit__ raises

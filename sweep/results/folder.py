@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,12 +18,13 @@ from sweep.results.layout import (
     RESCORE_TABLE,
     RUN_TABLE,
     Layout,
-    flat_evaluations,
+    rows_of,
     rows_without,
+    split_records,
 )
 from sweep.results.parquet import read_table, serialise
-from sweep.results.schema import NULLABLE_INTEGERS, RECORD, RESCORES, RUNS, EvaluationRow, RescoreRow, RunRow
-from wae_core.run import ALGORITHMS, RUN_ID
+from sweep.results.schema import NULLABLE_INTEGERS, RECORD, RESCORES, EvaluationRow, RescoreRow, RunRow
+from wae_core.run import ALGORITHMS, RUN_ID, config_id_of
 from wae_core.storage.files import TEMPORARIES, Location, create, listed, location, read
 
 TABLES: Mapping[str, Layout] = {"runs": RUN_TABLE, "evaluations": EVALUATION_TABLE}  # a folder each, by its name
@@ -118,14 +119,19 @@ class StudyFolder:
                 if not path.is_dir():
                     path.unlink(missing_ok=True)
 
-    def read_records(self) -> dict[str, pa.Table]:
+    def read_records(self, config_ids: Container[str] | None = None) -> dict[str, pa.Table]:
         """Read what the records that are not compacted yet will add to the two tables, by the tables' names.
+
+        Args:
+            config_ids: of these configurations alone; None for all.
 
         Raises:
             ResultsError: a record is damaged, or of another version.
         """
         self.check_kinds()
-        return split_records([self.read_record(path) for path in listed(self.records, "*.parquet")])
+        paths = listed(self.records, "*.parquet")
+        wanted = [path for path in paths if config_ids is None or config_id_of(path.stem) in config_ids]
+        return split_records([self.read_record(path) for path in wanted])
 
     def read_table(self, name: str, records: dict[str, pa.Table] | None = None) -> pa.Table:
         """Read `runs` or `evaluations` of all algorithms, with the records that are not compacted yet.
@@ -139,10 +145,11 @@ class StudyFolder:
         """
         # Read in the order opposite to that of writing: a result that is compacted meanwhile is found twice, and not
         # left out.
-        records = self.read_records() if records is None else records
-        runs = self._read_tables("runs")
-        table = runs if name == "runs" else self._read_tables(name)
-        new = rows_without(rows_without(records[name], runs["run_id"]), table["run_id"])  # the table wins
+        new = (self.read_records() if records is None else records)[name]
+        runs = self.tables("runs")
+        table = runs if name == "runs" else self.tables(name)
+        for known in (runs, table):  # the table wins
+            new = rows_without(new, rows_of(known, new["run_id"])["run_id"])
         return pa.concat_tables([table, new])
 
     def read_rescores(self) -> pa.Table:
@@ -185,7 +192,8 @@ class StudyFolder:
                     "then their runs are trained again"
                 )
 
-    def _read_tables(self, name: str) -> pa.Table:
+    def tables(self, name: str) -> pa.Table:
+        """Read the rows that one of TABLES has of all algorithms; records are not among them."""
         layout = TABLES[name]
         # Whatever lies there: pandas, given the folder, reads files of any suffix.
         tables = [read_algorithms_table(path, layout) for path in listed(self.root / name, "*")]
@@ -290,9 +298,3 @@ def refuse_stranger(path: Location) -> None:
             f"{path} cannot be used: it is not the table of one algorithm; move it out of {path.parent}, where every "
             "file counts as results"
         )
-
-
-def split_records(records: Sequence[pa.Table]) -> dict[str, pa.Table]:
-    """Return the rows that the records hold of each of TABLES, in its order."""
-    table = pa.concat_tables([RECORD.empty_table(), *records]).combine_chunks()
-    return {"runs": table.select(RUNS.names), "evaluations": flat_evaluations(table)}

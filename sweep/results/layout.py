@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -104,6 +104,12 @@ def flat_evaluations(records: pa.Table) -> pa.Table:
     """Return the rows of the table `evaluations` that the records hold."""
     structs = pc.list_flatten(records["evaluations"].combine_chunks())
     return (pa.Table.from_struct_array(structs) if len(structs) else EVALUATIONS.empty_table()).cast(EVALUATIONS)
+
+
+def split_records(records: Sequence[pa.Table]) -> dict[str, pa.Table]:
+    """Return the rows that the records hold of each of the two tables, by its name."""
+    table = pa.concat_tables([RECORD.empty_table(), *records]).combine_chunks()
+    return {"runs": table.select(RUNS.names), "evaluations": flat_evaluations(table)}
 
 
 def _distinct(table: pa.Table, names: list[str]) -> pa.Table:

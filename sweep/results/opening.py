@@ -14,9 +14,9 @@ from sweep.results.belonging import Rules
 from sweep.results.compaction import TableKeeper, clean_up
 from sweep.results.folder import StudyFolder
 from sweep.results.lock import Check, results_lock
-from sweep.results.plan_file import extend_plan, read_plan
+from sweep.results.plan_file import PlanFile, read_plan
 from sweep.results.schema import FAILED, RunRow, run_of
-from sweep.results.tables import Tables
+from sweep.results.tables import HeldFolder, Tables
 from sweep.results.work.attempt_log import note_dropped_rows
 from sweep.results.work.run_folder import runs_with_attempts
 from sweep.settings.settings import Settings, Study
@@ -37,6 +37,7 @@ class OpenStudy:
 
     folder: StudyFolder
     data_sha256: str
+    plan_file: PlanFile
     rules: Rules
     tables: Tables
     check: Check
@@ -49,15 +50,19 @@ class OpenStudy:
         Raises:
             OSError: plan.parquet cannot be written.
         """
-        extend_plan(self.folder, runs)
+        self.plan_file.extend(runs)
         self.rules.plan(runs)
 
     def rows(self) -> list[RunRow]:
         """Return the ended runs."""
         return self.tables.rows()
 
+    def held(self) -> HeldFolder:
+        """Return the folder for who reads it again and again while the sweep goes on."""
+        return HeldFolder(self.folder, self.tables)
+
     def keep_tables(self) -> TableKeeper:
-        """Return a context in which records become rows of the tables every few seconds."""
+        """Return a context in which records become rows of the tables again and again."""
 
         def say(problem: str) -> None:
             self.console.print(problem, style="yellow")
@@ -88,10 +93,11 @@ def open_study(settings: Settings, drawn: Sequence[Run], console: Console) -> It
             folder, study, settings.failures, image_shape(dataset, data), identity, reference, warning
         ):
             console.print(f"the search space is wider than this folder's was: {difference}")
-        extend_plan(folder, drawn if study.is_planned_ahead else [])
+        plan_file = PlanFile(folder)
+        plan_file.extend(drawn if study.is_planned_ahead else [])
         rules = _rules(study, identity, reference, folder, drawn)
         tables = Tables(folder, rules, check)
-        if again := _planned_again(folder, study, rules, tables):
+        if again := _planned_again(folder, plan_file, study, rules, tables):
             console.print(f"{folder.plan_file} lacked {len(again)} runs of configurations with rows: planned again")
         clean_up(folder, tables, tables.run_ids() & runs_with_attempts(folder.root / "work"), settings.keep_best)
         note_dropped_rows(folder, tables.dropped)
@@ -100,7 +106,7 @@ def open_study(settings: Settings, drawn: Sequence[Run], console: Console) -> It
             console.print(f"failed runs that are tried again: {tables.drop_failed()}")
             note_dropped_rows(folder, failed)
         _say(tables, console)
-        yield OpenStudy(folder, identity, rules, tables, check, settings.keep_best, console)
+        yield OpenStudy(folder, identity, plan_file, rules, tables, check, settings.keep_best, console)
         _say(tables, console)
 
 
@@ -139,7 +145,7 @@ def _rules(study: Study, data: str, reference: str, folder: StudyFolder, drawn: 
     return rules
 
 
-def _planned_again(folder: StudyFolder, study: Study, rules: Rules, tables: Tables) -> list[Run]:
+def _planned_again(folder: StudyFolder, plan_file: PlanFile, study: Study, rules: Rules, tables: Tables) -> list[Run]:
     """Plan configurations that have rows, and are in no plan since that was lost; returns their runs.
 
     Raises:
@@ -161,7 +167,7 @@ def _planned_again(folder: StudyFolder, study: Study, rules: Rules, tables: Tabl
                 f"of {row.config_id}: {reason}; put the study's own table back, or give another results folder "
                 "(RESULTS=)"
             )
-    extend_plan(folder, again)
+    plan_file.extend(again)
     return again
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from sweep.results.folder import StudyFolder
-from sweep.results.layout import Layout, rows_without
+from sweep.results.layout import Layout, rows_of, rows_without
 from sweep.results.parquet import read_table, write_table
 from sweep.results.schema import arrow_schema, run_of
 from sweep.settings.settings import Study
@@ -55,6 +55,34 @@ def read_plan(folder: StudyFolder) -> pa.Table:
     return read_table(folder.plan_file, PLAN_FILE, "move it away: then a launch plans again what has a row")
 
 
+class PlanFile:
+    """plan.parquet as the results lock's holder extends it, again and again where configurations are proposed."""
+
+    def __init__(self, folder: StudyFolder) -> None:
+        """Read it, if it is there.
+
+        Raises:
+            ResultsError: as `read_plan` does.
+        """
+        self._path = folder.plan_file
+        self._table = read_plan(folder) if folder.plan_file.exists() else None  # as it was written last
+
+    def extend(self, runs: Sequence[Run]) -> None:
+        """Add runs, and write them; what is planned stays.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        table = plan_table(runs)
+        if self._table is not None:
+            new = rows_without(table, rows_of(self._table, table["run_id"])["run_id"])
+            if not len(new):
+                return
+            table = pa.concat_tables([self._table, new]).combine_chunks()
+        write_table(self._path, table)
+        self._table = table
+
+
 def extend_plan(folder: StudyFolder, runs: Sequence[Run]) -> None:
     """Add this launch's runs to plan.parquet; what an earlier launch planned stays.
 
@@ -62,13 +90,7 @@ def extend_plan(folder: StudyFolder, runs: Sequence[Run]) -> None:
         ResultsError: as `read_plan` does.
         OSError: the file cannot be written.
     """
-    table = plan_table(runs)
-    if folder.plan_file.exists():
-        earlier = read_plan(folder)
-        table = pa.concat_tables([earlier, rows_without(table, earlier["run_id"])])
-        if len(table) == len(earlier):
-            return
-    write_table(folder.plan_file, table)
+    PlanFile(folder).extend(runs)
 
 
 def planned_runs(folder: StudyFolder, study: Study) -> list[Run]:

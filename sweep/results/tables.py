@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 
 from sweep.errors import ResultsError
 from sweep.results.belonging import Rules, fids_by_run, read_own_record
-from sweep.results.folder import TABLES, StudyFolder, read_algorithms_table, refuse_stranger, split_records
+from sweep.results.folder import TABLES, StudyFolder, read_algorithms_table, refuse_stranger
 from sweep.results.judging import judged_fid
-from sweep.results.layout import Layout, rows_of, rows_without
+from sweep.results.layout import Layout, rows_of, rows_without, split_records
 from sweep.results.lock import Check
 from sweep.results.parquet import serialise, write_table
 from sweep.results.schema import FAILED, RunRow
@@ -28,6 +28,8 @@ class Tables:
     Attributes:
         problems: a sentence for each record or row that could not be used.
         dropped: the runs whose rows lacked evaluations, and which are missing now.
+        rewriting_seconds: what the last compaction spent on rewriting the files, and what has been spent since; it
+            grows with the study, and not with the number of new records.
     """
 
     def __init__(self, folder: StudyFolder, rules: Rules | None = None, check: Check = lambda: None) -> None:
@@ -44,6 +46,7 @@ class Tables:
         self._folder, self._rules = folder, rules
         self.problems: list[str] = []
         self.dropped: list[str] = []
+        self.rewriting_seconds = 0.0
         folder.delete_temporaries()
         folder.check_pairs()
         for name in TABLES:
@@ -58,6 +61,11 @@ class Tables:
         if rules is not None:
             self._check_rows(rules)
         self.compact()
+
+    def table(self, name: str) -> pa.Table:
+        """Return the rows of one of TABLES that are known to be written, of all algorithms."""
+        files = self._runs if name == "runs" else self._evaluations
+        return pa.concat_tables([files[algorithm].table for algorithm in ALGORITHMS])
 
     def run_ids(self) -> set[str]:
         """Return the run_ids that have a row."""
@@ -82,6 +90,7 @@ class Tables:
         if not paths:
             return []
         new_runs, new_evaluations = split_records(self._read_or_set_aside(paths)).values()
+        began = time.monotonic()
         compacted: list[str] = []
         for algorithm in ALGORITHMS:
             runs, evaluations = self._runs[algorithm], self._evaluations[algorithm]
@@ -94,6 +103,7 @@ class Tables:
                 runs.replace(pa.concat_tables([runs.table, new]))
                 compacted += new["run_id"].to_pylist()
         present = self.run_ids()
+        self.rewriting_seconds = time.monotonic() - began
         for path in paths:
             if path.stem in present:
                 path.unlink(missing_ok=True)  # it may have been set aside
@@ -136,13 +146,14 @@ class Tables:
         Raises:
             OSError: a table could not be written.
         """
-        gone = pa.array(run_ids, pa.string())
+        began, gone = time.monotonic(), pa.array(run_ids, pa.string())
         for runs in self._runs.values():
             is_gone = pc.is_in(runs.table["run_id"], value_set=gone)
             if pc.any(is_gone).as_py():
                 column = runs.table.schema.get_field_index("checkpoint_path")
                 paths = pc.if_else(is_gone, None, runs.table["checkpoint_path"])
                 runs.replace(runs.table.set_column(column, runs.table.schema.field(column), paths))
+        self.rewriting_seconds += time.monotonic() - began
 
     def _read_or_set_aside(self, paths: Sequence[Location]) -> list[pa.Table]:
         records = []
@@ -194,6 +205,17 @@ class Tables:
             with_row = rows_of(evaluations.table, self._runs[algorithm].table["run_id"])
             if len(with_row) < len(evaluations.table):
                 evaluations.replace(with_row)
+
+
+class HeldFolder(StudyFolder):
+    """A study's folder as the holder of its lock reads it: the tables from memory, and from no file."""
+
+    def __init__(self, folder: StudyFolder, tables: Tables) -> None:
+        super().__init__(folder.root.parent, folder.root.name)
+        self._held = tables
+
+    def tables(self, name: str) -> pa.Table:
+        return self._held.table(name)
 
 
 class _TableFile:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,7 @@ def is_promoted(score: float, reached: Sequence[float], reduction: float) -> boo
 
     Args:
         score: the configuration's own, lower is better.
-        reached: the scores of all n that have reached the rung, in any order, its own included.
+        reached: the scores of all n that have reached the rung, its own included, ascending.
         reduction: η.
     """
-    return math.isfinite(score) and sum(other < score for other in reached) < math.ceil(len(reached) / reduction)
+    return math.isfinite(score) and bisect_left(reached, score) < math.ceil(len(reached) / reduction)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from bisect import insort
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -128,8 +129,13 @@ class Schedule:
         self._share = study.seeds * study.protocol.steps
         self._budget = budget // study.seeds * self._share  # of each algorithm, in steps
         self._spent = dict.fromkeys(algorithms, 0)
-        self._indexes: dict[str, set[int]] = {name: set() for name in algorithms}  # of planned configurations
-        self._means: defaultdict[tuple[str, int], list[float]] = defaultdict(list)  # of all at a rung, by algorithm
+        planned_indexes: dict[str, set[int]] = {name: set() for name in algorithms}
+        # The first that are free: a plan that was lost is known again by its rows alone, which leave gaps.
+        self._free_indexes = {
+            name: itertools.filterfalse(indexes.__contains__, itertools.count())
+            for name, indexes in planned_indexes.items()
+        }
+        self._means: defaultdict[tuple[str, int], list[float]] = defaultdict(list)  # of all at a rung, ascending
         self._tasks: deque[Task] = deque()  # the runs of a configuration each
         self._packs: deque[Task] = deque()  # what the first of them was split into
         self._configurations: dict[str, _Configuration] = {}
@@ -144,7 +150,7 @@ class Schedule:
         found = []
         for runs in grouped.values():
             algorithm = runs[0].algorithm
-            self._indexes[algorithm].add(runs[0].config_index)
+            planned_indexes[algorithm].add(runs[0].config_index)
             if self._beyond[algorithm] or not self._can_begin(algorithm):
                 self._beyond[algorithm].append(runs)
             else:
@@ -183,7 +189,7 @@ class Schedule:
             else:
                 there.scores[run.seed] = math.inf
         if configuration.until in self._rungs and not configuration.is_stopped and there.has_all(configuration.runs):
-            self._means[run.algorithm, configuration.until].append(there.mean)
+            insort(self._means[run.algorithm, configuration.until], there.mean)
             self._decide(configuration)
 
     def _next_task(self) -> Task | None:
@@ -195,10 +201,7 @@ class Schedule:
             if self._beyond[algorithm]:
                 runs = self._beyond[algorithm].popleft()
             else:
-                # The first that is free: a plan that was lost is known again by its rows alone, which leave gaps.
-                index = next(index for index in itertools.count() if index not in self._indexes[algorithm])
-                self._indexes[algorithm].add(index)
-                runs = self._proposer.propose(algorithm, index)
+                runs = self._proposer.propose(algorithm, next(self._free_indexes[algorithm]))
                 self._plan(runs)
             self._go_on(self._begin(runs))
         return self._tasks.popleft()
@@ -216,7 +219,7 @@ class Schedule:
         for rung in self._rungs:
             there = _AtRung.of(standings, rung)
             if rung <= until and there.has_all(runs):
-                self._means[runs[0].algorithm, rung].append(there.mean)
+                insort(self._means[runs[0].algorithm, rung], there.mean)
         left = {run.run_id for run, standing in standings.items() if standing.status is None}
         there = _AtRung.of(standings, until) if until in self._rungs else _AtRung()
         configuration = _Configuration(runs, until, there, left)

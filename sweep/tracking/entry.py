@@ -175,11 +175,6 @@ class Summary:
         )
 
 
-def config_id_of(run_id: str) -> str:
-    """Return the configuration that a run is of."""
-    return run_id.rpartition("-s")[0]
-
-
 def milliseconds(moment: datetime) -> int:
     """Return a time as MLflow counts it: milliseconds since 1970."""
     return round(1000 * moment.timestamp())

@@ -17,9 +17,9 @@ from rich.console import Console
 from sweep.errors import without_credentials
 from sweep.events import Ended, Evaluated, Event
 from sweep.results.folder import StudyFolder
-from sweep.tracking.entry import Entry, Summary, config_id_of
+from sweep.tracking.entry import Entry, Summary
 from wae_core.evaluation.selection import Evaluation
-from wae_core.run import Run
+from wae_core.run import Run, config_id_of
 from wae_core.storage.files import Location
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 FLUSH_SECONDS = 5.0
 SECONDS_TO_WAIT = 60.0  # until MLflow is open, and at the end until it has caught up
 LONGEST_PAUSE_SECONDS = 40.0  # between two attempts, as long as MLflow fails
+AT_ONCE = 1000  # that are made ready to be written: all that a new database lacks may be more than time allows
 
 
 class Mirror:
@@ -132,7 +133,8 @@ class Mirror:
                     raise FileNotFoundError(f"{self._folder.root} is gone")
                 self._mlflow = self._open()
                 self._tried.set()
-            self._write(self._mlflow, until)
+            while self._write(self._mlflow, until):
+                pass
             return True
         except Exception as error:  # of whatever kind: the sweep goes on
             if self._mlflow is not None:
@@ -158,21 +160,24 @@ class Mirror:
             for run_id in run_ids:
                 self._live.pop(run_id, None)  # the record has all of the run's evaluations
 
-    def _write(self, mlflow: MlflowStudy, until: float) -> None:
+    def _write(self, mlflow: MlflowStudy, until: float) -> bool:
+        """Write what is pending; returns whether there is more, and time for it."""
         with self._lock:
             live = [Entry.of_run(run, evaluations.copy()) for run, evaluations in self._live.values()]
             to_end = self._to_end.copy()
             # Taken out, and what is not written is put back: another of its runs may end meanwhile.
             to_judge, self._to_judge = self._to_judge, set()
         try:
-            missing = mlflow.missing(to_end, to_judge) if to_end or to_judge else []
-            to_judge = {entry.key for entry in missing if isinstance(entry, Summary)}
-            with self._lock:
-                self._to_end -= to_end - {entry.key for entry in missing}
+            missing = mlflow.missing(to_end, to_judge, AT_ONCE) if to_end or to_judge else []
+            is_all = len(missing) < AT_ONCE
+            if is_all:
+                to_judge = {entry.key for entry in missing if isinstance(entry, Summary)}
+                with self._lock:
+                    self._to_end -= to_end - {entry.key for entry in missing}
             # What is live comes first, what has failed last: one run that MLflow refuses holds up no other.
             for entry in sorted([*live, *missing], key=lambda entry: self._failures[entry.key]):
                 if time.monotonic() > until:  # there may be thousands, and what is live is to have its turn
-                    return
+                    return False
                 self._failures[entry.key] += 1
                 mlflow.write(entry)
                 del self._failures[entry.key]
@@ -180,6 +185,7 @@ class Mirror:
                     to_judge.discard(entry.key)
                 else:
                     self._mark_written(entry)
+            return not is_all
         finally:
             with self._lock:
                 self._to_judge |= to_judge

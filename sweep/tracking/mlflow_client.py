@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -136,3 +137,11 @@ class Client:
     def set_terminated(self, run_id: str, status: str, end_time: int) -> None:
         """End a run, with MLflow's status and in milliseconds since 1970."""
         self._client.set_terminated(run_id, status, end_time)
+
+
+if __name__ == "__main__":
+    try:
+        make_tables(*sys.argv[1:])
+    except Exception as error:  # whatever MLflow raises
+        print(error)
+        sys.exit(1)

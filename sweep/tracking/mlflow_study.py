@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ from sweep.tracking.mlflow_sqlite import ARTIFACTS, OUR_TAG, Database
 from sweep.tracking.store import Mirrored, Store
 from wae_core.evaluation.selection import Evaluation
 from wae_core.hyperparameters import DECLARED
-from wae_core.run import ALGORITHMS
+from wae_core.run import ALGORITHMS, config_id_of
 from wae_core.storage.files import listed, local_copy
 
 IN_GRID = "samples"  # the picture that MLflow's pages show of many runs side by side
@@ -67,18 +70,25 @@ class MlflowStudy:
         """Close the connections to the database."""
         self._store.close()
 
-    def missing(self, run_ids: Collection[str], config_ids: Collection[str]) -> list[Entry | Summary]:
+    def missing(
+        self, run_ids: Collection[str], config_ids: Collection[str], at_most: int | None = None
+    ) -> list[Entry | Summary]:
         """Return what the study's tables have of these runs and configurations where MLflow lacks any of it.
+
+        Args:
+            at_most: so many of them, the runs first; None for all.
 
         Raises:
             ResultsError: a file of the results is damaged, or of another version.
         """
-        records = self._folder.read_records()
+        records = self._folder.read_records({*config_ids, *map(config_id_of, run_ids)})
         runs = self._folder.read_table("runs", records)
         ended = rows_of(runs, run_ids)
         pairs = zip(ended["run_id"].to_pylist(), ended["ended_at"].to_pylist(), strict=True)
-        lacking = [run_id for run_id, moment in pairs if not self._has_run(run_id, moment)]
-        summaries = [one for one in self._summaries(runs, config_ids) if not self._has_configuration(one)]
+        lacking = [run_id for run_id, moment in pairs if not self._has_run(run_id, moment)][:at_most]
+        left = None if at_most is None else at_most - len(lacking)
+        judged = self._summaries(runs, config_ids if left != 0 else ())
+        summaries = list(islice((one for one in judged if not self._has_configuration(one)), left))
         if not lacking:
             return [*summaries]
         rows = {row["run_id"]: RunRow(**row) for row in rows_of(ended, lacking).to_pylist()}
@@ -244,14 +254,27 @@ def open_store(tracking_uri: str) -> Store:
     file = Path(tracking_uri.removeprefix("sqlite:///"))
     database = Database(file)
     if not database.is_known():
-        from sweep.tracking.mlflow_client import Client, make_tables
-
-        make_tables(tracking_uri, str(file.parent / ARTIFACTS))
+        _make_tables(tracking_uri, str(file.parent / ARTIFACTS))
         if not database.is_known():
+            from sweep.tracking.mlflow_client import Client
+
             database.close()
             return Client(tracking_uri)
     database.mend_places()
     return database
+
+
+def _make_tables(tracking_uri: str, artifacts: str) -> None:
+    """Let MLflow create its tables, in a process of its own: here it would take seconds from the start of Ray.
+
+    Raises:
+        RuntimeError: it cannot, for the reason that it gives.
+    """
+    command = [sys.executable, "-m", "sweep.tracking.mlflow_client", tracking_uri, artifacts]
+    # A session of its own: Ctrl-C leaves no half of the tables.
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, start_new_session=True)
+    if done.returncode:
+        raise RuntimeError(done.stdout.strip() or f"MLflow's tables were not made: exit code {done.returncode}")
 
 
 def now() -> int:

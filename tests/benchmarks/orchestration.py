@@ -32,7 +32,7 @@ from sweep.reports.progress_display import ProgressDisplay
 from sweep.results.compaction import TableKeeper
 from sweep.results.folder import StudyFolder
 from sweep.results.schema import COMPLETED, SCHEMA_VERSION, EvaluationRow, RunRow
-from sweep.results.tables import Tables
+from sweep.results.tables import HeldFolder, Tables
 from sweep.running.executor import Executor
 from sweep.running.tune import tune  # type: ignore[attr-defined]  # imported after Ray's settings are made
 from sweep.search.fixed_plan import FixedPlan
@@ -156,7 +156,7 @@ def _ours(results: Path, count: int, executor: Executor) -> Block:
     )
     tables = Tables(folder)
     problems: list[str] = []
-    mirror = Mirror(default_uri(results), folder, settings.study.name, problems.append)
+    mirror = Mirror(default_uri(results), HeldFolder(folder, tables), settings.study.name, problems.append)
     mirror.start()
     assert mirror.wait_ready(LONGEST_WAIT), problems
     cost = CostModel(settings.study, image_shape(settings.study.protocol.dataset), settings.cluster)

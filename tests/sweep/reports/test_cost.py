@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from statistics import median
 from typing import Any
 
 import pytest
@@ -36,6 +37,28 @@ def took(study: Study, make_result: Callable[..., Any]) -> Callable[..., Any]:
         return make_result(run, status, train_seconds=0.8 * seconds, eval_seconds=0.2 * seconds, **overrides)[0]
 
     return make
+
+
+class Unwalked(list[float]):
+    """Measurements that nobody may go through one by one."""
+
+    def __iter__(self) -> Any:
+        raise AssertionError("for one prediction, all that was ever measured was gone through")
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 6])
+def test_a_prediction_is_the_median_and_goes_through_no_measurements(
+    cost: CostModel, study: Study, make_run: Callable[..., Run], took: Callable[..., Any], count: int
+) -> None:
+    rows = [took(make_run("vae", seed=seed), factor) for seed, factor in enumerate([7, 3, 9, 2, 5, 4][:count])]
+    at_once = CostModel(study, GREY, CORE)
+    at_once.learn_all(rows)
+    cost._measured.default_factory = Unwalked
+    for row in rows:
+        cost.learn(row)
+    run = make_run("wae-mmd")
+    assert cost.seconds(run) == at_once.seconds(run)
+    assert cost.seconds(run) == pytest.approx(median([7, 3, 9, 2, 5, 4][:count]) * 1e-9 * run_flops(run, GREY))
 
 
 def test_before_any_run_has_ended_the_rate_is_the_cluster_s(cost: CostModel, make_run: Callable[..., Run]) -> None:

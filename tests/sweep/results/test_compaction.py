@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import pytest
 
 from sweep.errors import LockLost
-from sweep.results.compaction import TableKeeper, clean_up
+from sweep.results import tables as tables_module
+from sweep.results.compaction import SECONDS_BETWEEN_TABLES, TableKeeper, clean_up
 from sweep.results.folder import StudyFolder
+from sweep.results.parquet import serialise
 from sweep.results.tables import Tables
 from tests.places import local
 from wae_core.run import Run
@@ -73,6 +76,33 @@ def test_a_launch_after_a_crash_between_files_and_rows_finds_them_again(
     assert with_weights(folder)["rows"] == [
         f"work/{name}/best.safetensors" for name in ("vae-00000-s1", "wae-mmd-00000-s0")
     ]
+
+
+def test_the_longer_rewriting_takes_the_more_rarely_is_it_done(
+    folder: StudyFolder, ended: list[Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To read records takes long where many have come, not where the tables are large: it does not count."""
+    clock = 0.0
+
+    def takes(seconds: float, work: Callable[..., Any]) -> Callable[..., Any]:
+        def slow(*args: Any) -> Any:
+            nonlocal clock
+            clock += seconds
+            return work(*args)
+
+        return slow
+
+    monkeypatch.setattr(StudyFolder, "read_record", takes(100.0, StudyFolder.read_record))
+    monkeypatch.setattr(tables_module, "serialise", takes(0.5, serialise))
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
+    tables = Tables(folder)
+    keeper = TableKeeper(folder, tables, None, lambda: None, print)
+    assert tables.run_ids() == {run.run_id for run in ended}
+    assert keeper.pause == 20 * 0.5 * 4, "two tables of two algorithms"
+    clean_up(folder, tables, [], keep_best=1)
+    assert keeper.pause == 20 * 0.5 * 6, "and the runs of both once more"
+    empty = Tables(StudyFolder(folder.root.parent, "other"))
+    assert TableKeeper(folder, empty, None, lambda: None, print).pause == SECONDS_BETWEEN_TABLES
 
 
 def test_who_has_lost_the_lock_compacts_nothing(folder: StudyFolder, ended: list[Run]) -> None:

@@ -146,7 +146,21 @@ def test_rungs_are_evaluation_steps_before_the_last(
     ],
 )
 def test_who_is_promoted(score: float, others: list[float], promoted: bool) -> None:
-    assert is_promoted(score, [*others, score], reduction=3) is promoted
+    assert is_promoted(score, sorted([*others, score]), reduction=3) is promoted
+
+
+def test_a_decision_compares_with_few_of_those_that_have_reached_the_rung() -> None:
+    compared = 0
+
+    class Counted(float):
+        def __lt__(self, other: float) -> bool:
+            nonlocal compared
+            compared += 1
+            return float(self) < other
+
+    reached = [Counted(number) for number in range(1000)]
+    assert is_promoted(Counted(333), reached, reduction=3) and not is_promoted(Counted(334), reached, reduction=3)
+    assert 0 < compared <= 2 * 10
 
 
 def test_saved_steps_become_configurations_until_the_budget_is_spent(world: World) -> None:

@@ -28,13 +28,15 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from sweep.command import main
 from sweep.events import Ended, Evaluated
+from sweep.results import parquet
 from sweep.results.folder import StudyFolder
 from sweep.results.judging import configurations
 from sweep.results.schema import EvaluationRow, RunRow
-from sweep.results.tables import Tables
+from sweep.results.tables import HeldFolder, Tables
 from sweep.tracking import mirror
+from sweep.tracking.entry import Entry
 from sweep.tracking.mirror import Mirror, default_uri, rebuild
-from sweep.tracking.mlflow_study import MlflowStudy
+from sweep.tracking.mlflow_study import MlflowStudy, open_store
 from tests.places import local
 from wae_core.evaluation.selection import Evaluation
 from wae_core.run import Run
@@ -223,6 +225,46 @@ def test_ended_run_is_mirrored_whole(results: Results, make_run: MakeRun, make_r
     assert mirrored.data.tags["mlflow.loggedImages"] == "True"
     artifacts = results.root / "mlartifacts" / results.study
     assert [path.read_bytes() for path in artifacts.rglob("*.png")] == 3 * [b"png"]
+
+
+def test_what_a_launch_holds_in_memory_is_not_read_again(
+    results: Results, make_run: MakeRun, make_result: MakeResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the records, too, those of the configurations that are asked for alone: what is read grows with no study."""
+    older, new, other = (make_run("vae", study=results.study, config_index=index) for index in range(3))
+    seeds = [replace(new, seed=seed) for seed in range(2)]
+    results.publish(make_result(older))
+    results.publish(make_result(seeds[0]))
+    held = HeldFolder(results.folder, Tables(results.folder))
+    for run in (seeds[1], other):
+        results.publish(make_result(run))
+    read: list[str] = []
+
+    def note(path: Path) -> bytes:
+        read.append(path.name)
+        return path.read_bytes()
+
+    monkeypatch.setattr(parquet, "read", note)
+    with closing(MlflowStudy(results.uri, held, results.study)) as mlflow:
+        missing = mlflow.missing([run.run_id for run in seeds], [new.config_id])
+    assert [entry.key for entry in missing] == [seeds[0].run_id, seeds[1].run_id, new.config_id]
+    assert [len(entry.evaluations) for entry in missing if isinstance(entry, Entry)] == [2, 2]
+    assert missing[-1].tags["status"] == "2 completed"
+    assert read == [f"{seeds[1].run_id}.parquet"]
+
+
+def test_what_a_new_database_lacks_is_made_ready_in_parts(
+    results: Results, make_run: MakeRun, make_result: MakeResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror, "AT_ONCE", 3)
+    for index in range(4):
+        for seed in range(2):
+            results.publish(make_result(make_run("vae", study=results.study, config_index=index, seed=seed)))
+    writer = results.start_mirror()
+    writer.catch_up()
+    assert writer.close(60) is None
+    assert results.problems == []
+    results.assert_equal_to_parquet()
 
 
 @pytest.mark.slow
@@ -513,6 +555,30 @@ def test_a_known_database_is_read_and_written_without_mlflow(
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "1 False\n"
     results.assert_equal_to_parquet()
+
+
+@pytest.mark.slow
+def test_a_new_database_is_made_in_another_process(tmp_path: Path) -> None:
+    """The import of MLflow, seconds of CPU, is none of the driver's, which starts Ray meanwhile."""
+    (tmp_path / "digits").mkdir()
+    code = (
+        "import sys; from sweep.results.folder import StudyFolder; from sweep.tracking.mirror import open_mlflow;"
+        f"open_mlflow({default_uri(tmp_path)!r}, StudyFolder({str(tmp_path)!r}, 'digits'), 'digits').close();"
+        "print('mlflow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+    names = {experiment.name for experiment in MlflowClient(default_uri(tmp_path)).search_experiments()}
+    assert names == {"Default", "digits", "digits/configurations"}
+
+
+@pytest.mark.slow
+def test_a_database_of_an_unknown_version_is_refused_with_mlflows_reason(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
+        connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        connection.execute("INSERT INTO alembic_version VALUES ('of_the_future')")
+    with pytest.raises(RuntimeError, match="of_the_future"):
+        open_store(default_uri(tmp_path))
 
 
 def test_server_that_is_down_costs_the_caller_nothing(
