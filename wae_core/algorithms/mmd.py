@@ -14,19 +14,19 @@ Kernel = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def _inverse_multiquadrics(u: Tensor, scales: tuple[float, ...]) -> tuple[Tensor, Tensor]:
-    """k(u) = Σ_s s / (s + u) and dk/du, both of u's shape; one buffer serves all terms."""
-    value, slope, term = torch.zeros_like(u), torch.zeros_like(u), torch.empty_like(u)
+    """The row sums of k(u) = Σ_s s / (s + u), and dk/du of u's shape; one buffer serves all terms."""
+    sums, slope, term = torch.zeros_like(u[..., 0]), torch.zeros_like(u), torch.empty_like(u)
     for s in scales:
         torch.add(u, s, out=term).reciprocal_()
-        value.add_(term, alpha=s)
+        sums.add_(term.sum(-1), alpha=s)
         slope.addcmul_(term, term, value=-s)
-    return value, slope
+    return sums, slope
 
 
 def _gaussian(u: Tensor) -> tuple[Tensor, Tensor]:
-    """k(u) = exp(−u / 2) and dk/du, both of u's shape."""
+    """The row sums of k(u) = exp(−u / 2), and dk/du of u's shape."""
     value = (u * -0.5).exp_()
-    return value, value * -0.5
+    return value.sum(-1), value * -0.5
 
 
 # Each kernel as a function of u = ||x − y||² / scale, so that the scale meets the [n, d] codes alone.
@@ -37,51 +37,67 @@ KERNELS: dict[str, Kernel] = {
 }
 
 
-class _KernelRowSums(torch.autograd.Function):
-    """Σ_j k(||x_i − y_j||²): x [..., n, d], y [..., n, d] -> [..., n].
+class _MMDSquared(torch.autograd.Function):
+    """MMD² of codes in units of √scale: prior and encoded [..., n, d] -> [...], and what its gradient needs.
 
-    Autograd would keep two n x n matrices for each of the seven terms and pass over all of them again; this
-    sums dk/du on the way forward, and its backward is two matrix products. Autocast is off in both: squared
-    distances do not survive bfloat16 products.
+    Autograd would keep two n x n matrices for each of the seven terms and pass over all of them again; this keeps
+    dk/du, and its gradient is two matrix products. The three sums are computed side by side. Autocast is off:
+    squared distances do not survive bfloat16 products.
     """
 
     @staticmethod
-    def forward(x: Tensor, y: Tensor, kernel: Kernel, off_diagonal: bool) -> tuple[Tensor, Tensor]:
+    def forward(prior: Tensor, encoded: Tensor, kernel: Kernel) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        n = prior.shape[-2]
+        # Distances do not change with the origin, but ||x||² + ||y||² − 2xy loses digits far from it: each sum is
+        # taken around its first set's mean.
+        prior_mean, encoded_mean = prior.mean(-2, keepdim=True), encoded.mean(-2, keepdim=True)
+        around_prior = prior - prior_mean
+        x = torch.stack([around_prior, encoded - encoded_mean, around_prior], dim=-3)
+        y = torch.stack([around_prior, encoded - encoded_mean, encoded - prior_mean], dim=-3)
         with torch.autocast(x.device.type, enabled=False):
             norms = x.square().sum(-1)[..., :, None] + y.square().sum(-1)[..., None, :]
             u = norms.sub_(x @ y.mT, alpha=2).clamp_(min=0)
-        if off_diagonal:  # k(∞) = 0: the terms i = j vanish exactly, whatever rounding left there
-            u.diagonal(dim1=-2, dim2=-1).fill_(torch.inf)
-        value, slope = kernel(u)
-        return value.sum(-1), slope
+        # k(∞) = 0: the terms i = j vanish exactly, whatever rounding left there.
+        u[..., :2, :, :].diagonal(dim1=-2, dim2=-1).fill_(torch.inf)
+        sums, slope = kernel(u)
+        among_prior, among_encoded, between = sums.unbind(-2)
+        # The three terms nearly cancel: taken row by row, the difference keeps digits that three large sums lose.
+        mmd = ((among_prior + among_encoded) / (n - 1) - between * (2 / n)).mean(-1)
+        return mmd, x, y, slope
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        ctx.mark_non_differentiable(output[1])
-        ctx.save_for_backward(inputs[0], inputs[1], output[1])
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(*output[1:])
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        x, y, slope = ctx.saved_tensors
-        grad = 2 * grad[..., None]
-        grad_x = grad_y = None
-        with torch.autocast(x.device.type, enabled=False):
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, y, slope = (saved.unbind(-3) for saved in ctx.saved_tensors)
+        n = x[0].shape[-2]
+        grad = 4 * grad[..., None, None] / n
+        grad_prior = grad_encoded = None
+        with torch.autocast(x[0].device.type, enabled=False):
             if ctx.needs_input_grad[0]:
-                grad_x = grad * (slope.sum(-1, keepdim=True) * x - slope @ y)
+                grad_prior = grad * (_pull(slope[0], x[0], y[0]) / (n - 1) - _pull(slope[2], x[2], y[2]) / n)
             if ctx.needs_input_grad[1]:
-                grad_y = (slope.mT @ grad) * y - slope.mT @ (grad * x)
-        return grad_x, grad_y, None, None
+                grad_encoded = grad * (_pull(slope[1], x[1], y[1]) / (n - 1) - _pull(slope[2].mT, y[2], x[2]) / n)
+        return grad_prior, grad_encoded, None
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: tuple[int | None, ...], x: Tensor, y: Tensor, kernel: Kernel, off_diagonal: bool
-    ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
-        x, y = (
+        info: Any, in_dims: tuple[int | None, ...], prior: Tensor, encoded: Tensor, kernel: Kernel
+    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        prior, encoded = (
             z.expand(info.batch_size, *z.shape) if dim is None else z.movedim(dim, 0)
-            for z, dim in zip((x, y), in_dims[:2], strict=True)
+            for z, dim in zip((prior, encoded), in_dims[:2], strict=True)
         )
-        return _KernelRowSums.apply(x, y, kernel, off_diagonal), (0, 0)  # type: ignore[no-untyped-call]
+        return _MMDSquared.apply(prior, encoded, kernel), (0, 0, 0, 0)  # type: ignore[no-untyped-call]
+
+
+def _pull(slope: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Σ_j k'(u_ij) (x_i − y_j): slope [..., n, m], x [..., n, d], y [..., m, d] -> [..., n, d]."""
+    return slope.sum(-1, keepdim=True) * x - slope @ y
 
 
 def mmd_squared(z_prior: Tensor, z_encoded: Tensor, *, kernel: str = "imq_sum", scale: float | Tensor) -> Tensor:
@@ -119,25 +135,11 @@ def mmd_squared(z_prior: Tensor, z_encoded: Tensor, *, kernel: str = "imq_sum", 
     if not isinstance(scale, Tensor) and not scale > 0:
         raise ValueError(f"scale={scale} is not allowed; it must be positive")
 
-    n = len(z_prior)
-    prior, encoded = z_prior / scale**0.5, z_encoded / scale**0.5
-    # Distances do not change with the origin, but ||x||² + ||y||² − 2xy loses digits far from it: each sum is
-    # taken around its first set's mean, which therefore needs no gradient.
-    prior_mean, encoded_mean = prior.mean(0).detach(), encoded.mean(0).detach()
-    prior_codes, encoded_codes = prior - prior_mean, encoded - encoded_mean
-    among_prior = _row_sums(prior_codes, prior_codes, kernel, off_diagonal=True)
-    among_encoded = _row_sums(encoded_codes, encoded_codes, kernel, off_diagonal=True)
-    between = _row_sums(prior_codes, encoded - prior_mean, kernel, off_diagonal=False)
-    # The three terms nearly cancel: taken row by row, the difference keeps digits that three large sums lose.
-    return ((among_prior + among_encoded) / (n - 1) - between * (2 / n)).mean()
+    mmd: Tensor
+    mmd, *_ = _MMDSquared.apply(z_prior / scale**0.5, z_encoded / scale**0.5, KERNELS[kernel])  # type: ignore[no-untyped-call]
+    return mmd
 
 
 def mmd_flops(n: int, d: int) -> int:
     """FLOPs of MMD² of two sets of codes [n, d], forward: three matrices of squared distances."""
     return 3 * 2 * n**2 * d
-
-
-def _row_sums(x: Tensor, y: Tensor, kernel: str, *, off_diagonal: bool) -> Tensor:
-    sums: Tensor
-    sums, _ = _KernelRowSums.apply(x, y, KERNELS[kernel], off_diagonal)  # type: ignore[no-untyped-call]
-    return sums

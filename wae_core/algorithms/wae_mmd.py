@@ -26,9 +26,8 @@ def penalty_flops(n: int, d: int) -> int:
     """Of MMD² and its gradient with respect to the encoder's codes."""
     from wae_core.algorithms.mmd import mmd_flops
 
-    # Backward (mmd.py), two of the three matrices of distances hold the encoder's codes: one of them twice, and where
-    # they are the second argument there is a product with a vector as well.
-    return mmd_flops(n, d) + 3 * 2 * n**2 * d + 2 * 2 * n**2
+    # Backward (mmd.py), the gradient of each of the two sums that hold the encoder's codes is a matrix product.
+    return mmd_flops(n, d) + 2 * 2 * n**2 * d
 
 
 ALGORITHM = Algorithm(

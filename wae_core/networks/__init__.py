@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from wae_core.networks import dcgan, resnet
+from wae_core.networks.layers import Linear
 
 PAPER_WIDTH = 128  # channels of the paper's first convolution
 INITIAL_STD = 0.01  # of the authors' weights, at the paper's width
@@ -25,13 +26,13 @@ class Encoder(nn.Module):
         super().__init__()
         self.trunk = trunk
         self.stochastic = stochastic
-        self.head = nn.Linear(features, 2 * latent_dim if stochastic else latent_dim)
+        self.head = Linear(features, 2 * latent_dim if stochastic else latent_dim)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         head = self.head(self.trunk(x))
         if not self.stochastic:
             return head, None
-        mean, log_variance = head.chunk(2, dim=1)
+        mean, log_variance = head.chunk(2, dim=-1)
         return mean, log_variance.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
 
 
@@ -59,8 +60,8 @@ class LatentDiscriminator(nn.Sequential):
         units = 4 * width
         modules: list[nn.Module] = []
         for in_features in (latent_dim, units, units, units):
-            modules += [nn.Linear(in_features, units), nn.ReLU(inplace=True)]
-        super().__init__(*modules, nn.Linear(units, 1), nn.Flatten(0))
+            modules += [Linear(in_features, units), nn.ReLU(inplace=True)]
+        super().__init__(*modules, Linear(units, 1), nn.Flatten(-2))
         initialise(self, width)
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from wae_core.networks.layers import (
     FlattenMap,
+    Linear,
     SameConv2d,
     SameConvTranspose2d,
     UnflattenMap,
@@ -28,7 +29,7 @@ def encoder_trunk(image_shape: tuple[int, int, int], width: int, layers: int, ba
         modules += [SameConv2d(size, channels, out, kernel, stride=2, bias=not batch_norm)]
         modules += batch_norm_relu(out, batch_norm)
         channels, size = out, -(-size // 2)
-    return nn.Sequential(*modules, FlattenMap())
+    return nn.Sequential(*modules, FlattenMap(channels))
 
 
 class Decoder(nn.Module):
@@ -52,7 +53,7 @@ class Decoder(nn.Module):
         kernel = filter_size(image_shape)
         size = image_size // (2 ** (len(widths) - 1) * last_stride)
         self.project = nn.Sequential(
-            nn.Linear(latent_dim, widths[0] * size * size), nn.ReLU(inplace=True), UnflattenMap(widths[0], size)
+            Linear(latent_dim, widths[0] * size * size), nn.ReLU(inplace=True), UnflattenMap(widths[0], size)
         )
         modules: list[nn.Module] = []
         for in_channels, out_channels in itertools.pairwise(widths):

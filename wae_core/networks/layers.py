@@ -1,7 +1,15 @@
-"""Layers with TensorFlow's SAME padding and the authors' initialisation, which every architecture is made of."""
+"""Layers with TensorFlow's SAME padding, for one model or a pack of K, which every architecture is made of.
+
+A pack's weights are stacked along an axis in front, by which a layer knows them. The members' codes are stacked too,
+[K, n, d] in place of [n, d]; their maps lie side by side, [n, K·C, s, s] in place of [n, C, s, s], so that each layer
+launches as many kernels for K members as for one.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -22,7 +30,10 @@ class SameConv2d(nn.Conv2d):
         self._pad = None if symmetric else (before, after, before, after)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x if self._pad is None else F.pad(x, self._pad))
+        if self._pad is not None:
+            x = F.pad(x, self._pad)
+        weight, bias, members = _grouped(self.weight, self.bias)
+        return F.conv2d(x, weight, bias, self.stride, self.padding, groups=members)
 
 
 class SameConvTranspose2d(nn.ConvTranspose2d):
@@ -32,17 +43,85 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
         before, _ = same_padding(size * stride, kernel, stride)
         super().__init__(in_channels, out_channels, kernel, stride, padding=before, bias=bias)
         self._out = size * stride
+        self._to_one_channel = out_channels == 1 and stride > 1  # at stride 1 oneDNN is as fast
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if self._to_one_channel and x.is_cpu and self.weight.ndim == 4 and not torch.is_autocast_enabled("cpu"):
+            out: Tensor = _ToOneChannel.apply(x, self.weight, self.bias, self.stride[0], self.padding[0])  # type: ignore[no-untyped-call]
+        else:
+            weight, bias, members = _grouped(self.weight, self.bias)
+            out = F.conv_transpose2d(x, weight, bias, self.stride, self.padding, groups=members)  # type: ignore[arg-type]
         # `padding` cuts the same margin on both sides; where SAME asks for one pixel more after, it is cut here.
-        return super().forward(x, output_size)[:, :, : self._out, : self._out]
+        return out[:, :, : self._out, : self._out]
+
+
+class _ToOneChannel(torch.autograd.Function):
+    """A transposed convolution to one channel on a CPU: a matrix product, whose columns `fold` lays over each other.
+
+    oneDNN takes two to four times as long for it, but not for its backward pass, which is left to it.
+    """
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
+        kernel = weight.shape[-1]
+        size = (x.shape[-1] - 1) * stride + kernel - 2 * padding
+        columns = weight.flatten(1).mT @ x.flatten(2)
+        out = F.fold(columns, (size, size), kernel, padding=padding, stride=stride)
+        return out if bias is None else out + bias
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, weight, _, ctx.stride, ctx.padding = inputs
+        ctx.save_for_backward(x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        stride, padding = [ctx.stride] * 2, [ctx.padding] * 2
+        gradients = torch.ops.aten.convolution_backward(
+            grad, *ctx.saved_tensors, [1], stride, padding, [1, 1], True, [0, 0], 1, ctx.needs_input_grad[:3]
+        )
+        return *gradients, None, None
+
+
+def _grouped(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None, int]:
+    """The weight and the bias of one convolution whose groups are the members of a pack, and how many these are."""
+    if weight.ndim == 4:
+        return weight, bias, 1
+    return weight.flatten(0, 1), None if bias is None else bias.flatten(), len(weight)
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """Batch norm of each channel: [n, C, s, s] -> [n, C, s, s]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.weight.ndim == 1:
+            return super().forward(x)
+        if self.training:
+            self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+        averages = (self.running_mean.view(-1), self.running_var.view(-1))  # type: ignore[union-attr]
+        weight, bias = self.weight.flatten(), self.bias.flatten()
+        return F.batch_norm(x, *averages, weight, bias, self.training, self.momentum, self.eps)  # type: ignore[arg-type]
+
+
+class Linear(nn.Linear):
+    """x [n, d] -> [n, d']."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.weight.ndim == 2:
+            return super().forward(x)
+        return torch.baddbmm(self.bias[:, None], x, self.weight.mT)
 
 
 class FlattenMap(nn.Module):
     """x [n, C, s, s] -> [n, s·s·C]: with channels last, as the authors' TensorFlow had it, nothing is copied."""
 
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self._channels = channels
+
     def forward(self, x: Tensor) -> Tensor:
-        return x.permute(0, 2, 3, 1).flatten(1)
+        maps = x if x.shape[1] == self._channels else apart(x, x.shape[1] // self._channels)
+        return maps.movedim(-3, -1).flatten(-3)
 
 
 class UnflattenMap(nn.Module):
@@ -53,10 +132,22 @@ class UnflattenMap(nn.Module):
         self._shape = (size, size, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.view(-1, *self._shape).permute(0, 3, 1, 2)
+        maps = x.view(*x.shape[:-1], *self._shape).movedim(-1, -3)
+        return maps if x.ndim == 2 else beside(maps)
+
+
+def beside(maps: Tensor) -> Tensor:
+    """Lay the members' maps [K, n, C, s, s] side by side: [n, K·C, s, s], channels last."""
+    return maps.permute(1, 3, 4, 0, 2).contiguous().flatten(3).permute(0, 3, 1, 2)
+
+
+def apart(maps: Tensor, members: int) -> Tensor:
+    """Undo `beside`: a view."""
+    n, channels, *size = maps.shape
+    return maps.permute(0, 2, 3, 1).view(n, *size, members, channels // members).permute(3, 0, 4, 1, 2)
 
 
 def batch_norm_relu(channels: int, batch_norm: bool) -> list[nn.Module]:
     """Batch norm (eps 1e-5, running averages with decay 0.9: the authors' values), if wanted, and ReLU."""
-    norm: list[nn.Module] = [nn.BatchNorm2d(channels, eps=1e-5, momentum=0.1)] if batch_norm else []
+    norm: list[nn.Module] = [BatchNorm2d(channels, eps=1e-5, momentum=0.1)] if batch_norm else []
     return [*norm, nn.ReLU(inplace=True)]

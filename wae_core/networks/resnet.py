@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from wae_core.networks.layers import SameConv2d, SameConvTranspose2d, UnflattenMap, batch_norm_relu
+from wae_core.networks.layers import Linear, SameConv2d, SameConvTranspose2d, UnflattenMap, batch_norm_relu
 
 BOTTLENECK = 4  # a block's output has four times the channels of its 3×3 convolution
 
@@ -50,10 +50,17 @@ class Block(nn.Module):
 
 
 class GlobalAverage(nn.Module):
-    """x [n, C, s, s] -> [n, C]; torch's AdaptiveAvgPool2d runs once per member of a pack."""
+    """x [n, C, s, s] -> [n, C]."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self._channels = channels
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.mean(dim=(2, 3))
+        average = x.mean(dim=(2, 3))
+        if x.shape[1] == self._channels:
+            return average
+        return average.view(len(x), -1, self._channels).transpose(0, 1)
 
 
 def map_sizes(image_size: int, stages: int, stem_stride: int) -> list[int]:
@@ -83,7 +90,7 @@ def encoder_trunk(
         for _ in range(count):
             modules += [Block(size, out_size, channels, out_channels, batch_norm)]
             channels, size = out_channels, out_size
-    modules += [*batch_norm_relu(channels, batch_norm), GlobalAverage()]
+    modules += [*batch_norm_relu(channels, batch_norm), GlobalAverage(channels)]
     return nn.Sequential(*modules)
 
 
@@ -104,7 +111,7 @@ class Decoder(nn.Module):
         sizes = map_sizes(image_size, len(blocks), stem_stride)
         channels = 2 * width * 2 ** (len(blocks) - 1)
         size = sizes[-1]
-        self.project = nn.Linear(latent_dim, channels * size * size)
+        self.project = Linear(latent_dim, channels * size * size)
         modules: list[nn.Module] = [UnflattenMap(channels, size)]
         for stage in reversed(range(len(blocks))):
             # The first block of a stage upsamples, as the encoder's first block of the stage above strides.

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from wae_core.algorithms.algorithm import Batch, Networks
 from wae_core.device import autocast
 from wae_core.hyperparameters import deciding
+from wae_core.networks.pack import member_of
 from wae_core.run import Run
 from wae_core.training.adam import Adam
 from wae_core.training.state import TrainingState
@@ -44,10 +44,11 @@ class Solo:
 
 
 class Fused:
-    """K models of equal shapes as one computation, by `torch.vmap` over their stacked tensors (arXiv 2102.02344).
+    """K models of equal shapes as one computation on their stacked tensors (arXiv 2102.02344).
 
-    A step launches as many kernels for K models as for one: convolutions become grouped ones, matrix products
-    batched ones. The members' results do not touch each other, whatever numbers one of them meets.
+    A step launches hardly more kernels for K models than for one: the networks' convolutions become grouped ones,
+    matrix products batched ones, and `torch.vmap` does as much for the losses. The members' results do not touch each
+    other, whatever numbers one of them meets.
     """
 
     def __init__(self, runs: Sequence[Run], states: Sequence[TrainingState]) -> None:
@@ -57,7 +58,8 @@ class Fused:
             name: torch.stack([member[name].detach() for member in members]).requires_grad_(tensor.requires_grad)
             for name, tensor in members[0].items()
         }
-        self._scalars = _scalars(runs, states[0].first_bad_step.device)
+        device = states[0].first_bad_step.device
+        self._numbers, self._scalars = torch.arange(len(runs), device=device), _scalars(runs, device)
         self.optimisers = [
             self._optimiser(prefix, [state.optimisers[number] for state in states])
             for number, prefix in enumerate(self._template.networks())
@@ -74,10 +76,10 @@ class Fused:
     def each(self, function: Callable[[Networks, Batch], Any], batch: Batch) -> Any:
         """`function` of every member at once; what it returns gets the members in front."""
 
-        def member(weights: dict[str, dict[str, Tensor]], scalars: dict[str, Tensor], batch: Batch) -> Any:
-            return function(self._bind(weights, scalars), batch)
+        def member(number: Tensor, scalars: dict[str, Tensor], batch: Batch) -> Any:
+            return function(self._bind(number, scalars), batch)
 
-        return torch.vmap(member)(self._weights, self._scalars, batch)
+        return torch.vmap(member)(self._numbers, self._scalars, batch)
 
     def write_back(self) -> None:
         """Copy the stacked tensors into the members' states."""
@@ -86,11 +88,11 @@ class Fused:
                 for name, tensor in state.named().items():
                     tensor.copy_(self._stacked[name][number])
 
-    def _bind(self, weights: dict[str, dict[str, Tensor]], scalars: dict[str, Tensor]) -> Networks:
+    def _bind(self, number: Tensor, scalars: dict[str, Tensor]) -> Networks:
         model, discriminator = self._template.autoencoder, self._template.discriminator
 
         def with_weights(network: nn.Module | None, name: str) -> Callable[[Tensor], Any]:
-            return lambda x: functional_call(network, weights[name], (x,))  # type: ignore[arg-type]
+            return member_of(network, self._weights[name], number)  # type: ignore[arg-type]
 
         return Networks(
             encoder=_codes_in(self._run, with_weights(model.encoder, "autoencoder.encoder")),

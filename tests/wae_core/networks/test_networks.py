@@ -310,19 +310,72 @@ def test_same_convolution_against_the_rule_pixel_by_pixel(size: int, kernel: int
     np.testing.assert_allclose(convolution(x).detach().numpy(), expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kernel", [3, 4, 5])
 @pytest.mark.parametrize("size", [2, 3, 7, 8])
-def test_same_transposed_convolution_is_the_adjoint(size: int, kernel: int, stride: int) -> None:
+def test_same_transposed_convolution_is_the_adjoint(size: int, kernel: int, stride: int, channels: int) -> None:
     """<conv(x), y> = <x, deconv(y)> for the same filters, and so for every x and y."""
     torch.manual_seed(0)
-    deconvolution = SameConvTranspose2d(size, 3, 2, kernel, stride, bias=False).double()
-    convolution = SameConv2d(size * stride, 2, 3, kernel, stride, bias=False).double()
+    deconvolution = SameConvTranspose2d(size, 3, channels, kernel, stride, bias=False).double()
+    convolution = SameConv2d(size * stride, channels, 3, kernel, stride, bias=False).double()
     convolution.weight = deconvolution.weight
-    x = torch.randn(2, 2, size * stride, size * stride, dtype=torch.float64)
+    x = torch.randn(2, channels, size * stride, size * stride, dtype=torch.float64)
     y = torch.randn(2, 3, size, size, dtype=torch.float64)
     assert deconvolution(y).shape == x.shape and convolution(x).shape == y.shape
     torch.testing.assert_close((convolution(x) * y).sum(), (x * deconvolution(y)).sum(), rtol=1e-12, atol=1e-12)
+
+
+# --- the deconvolution to a grey image, on CPUs ---
+
+
+def made_by(cut: Tensor) -> str:
+    """What autograd knows of the tensor that `cut` was cut out of."""
+    node: Any = cut.grad_fn
+    while node.name().startswith(("Slice", "Alias")):
+        ((node, _),) = node.next_functions
+    return str(node.name())
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
+@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize(("size", "kernel", "stride"), [(14, 4, 2), (7, 8, 4), (5, 5, 2), (5, 3, 2)])
+def test_to_one_channel_equals_torch_s_transposed_convolution(
+    size: int, kernel: int, stride: int, channels_last: bool, dtype: torch.dtype, tolerance: float
+) -> None:
+    torch.manual_seed(0)
+    layer = SameConvTranspose2d(size, 16, 1, kernel, stride, bias=True).to(dtype)
+    nn.init.normal_(layer.bias)  # type: ignore[arg-type]
+    x = torch.randn(8, 16, size, size, dtype=dtype)
+    x = x.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format).requires_grad_()
+    expected = nn.ConvTranspose2d.forward(layer, x)[:, :, : size * stride, : size * stride]
+    actual = layer(x)
+    assert "ToOneChannel" in made_by(actual) and "Convolution" in made_by(expected)
+    inputs, weights = (x, *layer.parameters()), torch.randn_like(expected)
+    pairs = zip(*(torch.autograd.grad(y, inputs, weights) for y in (actual, expected)), strict=True)
+    for ours, theirs in ((actual, expected), *pairs):
+        assert ours.shape == theirs.shape and (ours - theirs).norm() <= tolerance * theirs.norm()
+
+
+def test_to_one_channel_can_be_differentiated_twice() -> None:
+    torch.manual_seed(0)
+    layer = SameConvTranspose2d(3, 2, 1, 4, 2, bias=True).double()
+    x = torch.randn(2, 2, 3, 3, dtype=torch.float64, requires_grad=True)
+    inputs = (x, *layer.parameters())
+
+    def output(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        result: Tensor = torch.func.functional_call(layer, {"weight": weight, "bias": bias}, (x,))
+        return result
+
+    assert torch.autograd.gradcheck(output, inputs) and torch.autograd.gradgradcheck(output, inputs)
+
+
+def test_to_one_channel_under_autocast() -> None:
+    layer = SameConvTranspose2d(7, 8, 1, 4, 2, bias=True)
+    x = torch.randn(2, 8, 7, 7)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = layer(x)
+    assert out.dtype == torch.bfloat16 and (out - layer(x)).norm() < 0.05 * out.norm()
 
 
 # --- initial weights ---
