@@ -32,9 +32,8 @@ from ray.tune.search import ConcurrencyLimiter, Searcher
 
 from sweep.errors import WorkersLost
 from sweep.events import Search, Started, Task, WorkerContext
+from sweep.running.connection import joining, token
 from sweep.running.connection.address import cluster_address
-from sweep.running.connection.joining import join
-from sweep.running.connection.token import guard_token
 from sweep.running.executor import KEYS, Say, Tell, Work, check_fit, may_grow, resources, workers_that_fit
 from sweep.running.handout import Handout, NotPickled, Shared, last_line, last_line_of
 from sweep.running.scratch import scratch_folder
@@ -47,8 +46,8 @@ from wae_core.training.throughput import Packing
 AUTOSCALING_STATUS = "__autoscaling_status"  # where a cluster's monitor writes what it sees
 OBJECT_STORE_BYTES = 200 * 2**20  # tasks and events are small
 SECONDS_BETWEEN_LINES = 60.0  # that say what is waited for
-# Without an answer of a server of Ray's. On a cluster the head may be started anew; after a minute Ray aborts.
 SECONDS_TO_SHUT_DOWN = 5.0
+# Without an answer of a server of Ray's. On a cluster the head may be started anew; after a minute Ray aborts.
 PATIENCE = {"here": 2.0, "cluster": 40.0}  # seconds
 
 
@@ -196,7 +195,7 @@ def _start(cluster: Cluster, address: str | None, scratch: Path) -> None:
     if address is not None:
         ray.init(address=address, **quiet)
         return
-    guard_token()
+    token.guard_token()
     ray.init(
         address="local",
         _temp_dir=str(scratch / "ray"),  # Ray opens it to everybody, again and again
@@ -212,10 +211,10 @@ def _join(address: str) -> None:
     head = services.canonicalize_bootstrap_address(address)
     logging.getLogger("ray").setLevel(logging.ERROR)  # it warns of tokens, whether there are any or none
 
-    def nodes() -> set[str]:
+    def ids() -> set[str]:
         return {node.hex() for node in GcsClient(address=head).get_all_node_info()}
 
-    join(head, nodes, services.find_node_ids, AuthenticationError, maybe_enable_token_auth_if_token_available)
+    joining.join(head, ids, services.find_node_ids, AuthenticationError, maybe_enable_token_auth_if_token_available)
 
 
 def _shut_down() -> None:
