@@ -5,7 +5,9 @@
 
 RESULTS ?= results
 PYTHON ?= python3
+# Another environment that has bigwae, BIN=/opt/bigwae/bin as on a cluster's nodes, is taken as it is.
 BIN := .venv/bin
+READY := $(if $(filter-out .venv/bin,$(BIN)),,.venv/ready)
 # $(call quoted,x): x as one word of the shell, its spaces, quotes and dollars as they are.
 quoted = '$(subst ','\'',$(1))'
 # $(call option,name,x) is --name x, and $(call key,name,x) is name=x; nothing where x is empty.
@@ -37,44 +39,44 @@ setup: .venv/ready ## make .venv with the pinned versions (every target that nee
 	$(call quoted,$(BIN)/pip) install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,notebooks]'
 	@touch $@
 
-data: .venv/ready ## pack a data set: DATA=mnist|celeba|folder SOURCE=zip or folder (NAME= SIZE= HELD_OUT= ARGS=--check)
+data: $(READY) ## pack a data set: DATA=mnist|celeba|folder SOURCE=zip or folder (NAME= SIZE= HELD_OUT= ARGS=--check)
 	@$(BIGWAE) data $(if $(DATA),$(call quoted,$(DATA))) $(call option,source,$(SOURCE)) $(call option,name,$(NAME)) \
 	    $(call option,size,$(SIZE)) $(call option,held-out,$(HELD_OUT)) $(ARGS)
 
 space: SPACE ?= digits
-space: .venv/ready ## a search space as a table, with remarks and a picture of 1,000 draws: SPACE= STUDY_SEED=
+space: $(READY) ## a search space as a table, with remarks and a picture of 1,000 draws: SPACE= STUDY_SEED=
 	@$(BIGWAE) space $(call quoted,$(SPACE)) $(call option,seed,$(STUDY_SEED)) \
 	    --results $(call quoted,$(RESULTS)) $(ARGS)
 
-sweep: .venv/ready ## train the models of a budget; the same words again continue it
+sweep: $(READY) ## train the models of a budget; the same words again continue it
 	@$(BIGWAE) sweep $(WORDS)
 
-status: .venv/ready ## planned = completed + diverged + failed + missing, and the ledger: STUDY=; ARGS=--check reads every file
+status: $(READY) ## planned = completed + diverged + failed + missing, and the ledger: STUDY=; ARGS=--check reads every file
 	@$(BIGWAE) status --results $(call quoted,$(RESULTS)) $(call option,study,$(STUDY)) $(ARGS)
 
-ui: .venv/ready ## browse RESULTS in MLflow on 127.0.0.1: configurations over their seeds first, then runs
+ui: $(READY) ## browse RESULTS in MLflow on 127.0.0.1: configurations over their seeds first, then runs
 	@$(BIGWAE) ui --results $(call quoted,$(RESULTS)) $(call option,tracking,$(TRACKING))
 
-mlflow-rebuild: .venv/ready ## write the MLflow mirror of RESULTS again from the Parquet
+mlflow-rebuild: $(READY) ## write the MLflow mirror of RESULTS again from the Parquet
 	@$(BIGWAE) mlflow-rebuild --results $(call quoted,$(RESULTS)) $(call option,tracking,$(TRACKING))
 
-notebooks: .venv/ready ## run analysis/notebooks on a study of RESULTS and write them as HTML to RESULTS/notebooks: STUDY=
+notebooks: $(READY) ## run analysis/notebooks on a study of RESULTS and write them as HTML to RESULTS/notebooks: STUDY=
 	@$(BIGWAE) notebooks --results $(call quoted,$(RESULTS)) $(call option,study,$(STUDY))
 
-figures: .venv/ready ## pictures of models side by side: the best of each algorithm of STUDY=, or MODELS="best.safetensors …" OUT=
+figures: $(READY) ## pictures of models side by side: the best of each algorithm of STUDY=, or MODELS="best.safetensors …" OUT=
 	@$(BIGWAE) figures $(MODELS) --results $(call quoted,$(RESULTS)) $(call option,study,$(STUDY)) $(call option,output,$(OUT)) $(ARGS)
 
 report: STUDY ?= digits
-report: .venv/ready ## one page that says what a study has found, and how sure that is: STUDY= WITH=another study or folder
+report: $(READY) ## one page that says what a study has found, and how sure that is: STUDY= WITH=another study or folder
 	@$(BIGWAE) report --results $(call quoted,$(RESULTS)) --study $(call quoted,$(STUDY)) $(call option,with,$(WITH)) $(ARGS)
 
 rescore: STUDY ?= digits
-rescore: .venv/ready ## score stored models again, without training: FEATURES=efficientnet|inception|digits SAMPLES=50000 STUDY=
+rescore: $(READY) ## score stored models again, without training: FEATURES=efficientnet|inception|digits SAMPLES=50000 STUDY=
 	@$(BIGWAE) rescore --results $(call quoted,$(RESULTS)) --study $(call quoted,$(STUDY)) \
 	    $(call option,features,$(FEATURES)) $(call option,samples,$(SAMPLES)) $(ARGS)
 
 counterfactual: STUDY ?= digits
-counterfactual: .venv/ready ## what early stopping or fewer seeds would have found and saved in a finished study: STUDY=
+counterfactual: $(READY) ## what early stopping or fewer seeds would have found and saved in a finished study: STUDY=
 	@$(BIGWAE) counterfactual --results $(call quoted,$(RESULTS)) --study $(call quoted,$(STUDY)) \
 	    --out $(call quoted,$(RESULTS)/counterfactual-$(STUDY).png) $(ARGS)
 
@@ -82,26 +84,26 @@ test: check ## check, and all tests: what CI runs
 	$(PARALLEL_PYTEST) -m "not ray"
 	$(call quoted,$(BIN)/pytest) -m ray
 
-test-quick: .venv/ready ## lint, and the tests that are not marked slow, while you edit: under 90 s on 2 cores
+test-quick: $(READY) ## lint, and the tests that are not marked slow, while you edit: under 90 s on 2 cores
 	$(call quoted,$(BIN)/ruff) check .
 	$(PARALLEL_PYTEST) -m "not slow"
 
-check: .venv/ready ## lint, format and types; changes nothing
+check: $(READY) ## lint, format and types; changes nothing
 	$(call quoted,$(BIN)/ruff) check .
 	$(call quoted,$(BIN)/ruff) format --check .
 	$(call quoted,$(BIN)/mypy)
 
-fix: .venv/ready ## format the code, and mend what ruff can
+fix: $(READY) ## format the code, and mend what ruff can
 	$(call quoted,$(BIN)/ruff) format .
 	$(call quoted,$(BIN)/ruff) check --fix .
 
-bench: .venv/ready ## measure speed against others, about 15 minutes: DEVICE=cpu|cuda PARTS="step frechet" PYTHAE=its Python
+bench: $(READY) ## measure speed against others, about 15 minutes: DEVICE=cpu|cuda PARTS="step frechet" PYTHAE=its Python
 	@$(call quoted,$(BIN)/python) -m tests.benchmarks $(PARTS) $(call option,device,$(DEVICE)) $(call option,pythae,$(PYTHAE)) \
 	    --json $(call quoted,$(RESULTS)/bench.json) $(ARGS)
 
-chaos: .venv/ready ## kill workers, nodes and drivers and compare with a quiet sweep, about 30 minutes: KILLS=100 SEED=0
+chaos: $(READY) ## kill workers, nodes and drivers and compare with a quiet sweep, about 30 minutes: KILLS=100 SEED=0
 	@$(call quoted,$(BIN)/python) -m tests.chaos $(call option,kills,$(KILLS)) $(call option,budget,$(BUDGET)) $(call option,seed,$(SEED)) \
 	    --results $(call quoted,$(RESULTS)/chaos) $(ARGS)
 
-faults: .venv/ready ## every failure at every write of a sweep, and every fault at every request to an object store, an hour
+faults: $(READY) ## every failure at every write of a sweep, and every fault at every request to an object store, an hour
 	$(call quoted,$(BIN)/pytest) --all-positions -rP tests/sweep/test_faults.py tests/sweep/test_store_faults.py

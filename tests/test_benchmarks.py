@@ -16,7 +16,7 @@ import pytest
 from sweep.events import Ended, Task, WorkerContext
 from sweep.results.folder import StudyFolder
 from sweep.results.tables import Tables
-from tests.benchmarks import orchestration, search
+from tests.benchmarks import cluster, orchestration, search
 from tests.benchmarks.measuring import Row, interleave, ratios
 from wae_core.run import Run
 
@@ -62,7 +62,7 @@ def test_no_op_run_leaves_a_whole_record(tmp_path: Path, make_run: Callable[...,
         checkpoint_steps=1000,
         tries=3,
     )
-    reported = [event.row for event in orchestration._publish(Task(runs), context) if isinstance(event, Ended)]
+    reported = [event.row for event in orchestration.publish(Task(runs), context) if isinstance(event, Ended)]
     assert [row.run_id for row in reported if row] == [run.run_id for run in runs]
     assert Tables(folder).run_ids() == {run.run_id for run in runs}
     assert len(folder.read_table("evaluations")) == 2
@@ -119,3 +119,26 @@ def test_searches_are_compared_by_the_lowest_fid_for_the_steps_of_so_many_models
     assert set(gains["lower in"]) == {"2 of 2"}
     assert np.allclose(gains["standard error"], 0)
     search.figure(both)
+
+
+def test_a_driver_that_costs_nothing_keeps_all_accelerators_busy() -> None:
+    outcome = cluster.simulate([100.0] * 80, 3, 8, cluster.Driver(run=0.0, event=0.0))
+    assert outcome.makespan == pytest.approx(1000, rel=0.05)
+    assert outcome.utilisation == pytest.approx(1, abs=0.03)
+    assert outcome.driver == 0
+
+
+def test_a_driver_that_has_no_moment_left_hands_out_runs_at_its_own_pace() -> None:
+    driver = cluster.Driver(run=0.05, event=0.01)  # 0.1 s a run of five events: ten runs a second
+    seconds = [1.0] * 2000
+    assert cluster.most_kept_busy(seconds, 5, driver) == pytest.approx(11)
+    slow, fast = cluster.simulate(seconds, 5, 5, driver), cluster.simulate(seconds, 5, 1000, driver)
+    assert slow.makespan > 2000 / 5 > fast.makespan
+    assert fast.makespan == pytest.approx(2000 / 10, rel=0.05)
+    assert fast.driver == pytest.approx(1, abs=0.05)
+    assert fast.utilisation < 0.02
+
+
+def test_the_longest_run_ends_a_sweep_at_the_earliest() -> None:
+    outcome = cluster.simulate([3600.0, *[36.0] * 100], 0, 4096, cluster.Driver(run=0.01, event=0.01))
+    assert outcome.makespan == pytest.approx(3600, rel=0.11)

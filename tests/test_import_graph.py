@@ -153,12 +153,15 @@ ROOMS: dict[str, set[str]] = {
     },
     "sweep.errors": set(),
     "sweep.interruption": set(),
+    "sweep.commit": set(),
     "sweep.places": {"sweep.errors"},
     "sweep.events": {"sweep.errors", "sweep.results"},
     "sweep.settings": {"sweep.errors", "sweep.places", "sweep.events"},
-    "sweep.results": {"sweep.errors", "sweep.interruption", "sweep.events", "sweep.settings"},
+    "sweep.results": {"sweep.errors", "sweep.interruption", "sweep.commit", "sweep.events", "sweep.settings"},
     "sweep.search": {"sweep.errors", "sweep.events", "sweep.settings", "sweep.results"},
-    "sweep.running": {"sweep.errors", "sweep.interruption", "sweep.events", "sweep.settings", "sweep.results"},
+    "sweep.running": {
+        *("sweep.errors", "sweep.interruption", "sweep.commit", "sweep.events", "sweep.settings", "sweep.results"),
+    },
     "sweep.tracking": {"sweep.errors", "sweep.places", "sweep.events", "sweep.results"},
     "sweep.rescoring": {
         *("sweep.errors", "sweep.places", "sweep.events", "sweep.settings", "sweep.results", "sweep.search"),

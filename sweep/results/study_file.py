@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import reprlib
-import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from importlib.metadata import PackageNotFoundError, version
 from itertools import zip_longest
-from pathlib import Path
 from types import NoneType
 from typing import Any
 
@@ -19,6 +16,7 @@ import yaml
 
 from search_spaces import SearchSpace
 from search_spaces.distributions import Distribution
+from sweep.commit import git_commit
 from sweep.errors import ResultsError, SettingsError
 from sweep.results.belonging import Rules
 from sweep.results.folder import STUDY_FILE_ERRORS, StudyFolder
@@ -31,7 +29,6 @@ from wae_core.protocol import Protocol
 from wae_core.run import Hyperparameters
 from wae_core.storage.files import write_atomically
 
-SOURCE = Path(__file__).parents[2]
 PACKAGES = ("bigwae", "torch", "numpy", "ray", "mlflow", "pandas", "pyarrow", "safetensors")
 
 # In a study file that is older than the key.
@@ -195,22 +192,6 @@ def _forbidden(space: SearchSpace, planned: Mapping[str, Any]) -> str:
     except LookupError as error:
         return str(error.args[0])
     return ""
-
-
-def git_commit() -> str:
-    """Return the commit of this source tree, "-dirty" behind it if files differ; "unknown" where it is no checkout.
-
-    A repository that the tree lies in, as an installation in somebody's .venv does, says nothing of it, and neither
-    does one that the environment names, as it does in git's hooks.
-    """
-    place = [f"--git-dir={SOURCE / '.git'}", f"--work-tree={SOURCE}"]
-    command = ["git", *place, "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    try:
-        done = subprocess.run(command, cwd=SOURCE, env=environment, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done.stdout.strip()
 
 
 def _version(package: str) -> str:

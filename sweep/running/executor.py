@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -73,21 +72,6 @@ def open_executor(cluster: Cluster, say: Say) -> AbstractContextManager[Executor
 def describe(cluster: Cluster, doing: str = "training") -> str:
     """Name what `open_executor` will start, for a sentence."""
     return f"{doing} in this process" if cluster.executor == "inprocess" else "Ray and the workers"
-
-
-def cluster_address() -> str | None:
-    """Return the Ray cluster that RAY_ADDRESS names; None where Ray is to be started on this machine.
-
-    Raises:
-        SettingsError: it names none.
-    """
-    address = os.environ.get("RAY_ADDRESS", "").strip()
-    if address in ("", "local"):
-        return None
-    host, _, port = address.rpartition(":")
-    if address != "auto" and (not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 2**16):
-        raise SettingsError(f"RAY_ADDRESS is {address!r}, but it is host:port of a cluster's head, auto or local")
-    return address
 
 
 def resources(cluster: Cluster) -> dict[str, float]:

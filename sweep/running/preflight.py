@@ -9,7 +9,9 @@ from pathlib import Path
 import torch
 
 from sweep.errors import SettingsError
-from sweep.running.executor import check_fit, cluster_address, resources
+from sweep.running.connection.address import cluster_address
+from sweep.running.connection.joining import check_reachable
+from sweep.running.executor import check_fit, resources
 from sweep.settings.settings import Cluster, Settings
 from wae_core.data.images import SHAPES, ImageData, load_dataset
 from wae_core.device import select_device
@@ -115,9 +117,11 @@ def check_cluster(cluster: Cluster) -> None:
     """Refuse what this machine has not; what a Ray cluster has is known when it has been joined.
 
     Raises:
-        SettingsError: the device is not there, or not one worker fits.
+        SettingsError: the device is not there, not one worker fits, or the cluster's head cannot be reached.
     """
-    if cluster.executor == "ray" and cluster_address() is not None:
+    if cluster.executor == "ray" and (address := cluster_address()) is not None:
+        if address != "auto":
+            check_reachable(address)
         return
     try:
         select_device(cluster.device)

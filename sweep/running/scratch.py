@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 import shutil
 import stat
 import sys
@@ -77,19 +76,3 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def guard_token() -> None:
-    """Make the file by which a process may join our clusters readable to us alone, which Ray does not."""
-    path = Path.home() / ".ray" / "auth_token"
-    try:
-        path.parent.mkdir(exist_ok=True)
-        with contextlib.suppress(FileExistsError), open(path, "x", opener=_open_private) as file:
-            file.write(secrets.token_hex(32))
-        path.chmod(0o600)
-    except OSError:  # a home that cannot be written
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-
-
-def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, mode=0o600)

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from rich.console import Console
 
+from sweep.commit import git_commit
 from sweep.events import Ended, Event, Lost, Observer, Search, WorkerContext
-from sweep.results import study_file
 from sweep.results.folder import StudyFolder
 from sweep.results.opening import OpenStudy
 from sweep.running.executor import open_executor
@@ -63,7 +63,7 @@ def worker_context(settings: Settings, folder: StudyFolder, data_sha256: str) ->
         data_sha256=data_sha256,
         inception=inception.absolute() if inception else None,
         device=settings.cluster.device,
-        git_commit=study_file.git_commit(),
+        git_commit=git_commit(),
         checkpoint_steps=settings.checkpoint_steps,
         tries=settings.failures.tries,
     )

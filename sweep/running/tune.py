@@ -14,29 +14,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sweep.running.executor import cluster_address
+from sweep.running.connection.environment import for_ray
 
-# Read by Ray and Tune when they are imported.
-os.environ.update(
-    RAY_USAGE_STATS_ENABLED="0",
-    RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
-    TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",  # our records take the place of Tune's four files per trial
-    TUNE_STATE_REFRESH_PERIOD="1000000",  # the cluster's size, which nobody reads; nothing interrupts that call
-    TUNE_GLOBAL_CHECKPOINT_S="1000000",  # a killed driver resumes from our records, not from Tune's snapshots
-    TUNE_PRINT_ALL_TRIAL_ERRORS="0",  # a traceback for each worker's death
-    TUNE_DISABLE_SIGINT_HANDLER="1",  # Ctrl-C unwinds at once: Tune would end as if nothing had happened
-    RAY_DEDUP_LOGS_SKIP_REGEX="^",  # no lines of the servers' logs on the terminal
-    RAY_AIR_NEW_OUTPUT="0",  # the newer console output prints a table even when verbose is 0
-)
-if cluster_address() is None:  # a cluster of this machine alone: then its servers listen on 127.0.0.1
-    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-else:
-    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "3")  # to reach a cluster; 20 of up to 30 s are Ray's default
+os.environ.update(for_ray())  # read by Ray and Tune when they are imported
 
 import ray
 import torch
 from ray import tune
-from ray.exceptions import RayError
+from ray._private import services
+from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+from ray._raylet import GcsClient  # type: ignore[attr-defined]
+from ray.exceptions import AuthenticationError, RayError
 from ray.experimental import internal_kv
 from ray.tune import TuneError
 from ray.tune.schedulers import FIFOScheduler
@@ -44,10 +32,12 @@ from ray.tune.search import ConcurrencyLimiter, Searcher
 
 from sweep.errors import WorkersLost
 from sweep.events import Search, Started, Task, WorkerContext
+from sweep.running.connection import joining, token
+from sweep.running.connection.address import cluster_address
 from sweep.running.executor import KEYS, Say, Tell, Work, check_fit, may_grow, resources, workers_that_fit
 from sweep.running.handout import Handout, NotPickled, Shared, last_line, last_line_of
-from sweep.running.scratch import guard_token, scratch_folder
-from sweep.running.watch import Family, Server, reach, watching
+from sweep.running.scratch import scratch_folder
+from sweep.running.watch import Family, Server, watching
 from sweep.running.worker import pack_rates, run_task
 from sweep.settings.settings import Cluster
 from wae_core.run import Run
@@ -56,8 +46,8 @@ from wae_core.training.throughput import Packing
 AUTOSCALING_STATUS = "__autoscaling_status"  # where a cluster's monitor writes what it sees
 OBJECT_STORE_BYTES = 200 * 2**20  # tasks and events are small
 SECONDS_BETWEEN_LINES = 60.0  # that say what is waited for
-# Without an answer of a server of Ray's. On a cluster the head may be started anew; after a minute Ray aborts.
 SECONDS_TO_SHUT_DOWN = 5.0
+# Without an answer of a server of Ray's. On a cluster the head may be started anew; after a minute Ray aborts.
 PATIENCE = {"here": 2.0, "cluster": 40.0}  # seconds
 
 
@@ -184,6 +174,8 @@ def _ray(cluster: Cluster, address: str | None, scratch: Path, family: Family) -
     """Ray, and none of its processes afterwards."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        if address is not None:
+            _join(address)
         try:
             _start(cluster, address, scratch)
         except Exception as error:  # of any type
@@ -201,11 +193,9 @@ def _ray(cluster: Cluster, address: str | None, scratch: Path, family: Family) -
 def _start(cluster: Cluster, address: str | None, scratch: Path) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is not None:
-        if address != "auto":
-            reach(address)
         ray.init(address=address, **quiet)
         return
-    guard_token()
+    token.guard_token()
     ray.init(
         address="local",
         _temp_dir=str(scratch / "ray"),  # Ray opens it to everybody, again and again
@@ -214,6 +204,17 @@ def _start(cluster: Cluster, address: str | None, scratch: Path) -> None:
         include_dashboard=False,
         **quiet,
     )
+
+
+def _join(address: str) -> None:
+    """Be admitted to the cluster, before Ray tries."""
+    head = services.canonicalize_bootstrap_address(address)
+    logging.getLogger("ray").setLevel(logging.ERROR)  # it warns of tokens, whether there are any or none
+
+    def ids() -> set[str]:
+        return {node.hex() for node in GcsClient(address=head).get_all_node_info()}
+
+    joining.join(head, ids, services.find_node_ids, AuthenticationError, maybe_enable_token_auth_if_token_available)
 
 
 def _shut_down() -> None:

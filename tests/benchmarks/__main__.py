@@ -25,7 +25,7 @@ from wae_core.device import select_device
 
 # Each is imported when it is asked for: not every machine has what each of them needs.
 PARTS = ("step", "packs", "celeba", "frechet", "orchestration")
-ON_DEMAND = ("scale",)
+ON_DEMAND = ("scale", "cluster", "traffic")
 
 
 def main() -> int:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from sweep.results.study_file import git_commit
+from sweep.commit import git_commit
 from wae_core.run import Protocol
 
 # Of the parts that train, each with its own changes: nothing is evaluated or pre-trained, the counts are the least.

@@ -33,7 +33,7 @@ from sweep.results.compaction import TableKeeper
 from sweep.results.folder import StudyFolder
 from sweep.results.schema import COMPLETED, SCHEMA_VERSION, EvaluationRow, RunRow
 from sweep.results.tables import HeldFolder, Tables
-from sweep.running.executor import Executor
+from sweep.running.executor import Executor, Work
 from sweep.running.tune import tune  # type: ignore[attr-defined]  # imported after Ray's settings are made
 from sweep.search.fixed_plan import FixedPlan
 from sweep.search.plan import plan_runs
@@ -48,15 +48,6 @@ SHORT_BLOCK = 500
 LONGEST_WAIT = 3600.0  # for the mirror, seconds
 
 
-class NoOp(sweep.running.tune.TaskTrainable):
-    """The worker without training: each run's only event is its end."""
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        super().reset_config(new_config)
-        self._events = _publish(new_config["task"].value, new_config["context"].value)
-        return True
-
-
 class PlainTrainable(tune.Trainable):
     """The least that Tune asks for."""
 
@@ -69,16 +60,24 @@ class PlainTrainable(tune.Trainable):
 
 @dataclass(frozen=True)
 class Block:
-    """One block's figures, per run: seconds of wall time, seconds of CPU time (driver and workers), bytes of RSS."""
+    """One block's figures, per run.
+
+    Attributes:
+        swept: seconds of wall time.
+        mirrored: the same, the mirror's included.
+        cpu: seconds of CPU time of driver and workers.
+        driver: of the driver alone.
+        growth: bytes of the driver's memory.
+    """
 
     swept: float
     mirrored: float
     cpu: float
+    driver: float
     growth: float
 
 
 def measure(options: Options, say: Callable[[str], None]) -> list[Row]:
-    sweep.running.tune.TaskTrainable = NoOp  # type: ignore[misc]
     short = min(SHORT_BLOCK, options.runs)
     with tempfile.TemporaryDirectory() as scratch:
         counter = iter(range(10**6))
@@ -95,7 +94,7 @@ def measure(options: Options, say: Callable[[str], None]) -> list[Row]:
         with sweep.running.tune.session(settings.cluster, say) as executor:
 
             def ours(folder: Path, runs: int) -> Block:
-                return _ours(folder, runs, executor)
+                return ours_block(folder, runs, executor)
 
             for kind in (ours, _plain):  # starts the workers, imports MLflow
                 block(kind, min(50, short))
@@ -138,8 +137,12 @@ def measure(options: Options, say: Callable[[str], None]) -> list[Row]:
     return rows
 
 
-def _ours(results: Path, count: int, executor: Executor) -> Block:
-    """The sweep's path from packs to tables and mirror, with what `sweep.launch` puts around it."""
+def ours_block(results: Path, count: int, executor: Executor, work: Work | None = None) -> Block:
+    """The sweep's path from packs to tables and mirror, with what `sweep.launch` puts around it.
+
+    Args:
+        work: what is done in the place of training; None publishes records alone.
+    """
     settings = load_settings(["alg=wae-mmd", f"budget={count}", "study.seeds=1", f"results={results}"])
     runs = plan_runs(settings.study, "wae-mmd", count)
     folder = StudyFolder(results, settings.study.name)
@@ -173,7 +176,7 @@ def _ours(results: Path, count: int, executor: Executor) -> Block:
 
     meter = _Meter()
     with TableKeeper(folder, tables, None, lambda: None, problems.append), display:
-        executor.train(search, context, 5, on_event)
+        executor.train(search, context, 5, on_event, work or publish)
     swept = meter.wall()
     behind = mirror.close(LONGEST_WAIT)
     mirrored = meter.wall()
@@ -181,10 +184,10 @@ def _ours(results: Path, count: int, executor: Executor) -> Block:
     assert len(tables.run_ids()) == len(memory) == count
     tenth = count // 10  # by then the first imports and caches are there
     growth = (memory[-1] - memory[tenth]) / (count - tenth)
-    return Block(swept / count, mirrored / count, meter.cpu() / count, growth)
+    return Block(swept / count, mirrored / count, meter.cpu() / count, meter.driver() / count, growth)
 
 
-def _publish(task: Task, context: WorkerContext) -> Iterator[Event]:
+def publish(task: Task, context: WorkerContext) -> Iterator[Event]:
     """A real record for each run of the task, of one evaluation, and its row as the event."""
     for run in task.runs:
         evaluation = EvaluationRow(**_filled(EvaluationRow) | _coordinates(run, EvaluationRow))
@@ -253,7 +256,7 @@ def _tuner(results: Path, count: int, trainable: Any, tune_config: tune.TuneConf
     swept = meter.wall()
     assert len(found) == count and found.num_errors == 0
     growth = psutil.Process().memory_info().rss - memory
-    return Block(swept / count, swept / count, meter.cpu() / count, growth / count)
+    return Block(swept / count, swept / count, meter.cpu() / count, meter.driver() / count, growth / count)
 
 
 class _Meter:
@@ -261,13 +264,16 @@ class _Meter:
 
     def __init__(self) -> None:
         gc.collect()
-        self._began, self._cpu = time.perf_counter(), _cpu_seconds()
+        self._began, self._cpu, self._driver = time.perf_counter(), _cpu_seconds(), time.process_time()
 
     def wall(self) -> float:
         return time.perf_counter() - self._began
 
     def cpu(self) -> float:
         return _cpu_seconds() - self._cpu
+
+    def driver(self) -> float:
+        return time.process_time() - self._driver
 
 
 def _cpu_seconds() -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from sweep.errors import SettingsError
 from sweep.results import study_file
 from sweep.results.folder import StudyFolder
 from sweep.results.plan_file import plan_table, planned_runs
-from sweep.results.study_file import claim, git_commit
+from sweep.results.study_file import claim
 from sweep.search.plan import plan_runs
 from sweep.settings.settings import Confirms, FailurePolicy, Optuna, Study
 from tests.places import local
@@ -268,51 +267,6 @@ def test_a_folder_that_is_older_than_search_and_scheduler_goes_on(folder: StudyF
 
 
 # --- which code it was
-
-
-def make_repository(folder: Path) -> str:
-    """A git repository with one commit of all that lies in the folder; returns the commit."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "file").write_text(str(folder))
-    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
-    for words in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "one"]):
-        subprocess.run(["git", *words], cwd=folder, check=True)
-    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, check=True, capture_output=True, text=True)
-    return done.stdout.strip()
-
-
-@pytest.mark.parametrize("broken", [None, "folder", "file"])
-def test_the_commit_of_a_repository_around_the_sources_is_not_theirs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str | None
-) -> None:
-    make_repository(tmp_path)
-    source = tmp_path / ".venv/lib/site-packages"
-    source.mkdir(parents=True)
-    if broken == "folder":
-        (source / ".git").mkdir()
-    elif broken == "file":
-        (source / ".git").write_text("gitdir: nowhere")
-    monkeypatch.setattr(study_file, "SOURCE", source)
-    assert git_commit() == "unknown"
-
-
-def test_the_commit_is_that_of_our_own_top_level(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = tmp_path / "outer" / "a: b" / "sources"
-    foreign = make_repository(tmp_path / "outer")
-    commit = make_repository(source)
-    monkeypatch.setattr(study_file, "SOURCE", source)
-    monkeypatch.setenv("GIT_DIR", str(tmp_path / "outer/.git"))  # as in a hook of another repository
-    monkeypatch.setenv("GIT_WORK_TREE", str(tmp_path / "outer"))
-    assert git_commit() == commit != foreign
-    (source / "file").write_text("y")
-    assert git_commit() == f"{commit}-dirty"
-
-
-def test_a_linked_work_tree_is_a_checkout_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    commit = make_repository(tmp_path / "main")
-    subprocess.run(["git", "worktree", "add", "-q", tmp_path / "second"], cwd=tmp_path / "main", check=True)
-    monkeypatch.setattr(study_file, "SOURCE", tmp_path / "second")
-    assert git_commit() == commit
 
 
 def test_a_source_tree_that_is_not_installed_has_no_version(

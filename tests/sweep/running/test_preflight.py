@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,13 @@ def launch_of(study: Study, tmp_path: Path, device: Device = "cpu") -> Settings:
         "ray", device, None, cpus_per_worker=1, gpus_per_worker=0, tpus_per_worker=0, pack_size=1, teraflops=0.02
     )
     return replace(load_settings([f"data={tmp_path / 'data'}"]), study=study, cluster=cluster)
+
+
+@pytest.fixture
+def head() -> Iterator[str]:
+    """The address of what may be a cluster's head: somebody listens there."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
 
 
 @pytest.fixture
@@ -174,11 +182,11 @@ def test_few_samples_are_no_reason_to_refuse(study: Study, tmp_path: Path) -> No
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_device_that_is_not_there_is_refused_unless_a_cluster_has_it(
-    study: Study, refusal: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study: Study, refusal: Callable[..., str], head: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     assert "'cuda'" in refusal(study, device="cuda")
-    monkeypatch.setenv("RAY_ADDRESS", "elsewhere:6379")
+    monkeypatch.setenv("RAY_ADDRESS", head)
     check_trainable(launch_of(study, tmp_path, device="cuda"))
 
 
@@ -191,14 +199,14 @@ def test_a_device_that_is_not_there_is_refused_unless_a_cluster_has_it(
     ],
 )
 def test_workers_that_this_machine_cannot_hold_are_refused(
-    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: list[str], said: str, head: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing was said, and it waited for ever."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(SettingsError, match="not one worker fits") as caught:
         check_trainable(load_settings([f"results={tmp_path}", *words]))
     assert said in str(caught.value)
-    monkeypatch.setenv("RAY_ADDRESS", "elsewhere:6379")
+    monkeypatch.setenv("RAY_ADDRESS", head)
     check_trainable(load_settings([f"results={tmp_path}", *words]))
     assert list(tmp_path.iterdir()) == []
 

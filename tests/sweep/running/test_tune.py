@@ -14,7 +14,8 @@ import pytest
 import sweep.running.tune
 from sweep.errors import SettingsError, WorkersLost
 from sweep.events import Event, Problem, Started, Task, WorkerContext
-from sweep.running.executor import check_fit, cluster_address, may_grow, resources, workers_that_fit
+from sweep.running.connection.address import cluster_address
+from sweep.running.executor import check_fit, may_grow, resources, workers_that_fit
 from sweep.running.handout import UNBEGUN_ALLOWED
 from sweep.running.tune import (  # type: ignore[attr-defined]  # tune is to be imported after Ray's settings are made
     TuneExecutor,
