@@ -49,6 +49,7 @@ class WorkerContext:
         checkpoint_steps: training steps between two checkpoints, where evaluations are further apart.
         tries: how often a run is tried that ends in an exception.
         captured: the architectures whose training step is captured as a CUDA graph.
+        accelerators_per_run: how many processes share the batches of a run, the worker among them.
     """
 
     results: Location
@@ -60,6 +61,7 @@ class WorkerContext:
     checkpoint_steps: int
     tries: int
     captured: frozenset[str] = frozenset()
+    accelerators_per_run: int = 1
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,11 @@ def generator_device(device: torch.device) -> torch.device:
     return torch.device("cpu") if device.type == "xla" else device
 
 
+def backend(device: torch.device) -> str:
+    """Name what carries tensors between processes on such devices, for torch.distributed."""
+    return "nccl" if device.type == "cuda" else "gloo"
+
+
 def has_graphs(device: torch.device) -> bool:
     """Whether the device replays launches that were captured once (`wae_core/training/replay.py`)."""
     return device.type == "cuda"

@@ -18,7 +18,9 @@ Kind = tuple[str, int]
 
 
 class CostModel:
-    """Predicts the seconds that one device spends on a run, training and evaluation: FLOPs × seconds per FLOP.
+    """Predicts the seconds that a worker spends on a run, training and evaluation: FLOPs × seconds per FLOP.
+
+    A worker has one device, or several that share the run; only runs of as many teach it.
 
     Seconds per FLOP are the median over the study's completed runs of the same kind (architecture and batch size);
     where there is none, of the same architecture; then of all. Before any run has completed they come from the
@@ -31,8 +33,8 @@ class CostModel:
     def __init__(self, study: Study, image_shape: Shape, cluster: Cluster) -> None:
         self._study = study
         self._image_shape = image_shape
-        self._device = cluster.device
-        self._assumed = 1e-12 / cluster.teraflops
+        self._device, self._count = cluster.device, cluster.accelerators_per_run
+        self._assumed = 1e-12 / cluster.teraflops / self._count
         self._measured: defaultdict[tuple[str | int, ...], list[float]] = defaultdict(list)  # ascending
 
     @property
@@ -48,6 +50,10 @@ class CostModel:
         """
         for measured, seconds_per_flop in self._measurements(row):
             insort(measured, seconds_per_flop)
+
+    def _is_ours(self, device: str) -> bool:
+        _, several, count = device.partition(" × ")
+        return device.startswith(self._device) and (int(count) if several else 1) == self._count
 
     def learn_all(self, rows: Iterable[RunRow]) -> None:
         """Take in ended runs of the study, as `learn` does one by one."""
@@ -71,14 +77,14 @@ class CostModel:
         return run_flops(run, self._image_shape)
 
     def seconds_per_flop(self, kind: Kind) -> float:
-        """Return the seconds per FLOP of one device with runs of this kind."""
+        """Return the seconds per FLOP of a worker with runs of this kind."""
         for likeness in _likenesses(kind):
             if measured := self._measured.get(likeness):
                 return _median(measured)
         return self._assumed
 
     def seconds(self, run: Run) -> float:
-        """Predict the device-seconds of the whole run.
+        """Predict the worker-seconds of the whole run.
 
         Raises:
             ValueError: the run's networks cannot be built.
@@ -87,7 +93,7 @@ class CostModel:
 
     def _measurements(self, row: RunRow) -> Iterator[tuple[list[float], float]]:
         """What a row measures, and among which measurements it counts."""
-        if row.status != COMPLETED or not row.device.startswith(self._device):
+        if row.status != COMPLETED or not self._is_ours(row.device):
             return
         run = run_of(vars(row), self._study.name, self._study.seed, self._study.protocol)
         seconds_per_flop = (row.train_seconds + row.eval_seconds) / (self.flops(run) * row.share_done)

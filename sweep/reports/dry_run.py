@@ -58,7 +58,7 @@ def _print_total(settings: Settings, runs: Sequence[Run], cost: CostModel, conso
     for algorithm in settings.algorithms:
         mine = [run for run in runs if run.algorithm == algorithm]
         images = steps * sum(run.hyperparameters.batch_size for run in mine)
-        hours = sum(cost.seconds(run) for run in mine) / 3600
+        hours = sum(cost.seconds(run) for run in mine) * settings.cluster.accelerators_per_run / 3600
         rows.append((algorithm, len(mine), steps * len(mine), images, sum(cost.flops(run) for run in mine), hours))
     console.print(_table(rows))
     console.print(_about_the_hours(settings, cost, sum(row[-1] for row in rows)))

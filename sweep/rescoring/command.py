@@ -62,6 +62,8 @@ def main(words: Sequence[str]) -> int:
             raise SettingsError(
                 f"{word!r} is no word of rescore: those are {', '.join(WORDS)} and cluster.*, key=value"
             )
+        if key == "cluster.accelerators_per_run":
+            raise SettingsError(f"{word!r} is no word of rescore: a model is scored by one worker")
     settings, console = load_settings(arguments.words), make_console()
     folder = StudyFolder(results_location(arguments.results).absolute(), arguments.study)
     rules, seed = _study(folder)

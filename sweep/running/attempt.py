@@ -30,6 +30,7 @@ from wae_core.randomness import Streams
 from wae_core.run import Run
 from wae_core.snapshot import Snapshot
 from wae_core.storage.files import write_atomically
+from wae_core.training.sharding import Group
 from wae_core.training.state import TrainingState
 
 
@@ -143,7 +144,7 @@ def begin_attempt(run: Run, task: Task, pack_size: int, context: WorkerContext) 
     work.begin_attempt(history)
     equipment = equipment_for(run.protocol, context)
     _score_real_images(folder, run, equipment.evaluator)
-    state = TrainingState(run, equipment.data, equipment.device)
+    state = TrainingState(run, equipment.data, equipment.device, Group(0, context.accelerators_per_run))
     if tensors is not None:
         state.load(tensors, history.step, history.train_seconds)
     return Attempt(run, task, pack_size, context, equipment, work, state, history)
@@ -176,6 +177,17 @@ def equipment_of(
     Raises:
         OtherDataError: the data set is not the one that the sweep began with.
     """
+    device, data = images_of(dataset, context)
+    network = load_features(features, device, context.inception)
+    return Equipment(device, data, Evaluator(data, network, device, split, count))
+
+
+def images_of(dataset: str, context: WorkerContext) -> tuple[torch.device, ImageData]:
+    """Return the device, and the data set on it.
+
+    Raises:
+        OtherDataError: the data set is not the one that the sweep began with.
+    """
     device = select_device(context.device)
     found = data_sha256(dataset, context.data)
     if found != context.data_sha256:
@@ -183,9 +195,7 @@ def equipment_of(
             f"data set {dataset} in {context.data} is another one than that of this sweep: its sha256 is "
             f"{found[:12]}…, and not {context.data_sha256[:12]}…"
         )
-    data = load_dataset(dataset, context.data).to(device)
-    network = load_features(features, device, context.inception)
-    return Equipment(device, data, Evaluator(data, network, device, split, count))
+    return device, load_dataset(dataset, context.data).to(device)
 
 
 def _score_real_images(folder: StudyFolder, run: Run, evaluator: Evaluator) -> None:

@@ -79,19 +79,34 @@ def resources(cluster: Cluster) -> dict[str, float]:
     return {name: amount for name, key in KEYS.items() if (amount := getattr(cluster, key))}
 
 
+def cores(cluster: Cluster) -> int | None:
+    """Return how many cores a Ray of this machine alone is to have for the workers; None: as many as there are."""
+    a_run = cluster.accelerators_per_run * max(1, cluster.cpus_per_worker)
+    return cluster.workers * a_run if cluster.workers else None
+
+
 def workers_that_fit(nodes: Sequence[Mapping[str, float]], wanted: Mapping[str, float]) -> int:
     """Return how many workers the nodes hold, each of which takes `wanted` of one of them."""
     return sum(int(min(node.get(name, 0) // amount for name, amount in wanted.items())) for node in nodes)
 
 
-def check_fit(nodes: Sequence[Mapping[str, float]], wanted: Mapping[str, float]) -> None:
-    """Refuse workers that are larger than every node.
+def check_fit(nodes: Sequence[Mapping[str, float]], wanted: Mapping[str, float], at_least: int = 1) -> None:
+    """Refuse workers that are larger than every node, or so many that share a model.
 
     Raises:
-        SettingsError: not one fits.
+        SettingsError: not so many fit.
     """
-    if not wanted or workers_that_fit(nodes, wanted):
+    if not wanted:
         return
+    fitting = workers_that_fit(nodes, wanted)
+    if fitting >= at_least:
+        return
+    if fitting:
+        each = ", ".join(f"{amount:g} {name}" for name, amount in wanted.items())
+        raise SettingsError(
+            f"cluster.accelerators_per_run is {at_least}, but there is room for {fitting} workers, "
+            f"each of which takes {each}"
+        )
     most = {name: max((node.get(name, 0) for node in nodes), default=0) for name in wanted}
     asked = ", ".join(f"cluster.{KEYS[name]} is {amount:g}" for name, amount in wanted.items())
     there = ", ".join(f"{amount:g} {name}" for name, amount in most.items())

@@ -75,15 +75,15 @@ def find_packings(
     """Return how each architecture among the runs is packed.
 
     Where `cluster.pack_size` is null, the run of median cost is measured once per architecture and device type; the
-    study's folder keeps the figures in pack_sizes.json.
+    study's folder keeps the figures in pack_sizes.json. Runs that have several accelerators each are not packed.
 
     Args:
         seconds: what a run is predicted to take.
         measure: (run, sizes) -> models per hour, on a worker.
     """
     architectures = sorted({run.hyperparameters.architecture for run in runs})
-    if cluster.pack_size is not None:
-        return dict.fromkeys(architectures, Packing(cluster.pack_size))
+    if cluster.pack_size is not None or cluster.accelerators_per_run > 1:
+        return dict.fromkeys(architectures, Packing(cluster.pack_size or 1))
     file = folder.root / "pack_sizes.json"
     known = _measured(file)
     packings = {}

@@ -132,4 +132,5 @@ def check_cluster(cluster: Cluster) -> None:
         machine = {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
         if cluster.workers:  # so many are started, on however few cores
             wanted.pop("CPU", None)
-        check_fit([machine], {name: amount for name, amount in wanted.items() if name in machine})
+        here = {name: amount for name, amount in wanted.items() if name in machine}
+        check_fit([machine], here, cluster.accelerators_per_run)

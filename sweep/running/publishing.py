@@ -60,7 +60,7 @@ def publish(
         train_seconds=history.train_seconds,
         eval_seconds=history.eval_seconds,
         cpu_seconds=history.cpu_seconds,
-        device=_device_name(context.device),
+        device=_device_name(context),
         host=socket.gethostname(),
         attempts=RunFolder(folder.work(run.run_id)).attempt_count,
         pack_size=pack_size,
@@ -73,8 +73,9 @@ def publish(
     return row
 
 
-def _device_name(name: str) -> str:
+def _device_name(context: WorkerContext) -> str:
+    count = context.accelerators_per_run
     try:
-        return describe(select_device(name))
+        return describe(select_device(context.device)) + (f" × {count}" if count > 1 else "")
     except ValueError:  # a run may have failed for want of the device
-        return name
+        return context.device

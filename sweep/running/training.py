@@ -66,6 +66,7 @@ def worker_context(settings: Settings, folder: StudyFolder, data_sha256: str) ->
         git_commit=git_commit(),
         checkpoint_steps=settings.checkpoint_steps,
         tries=settings.failures.tries,
+        accelerators_per_run=settings.cluster.accelerators_per_run,
     )
 
 

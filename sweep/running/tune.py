@@ -34,7 +34,7 @@ from sweep.errors import WorkersLost
 from sweep.events import Search, Started, Task, WorkerContext
 from sweep.running.connection import joining, token
 from sweep.running.connection.address import cluster_address
-from sweep.running.executor import KEYS, Say, Tell, Work, check_fit, may_grow, resources, workers_that_fit
+from sweep.running.executor import KEYS, Say, Tell, Work, check_fit, cores, may_grow, resources, workers_that_fit
 from sweep.running.handout import Handout, NotPickled, Shared, last_line, last_line_of
 from sweep.running.scratch import scratch_folder
 from sweep.running.watch import Family, Server, watching
@@ -47,8 +47,8 @@ AUTOSCALING_STATUS = "__autoscaling_status"  # where a cluster's monitor writes 
 OBJECT_STORE_BYTES = 200 * 2**20  # tasks and events are small
 SECONDS_BETWEEN_LINES = 60.0  # that say what is waited for
 SECONDS_TO_SHUT_DOWN = 5.0
-# Without an answer of a server of Ray's. On a cluster the head may be started anew; after a minute Ray aborts.
-PATIENCE = {"here": 2.0, "cluster": 40.0}  # seconds
+# Seconds without an answer of a server of Ray's. A cluster's head may be started anew; after a minute Ray aborts.
+PATIENCE = {"here": 2.0, "cluster": 40.0}
 
 
 class TaskSearcher(NotPickled, Searcher):
@@ -163,10 +163,10 @@ def session(cluster: Cluster, say: Say) -> Iterator[TuneExecutor]:
     with scratch_folder() as scratch, _ray(cluster, address, scratch, family):
         nodes, wanted = [node["Resources"] for node in _nodes()], resources(cluster)
         if address is None or not may_grow(internal_kv._internal_kv_get(AUTOSCALING_STATUS)):
-            check_fit(nodes, wanted)
-        workers = cluster.workers or max(1, workers_that_fit(nodes, wanted))
+            check_fit(nodes, wanted, cluster.accelerators_per_run)
+        workers = cluster.workers or max(1, workers_that_fit(nodes, wanted) // cluster.accelerators_per_run)
         with watching(_servers(), family, PATIENCE["here" if address is None else "cluster"]):
-            yield TuneExecutor(wanted, workers, scratch / "tune", say)
+            yield TuneExecutor([wanted] * cluster.accelerators_per_run, workers, scratch / "tune", say)
 
 
 @contextlib.contextmanager
@@ -199,7 +199,7 @@ def _start(cluster: Cluster, address: str | None, scratch: Path) -> None:
     ray.init(
         address="local",
         _temp_dir=str(scratch / "ray"),  # Ray opens it to everybody, again and again
-        num_cpus=cluster.workers * max(1, cluster.cpus_per_worker) if cluster.workers else None,
+        num_cpus=cores(cluster),
         object_store_memory=OBJECT_STORE_BYTES,
         include_dashboard=False,
         **quiet,
@@ -244,22 +244,23 @@ def _servers() -> list[Server]:
 class TuneExecutor:
     """The workers of a Ray session; it implements `Executor`. Each task is a trial of one Tune experiment."""
 
-    def __init__(self, resources: dict[str, float], workers: int, storage: Path, say: Say) -> None:
+    def __init__(self, bundles: Sequence[dict[str, float]], workers: int, storage: Path, say: Say) -> None:
         """Start nothing.
 
         Args:
-            resources: those of one worker, by Ray's names.
+            bundles: what the equal processes that train a run together take, by Ray's names.
             storage: a folder for what Tune writes, which nobody reads.
         """
-        self._resources, self.workers, self._storage, self._say = resources, workers, storage, say
-        self._wanted = ", ".join(f"{amount:g} {name}" for name, amount in resources.items())
+        self._bundles, self.workers, self._storage, self._say = bundles, workers, storage, say
+        self._wanted = ", ".join(f"{amount * len(bundles):g} {name}" for name, amount in bundles[0].items())
 
     def measure(self, run: Run, sizes: Sequence[int], context: WorkerContext) -> dict[Packing, float]:
         task: Any = ray.remote(pack_rates)
-        others = {name: amount for name, amount in self._resources.items() if name not in ("CPU", "GPU")}
+        (wanted,) = self._bundles
+        others = {name: amount for name, amount in wanted.items() if name not in ("CPU", "GPU")}
         reference = task.options(
-            num_cpus=self._resources.get("CPU", 0),
-            num_gpus=self._resources.get("GPU", 0),
+            num_cpus=wanted.get("CPU", 0),
+            num_gpus=wanted.get("GPU", 0),
             resources=others or None,
         ).remote(run, sizes, context)
         while not ray.wait([reference], timeout=SECONDS_BETWEEN_LINES)[0]:
@@ -272,7 +273,7 @@ class TuneExecutor:
     ) -> None:
         handout = Handout(search, deaths_allowed, on_event)
         tuner = tune.Tuner(
-            tune.with_resources(TaskTrainable, self._resources),
+            tune.with_resources(TaskTrainable, tune.PlacementGroupFactory(list(self._bundles))),
             param_space={"context": Shared(context), "work": Shared(work)},
             tune_config=tune.TuneConfig(
                 search_alg=ConcurrencyLimiter(TaskSearcher(handout), max_concurrent=self.workers),

@@ -164,15 +164,28 @@ def _train(runs: Sequence[Run], task: Task, context: WorkerContext) -> Iterator[
 def _train_until_one_is_done(attempts: Sequence[Attempt], context: WorkerContext) -> Iterator[Event]:
     """Train and score until a member has diverged or all have come to where they end or pause."""
     runs, states = [attempt.run for attempt in attempts], [attempt.state for attempt in attempts]
-    cpu_began = time.process_time()
     equipment = attempts[0].equipment
     is_captured = runs[0].hyperparameters.architecture in context.captured
-    for checkpoints in train_pack(
-        runs, equipment.data, equipment.device, states, context.checkpoint_steps, is_captured
-    ):
-        share = (time.process_time() - cpu_began) / len(attempts)
-        for attempt, checkpoint in zip(attempts, checkpoints, strict=True):
-            yield from attempt.take(checkpoint, share)
-        if any(attempt.is_done for attempt in attempts):
-            return
-        cpu_began = time.process_time()
+    with _processes(runs, context, equipment.device) as cpu_seconds:
+        cpu_began = cpu_seconds()
+        for checkpoints in train_pack(
+            runs, equipment.data, equipment.device, states, context.checkpoint_steps, is_captured
+        ):
+            share = (cpu_seconds() - cpu_began) / len(attempts)
+            for attempt, checkpoint in zip(attempts, checkpoints, strict=True):
+                yield from attempt.take(checkpoint, share)
+            if any(attempt.is_done for attempt in attempts):
+                return
+            cpu_began = cpu_seconds()
+
+
+@contextlib.contextmanager
+def _processes(runs: Sequence[Run], context: WorkerContext, device: torch.device) -> Iterator[Callable[[], float]]:
+    """The processes that train the runs; yields what tells the CPU seconds of all."""
+    if context.accelerators_per_run == 1:
+        yield time.process_time
+        return
+    from sweep.running.sharded.team import team  # which imports Ray
+
+    with team(runs[0], context, device) as cpu_seconds:
+        yield cpu_seconds

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from pydantic import InstanceOf
 from pydantic.dataclasses import dataclass
 
 from search_spaces import SearchSpace
+from search_spaces.distributions import Choice, Distribution, Fixed
 from sweep.settings.kinds import (
     Algorithm,
     Budget,
@@ -92,11 +94,27 @@ class Cluster:
     tpus_per_worker: Natural
     pack_size: Count | None  # models that a worker trains together; None: by a short measurement
     teraflops: Positive  # of one device, sustained; assumed until runs have ended
+    accelerators_per_run: Count = 1  # workers that share each batch of a model
 
     def __post_init__(self) -> None:
+        self._check_sharing()
         if not any(getattr(self, name) for name in RESOURCES):
             keys = ", ".join(f"cluster.{name}" for name in RESOURCES)
             raise ValueError(f"{keys} are all 0, but a worker needs something")
+
+    def _check_sharing(self) -> None:
+        if self.accelerators_per_run == 1:
+            return
+        asked = f"cluster.accelerators_per_run is {self.accelerators_per_run}"
+        if self.executor == "inprocess":
+            raise ValueError(f"{asked}, but with cluster.executor=inprocess it is 1: one process has one accelerator")
+        if self.device == "xla":
+            raise ValueError(f"{asked}, but with cluster.device=xla it is 1: it is for cpu and cuda")
+        if self.pack_size not in (None, 1):
+            raise ValueError(
+                f"{asked} and cluster.pack_size is {self.pack_size}, but models that share accelerators are trained "
+                "one by one: give cluster.pack_size=1 or cluster.accelerators_per_run=1"
+            )
 
 
 @dataclass(frozen=True, config=strict("failures"))
@@ -139,6 +157,7 @@ class Settings:
         if self.budget > LARGEST_BUDGET:
             raise ValueError(f"budget is {self.budget}, but it is at most {LARGEST_BUDGET} models per algorithm")
         self._check_confirm()
+        self._check_shares()
         if not isinstance(self.results, ObjectPath):
             return
         if self.study.optuna is not None and self.optuna_storage is None:
@@ -150,6 +169,21 @@ class Settings:
             raise ValueError(
                 f"results is {str(self.results)!r}, where MLflow's database cannot be: say where it is, "
                 "e.g. tracking=sqlite:////home/me/mlflow.db or tracking=http://host:5000"
+            )
+
+    def _check_shares(self) -> None:
+        """Batches are cut into equal parts."""
+        count, space, protocol = self.cluster.accelerators_per_run, self.study.space, self.study.protocol
+        lines = [line for line in space.hyperparameters if line.name == "batch_size"]
+        cut = {f"batch_size of space {space.name}": math.gcd(*(_divisor(line.distribution) for line in lines))}
+        if protocol.pretraining_steps:
+            cut[f"study.pretraining_images={protocol.pretraining_images}"] = protocol.pretraining_images
+        largest = math.gcd(*cut.values())
+        if largest % count:
+            allowed = ", ".join(str(n) for n in range(1, largest + 1) if largest % n == 0)
+            raise ValueError(
+                f"cluster.accelerators_per_run is {count}, but it divides each {' and '.join(cut)}: "
+                f"it is one of {allowed}"
             )
 
     def _check_confirm(self) -> None:
@@ -166,3 +200,10 @@ class Settings:
                 f"confirm_seeds is {self.confirm_seeds}, but with confirm={self.confirm} it is at most "
                 f"{LARGEST_BUDGET // self.confirm}, for {LARGEST_BUDGET} models per algorithm"
             )
+
+
+def _divisor(sizes: Distribution) -> int:
+    """The largest number that divides every whole number that may be drawn."""
+    if isinstance(sizes, Choice | Fixed):
+        return math.gcd(*(int(size) for size in sizes.support))
+    return math.gcd(int(sizes.low), int(sizes.step or 1))

@@ -21,6 +21,7 @@ from tests.chaos.progress import milestones, most_barren, names
 BARREN_ATTEMPTS = 3
 SECONDS_OF_A_START = 10.0  # of a driver, with Ray
 TRAINING = re.compile(r"ray::\w*Trainable\.train\b")  # the title of a process of Tune's
+SHARING = re.compile(r"ray::Colleague\.train\b")  # of one that shares a worker's batches
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,9 @@ class Killer:
         self._due = time.monotonic() + (self._blow.pause if self._blow else 0.0)
 
 
-def kill_worker(random: Random) -> bool:
+def kill_worker(random: Random, title: re.Pattern[str] = TRAINING) -> bool:
     """SIGKILL to one of the worker processes below this one that are training; returns whether there was one."""
-    training = [process for process in psutil.Process().children(recursive=True) if _is_training(process)]
+    training = [process for process in psutil.Process().children(recursive=True) if _is_called(process, title)]
     if not training:
         return False
     try:
@@ -124,8 +125,8 @@ def session_of(leader: int) -> list[int]:
     return found
 
 
-def _is_training(process: psutil.Process) -> bool:
+def _is_called(process: psutil.Process, title: re.Pattern[str]) -> bool:
     try:
-        return TRAINING.match(" ".join(process.cmdline())) is not None
+        return title.match(" ".join(process.cmdline())) is not None
     except psutil.NoSuchProcess:
         return False

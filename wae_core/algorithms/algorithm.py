@@ -61,7 +61,8 @@ class Algorithm:
         hyperparameters: those that it has beside the SHARED ones.
         losses: loss and penalty (without its weight) of encoder and decoder, both 0-d. The batch holds x
             [n, C, H, W], z_encoded [n, d], of a stochastic encoder also mean and log_variance [n, d], the decoder's
-            logits of x's shape, and the algorithm's own draws.
+            logits of x's shape, and the algorithm's own draws. They may combine codes in any way, but are means over
+            the images: where several processes share a batch, each has all codes, and its own images and logits.
         draws: the shapes of a step's standard normal draws, by the name of the random stream; `z_prior` comes to the
             losses with the prior's variance. The noise of encoder and images is not among them.
         adversary_loss: the loss of the discriminator, which is updated before encoder and decoder; its batch holds

@@ -7,6 +7,7 @@ launches as many kernels for K members as for one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -91,9 +92,18 @@ def _grouped(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """Batch norm of each channel: [n, C, s, s] -> [n, C, s, s]."""
+    """Batch norm of each channel: [n, C, s, s] -> [n, C, s, s].
+
+    Attributes:
+        gather: where N processes have an equal part of the batch each, makes of [1, ...] of each the [N, ...] of all,
+            with gradient; None for a process alone.
+    """
+
+    gather: Callable[[Tensor], Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.gather is not None and self.training:
+            return self._over_all_parts(x, self.gather)
         if self.weight.ndim == 1:
             return super().forward(x)
         if self.training:
@@ -101,6 +111,22 @@ class BatchNorm2d(nn.BatchNorm2d):
         averages = (self.running_mean.view(-1), self.running_var.view(-1))  # type: ignore[union-attr]
         weight, bias = self.weight.flatten(), self.bias.flatten()
         return F.batch_norm(x, *averages, weight, bias, self.training, self.momentum, self.eps)  # type: ignore[arg-type]
+
+    def _over_all_parts(self, x: Tensor, gather: Callable[[Tensor], Tensor]) -> Tensor:
+        """As torch's, by the mean and the variance of the whole batch; torch.nn.SyncBatchNorm knows CUDA alone."""
+        wide = x.to(self.weight.dtype)  # as torch's own layer computes under autocast
+        parts = gather(torch.stack(torch.var_mean(wide, (0, 2, 3), correction=0))[None])
+        variances, means = parts.unbind(1)
+        mean = means.mean(0)
+        variance = variances.mean(0) + (means - mean).square().mean(0)
+        n = len(parts) * x.numel() / len(mean)
+        with torch.no_grad():
+            self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+            self.running_mean.lerp_(mean, self.momentum)  # type: ignore[union-attr,arg-type]
+            self.running_var.lerp_(variance * (n / (n - 1)), self.momentum)  # type: ignore[union-attr,arg-type]
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        shift = self.bias - mean * scale
+        return torch.addcmul(shift[:, None, None], wide, scale[:, None, None]).to(x.dtype)
 
 
 class Linear(nn.Linear):

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from wae_core.training.sharding import ALONE, Group
+
 BETAS = (0.5, 0.999)  # paper, Appendix C
 EPSILON = 1e-8
 
@@ -26,9 +28,11 @@ class Adam:
         first_moments, second_moments: running means of the gradients and of their squares, like `parameters`.
     """
 
-    def __init__(self, parameters: Iterable[Tensor], learning_rate: Tensor) -> None:
+    def __init__(self, parameters: Iterable[Tensor], learning_rate: Tensor, group: Group = ALONE) -> None:
+        """`group`: the processes that hold the same networks, with a part of the batch each."""
         self.parameters = list(parameters)
         self.learning_rate = learning_rate
+        self._group = group
         self._orders = [_memory_order(parameter) for parameter in self.parameters]
         with torch.no_grad():
             self._flat = self._flatten(self.parameters)
@@ -47,10 +51,13 @@ class Adam:
             self._rates.copy_(self._rate_of_each_number())
 
     def descend(self, loss: Tensor) -> None:
-        """One update along the gradient of the scalar `loss`; other networks behind it get no gradient."""
+        """One update along the gradient of the scalar `loss`; other networks behind it get no gradient.
+
+        Of several processes, it is the gradient of the mean of their losses.
+        """
         gradients = torch.autograd.grad(loss, self.parameters)
         with torch.no_grad():
-            gradient = self._flatten(gradients)
+            gradient = self._group.mean(self._flatten(gradients))
             self.steps.add_(1)
             # 1 − β^steps, without the digits that the difference would lose in float32.
             first_correction, second_correction = torch.expm1(self.steps * self._log_betas).neg().unbind()

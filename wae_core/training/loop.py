@@ -54,6 +54,8 @@ def train_pack(
     protocol, batch_size = run.protocol, run.hyperparameters.batch_size
     if batch_size > len(data.train):
         raise ValueError(f"batch_size {batch_size} exceeds the {len(data.train)} images of {data.name}")
+    for state in states:
+        state.follow()
     images = data.train.to(device)
     streams = [Streams(run, device) for run in runs]
     if states[0].step == 0 and not run.is_stochastic:
@@ -103,13 +105,14 @@ def _pretrain(run: Run, data: ImageData, images: Tensor, state: TrainingState, s
     """
     # A copy is trained: Adam moves its parameters into a buffer of its own, and the state's have their place already.
     protocol, encoder = run.protocol, deepcopy(state.autoencoder.encoder).train()
-    optimiser = Adam(encoder.parameters(), torch.tensor([run.hyperparameters.learning_rate], device=images.device))
+    group, rate = state.group, torch.tensor([run.hyperparameters.learning_rate], device=images.device)
+    optimiser = Adam(encoder.parameters(), rate, group)
     for step in range(protocol.pretraining_steps):
         chosen = streams.permutation(len(images), "pretrain", step, "order")[: protocol.pretraining_images]
-        mean, _ = encoder(to_float(images[chosen], data.pixel_range).to(dtype(protocol.precision)))
-        loss = objectives.moment_mismatch(mean, run.prior_variance)
+        mean, _ = encoder(to_float(images[group.part(chosen)], data.pixel_range).to(dtype(protocol.precision)))
+        loss = objectives.moment_mismatch(group.gather(mean), run.prior_variance)
         optimiser.descend(loss)
         # Reading the loss waits for the device, so it is read once in ten steps.
-        if step % 10 == 9 and loss.item() < PRETRAINING_ENOUGH:
+        if step % 10 == 9 and group.mean(loss.detach()).item() < PRETRAINING_ENOUGH:
             break
     state.autoencoder.encoder.load_state_dict(encoder.state_dict())

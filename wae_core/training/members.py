@@ -14,6 +14,7 @@ from wae_core.hyperparameters import deciding
 from wae_core.networks.pack import member_of
 from wae_core.run import Run
 from wae_core.training.adam import Adam
+from wae_core.training.sharding import ALONE
 from wae_core.training.state import TrainingState
 
 Encoder = Callable[[Tensor], tuple[Tensor, Tensor | None]]
@@ -23,7 +24,7 @@ class Solo:
     """A pack of one: the state's own networks and optimisers. Its batches have the members, that is one, in front."""
 
     def __init__(self, run: Run, state: TrainingState) -> None:
-        self.optimisers = state.optimisers
+        self.optimisers, self.group = state.optimisers, state.group
         model = state.autoencoder
         scalars = {name: value[0] for name, value in _scalars([run], state.first_bad_step.device).items()}
         self._networks = Networks(
@@ -52,7 +53,7 @@ class Fused:
     """
 
     def __init__(self, runs: Sequence[Run], states: Sequence[TrainingState]) -> None:
-        self._run, self._states, self._template = runs[0], states, states[0]
+        self._run, self._states, self._template, self.group = runs[0], states, states[0], ALONE
         members = [state.named() for state in states]
         self._stacked = {
             name: torch.stack([member[name].detach() for member in members]).requires_grad_(tensor.requires_grad)

@@ -11,9 +11,11 @@ from wae_core.algorithms.registry import ALGORITHMS
 from wae_core.data.images import ImageData
 from wae_core.device import dtype, memory_format
 from wae_core.networks import AutoEncoder, LatentDiscriminator, build_autoencoder
+from wae_core.networks.layers import BatchNorm2d
 from wae_core.randomness import Streams
 from wae_core.run import Run
 from wae_core.training.adam import Adam
+from wae_core.training.sharding import ALONE, Group
 
 
 class TrainingState:
@@ -27,10 +29,12 @@ class TrainingState:
         first_bad_step: 0-d int64 on the device, the first step whose loss was not finite, or −1. It stays on the
             device so that a step never waits for it.
         loss_sums: [2] on the device, of loss and penalty over the steps since the last evaluation.
+        group: the processes that train this model, each of which has a state of it.
     """
 
-    def __init__(self, run: Run, data: ImageData, device: torch.device) -> None:
+    def __init__(self, run: Run, data: ImageData, device: torch.device, group: Group = ALONE) -> None:
         hyperparameters, protocol = run.hyperparameters, run.protocol
+        self.group = group
         self.step = 0
         self.train_seconds = 0.0
         self.first_bad_step = torch.full((), -1, dtype=torch.int64, device=device)
@@ -52,9 +56,13 @@ class TrainingState:
                 if ALGORITHMS[run.algorithm].has_adversary
                 else None
             )
+        if group.size > 1:
+            for layer in self.autoencoder.modules():
+                if isinstance(layer, BatchNorm2d):
+                    layer.gather = group.gather
         rates = (hyperparameters.learning_rate, hyperparameters.adversary_learning_rate)
         self.optimisers = [
-            Adam(network.parameters(), torch.tensor([rate], device=device))
+            Adam(network.parameters(), torch.tensor([rate], device=device), group)
             for network, rate in zip(self.networks().values(), rates, strict=False)
         ]
 
@@ -87,6 +95,13 @@ class TrainingState:
             for name, tensor in own.items():
                 tensor.copy_(tensors[name])
         self.reach(step, train_seconds)
+
+    def follow(self) -> None:
+        """Take over the state of the group's first process, which alone reads checkpoints."""
+        if self.group.size > 1:
+            tensors = {name: self.group.first(tensor) for name, tensor in self._named()}
+            step = int(self.group.first(torch.tensor([self.step], device=self.first_bad_step.device)))
+            self.load(tensors, step, self.train_seconds)
 
     def reach(self, step: int, train_seconds: float) -> None:
         """Set the counters, of the optimisers as well: each of them updates once a step."""

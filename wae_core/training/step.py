@@ -19,6 +19,8 @@ from wae_core.run import Run
 from wae_core.training.members import Fused, Solo
 from wae_core.training.state import TrainingState
 
+PER_IMAGE = ("input", "encoder")  # the draws of which each image has its own
+
 
 class Step:
     """The steps of a pack, one after the other.
@@ -74,10 +76,13 @@ class Step:
     def take(self) -> None:
         """Train every member on its next batch. Nothing here waits for the device."""
         run, device = self._runs[0], self._images.device
-        chosen = self._order.index_select(1, self._done % self._steps_per_epoch).squeeze(1)
+        part = self.members.group.part
+        chosen = part(self._order.index_select(1, self._done % self._steps_per_epoch).squeeze(1), 1)
         x = to_float(self._images.index_select(0, chosen.flatten()), self._data.pixel_range)
         x = x.to(dtype(run.protocol.precision)).contiguous(memory_format=memory_format(device))
-        batch = {"x": torch.unflatten(x, 0, chosen.shape), **self._draws.at(self._done)}
+        # The noise of images and encoder is cut like the images; what the losses draw, they use with all codes.
+        draws = {name: part(t, 1) if name in PER_IMAGE else t for name, t in self._draws.at(self._done).items()}
+        batch = {"x": torch.unflatten(x, 0, chosen.shape), **draws}
         with tensor_cores(device, run.protocol.precision):
             losses = update(run, self.members, batch)
         self._done += 1
@@ -90,9 +95,10 @@ def update(run: Run, members: Solo | Fused, batch: Batch) -> Tensor:
     """One update of every member on its batch; returns loss and penalty, [K, 2], detached and on the device.
 
     `run` is any of the members: what is read of it, they share. batch: x [K, n, C, H, W] and, where they are
-    needed, the input noise of x's shape, the encoder's noise [K, n, d] and the algorithm's own draws.
+    needed, the input noise of x's shape, the encoder's noise [K, n, d] and the algorithm's own draws. Where several
+    processes share the batch, x and the two noises are this one's part, and the figures those of the whole.
     """
-    algorithm, protocol = ALGORITHMS[run.algorithm], run.protocol
+    algorithm, protocol, group = ALGORITHMS[run.algorithm], run.protocol, members.group
 
     def encode(networks: Networks, batch: Batch) -> Batch:
         noisy = batch["x"] + protocol.input_noise * batch["input"] if "input" in batch else batch["x"]
@@ -102,20 +108,24 @@ def update(run: Run, members: Solo | Fused, batch: Batch) -> Tensor:
         z_encoded = objectives.reparameterise(mean, log_variance, batch["encoder"])
         return {"z_encoded": z_encoded, "mean": mean, "log_variance": log_variance}
 
+    def decode(networks: Networks, batch: Batch) -> Tensor:
+        return networks.decoder(batch["z_encoded"])
+
     def losses(networks: Networks, batch: Batch) -> Tensor:
-        logits = networks.decoder(batch["z_encoded"])
-        return torch.stack(algorithm.losses(protocol, networks, batch | {"logits": logits}))
+        return torch.stack(algorithm.losses(protocol, networks, batch))
 
     if "z_prior" in batch:
         batch = batch | {"z_prior": batch["z_prior"] * run.prior_variance**0.5}
     encoded = members.each(encode, batch)
+    codes = {name: group.gather(part, 1) for name, part in encoded.items()}
     if algorithm.adversary_loss is not None:
-        codes = {"z_prior": batch["z_prior"], "z_encoded": encoded["z_encoded"].detach()}
-        adversary_losses = members.each(partial(algorithm.adversary_loss, protocol), codes)
+        judged = {"z_prior": batch["z_prior"], "z_encoded": codes["z_encoded"].detach()}
+        adversary_losses = members.each(partial(algorithm.adversary_loss, protocol), judged)
         members.optimisers[1].descend(adversary_losses.sum())
-    both: Tensor = members.each(losses, batch | encoded)
+    logits = members.each(decode, encoded)
+    both: Tensor = members.each(losses, batch | codes | {"logits": logits})
     members.optimisers[0].descend(both[:, 0].sum())
-    return both.detach()
+    return group.mean(both.detach())
 
 
 def draw_shapes(run: Run, data: ImageData) -> dict[str, tuple[int, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -96,8 +97,21 @@ def test_runs_that_did_not_complete_or_ran_elsewhere_teach_nothing(
         cost.learn(took(run, 5, status))
     cost.learn(took(run, 5, device="cuda: NVIDIA H100"))
     assert cost.measured_runs == 0
+    cost.learn(took(run, 5, device="cpu: x86_64, 1 thread × 2"))
+    assert cost.measured_runs == 0
     cost.learn(took(run, 5, device="cpu: x86_64, 1 thread"))
     assert cost.measured_runs == 1
+
+
+def test_a_run_of_several_devices_is_learnt_from_such_runs(
+    study: Study, make_run: Callable[..., Run], took: Callable[..., Any]
+) -> None:
+    run = make_run("vae")
+    cost = CostModel(study, GREY, replace(CORE, accelerators_per_run=2))
+    assert cost.seconds(run) == pytest.approx(run_flops(run, GREY) / 0.02e12 / 2)
+    for factor, device in ((5, "cpu: x86_64, 1 thread"), (4, "cpu: x86_64, 1 thread × 2")):
+        cost.learn(took(run, factor, device=device))
+    assert cost.seconds(run) == pytest.approx(4e-9 * run_flops(run, GREY))
 
 
 @pytest.mark.slow

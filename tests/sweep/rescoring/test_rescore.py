@@ -188,6 +188,7 @@ def test_a_model_that_is_missing_damaged_or_another_s_is_named_and_the_others_ar
         (("--reference-images", "63"), ["--features digits has 64 dimensions", "--accept-few-images"]),
         (("--reference-images", "1001"), ["--reference-images 1001", "1,000 images"]),
         (("budget=3",), ["'budget=3' is no word of rescore", "inception"]),
+        (("cluster.accelerators_per_run=2",), ["is no word of rescore", "by one worker"]),
         (("cluster.worker=2",), ["cluster.worker", "cluster.workers"]),
         (("--study", "mnist"), ["no study 'mnist'", "there are digits"]),
     ],

@@ -67,6 +67,12 @@ def test_the_cluster_s_word_is_taken_without_a_measurement(place: Place, runs: l
     assert place.measured == []
 
 
+def test_runs_of_several_accelerators_are_not_packed(place: Place, runs: list[Run]) -> None:
+    cluster = Cluster("ray", "cuda", None, 1, 1, 0, pack_size=None, teraflops=1.0, accelerators_per_run=8)
+    packings = find_packings(place.folder, runs, _seconds, cluster, place._measure, Console(file=place.printed))
+    assert packings == {"dcgan": Packing(1), "resnet50v2": Packing(1)} and place.measured == []
+
+
 def test_the_packing_that_trains_most_models_an_hour_is_taken(place: Place, runs: list[Run]) -> None:
     assert place.packings(runs, None) == {"dcgan": GRAPH_OF_3, "resnet50v2": Packing(1)}
     assert [run.hyperparameters.batch_size for run in place.measured] == [32, 128], "the run of median cost"

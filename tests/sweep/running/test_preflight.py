@@ -190,6 +190,17 @@ def test_a_device_that_is_not_there_is_refused_unless_a_cluster_has_it(
     check_trainable(launch_of(study, tmp_path, device="cuda"))
 
 
+def test_a_run_of_more_cores_than_this_machine_has_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    words = [f"results={tmp_path}", "cluster.accelerators_per_run=4"]
+    with pytest.raises(SettingsError, match=r"accelerators_per_run is 4, but there is room for 3 workers"):
+        check_trainable(load_settings(words))
+    check_trainable(load_settings([*words, "cluster.workers=1"]))
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -61,6 +61,16 @@ def test_workers_larger_than_every_node_are_refused_with_what_there_is() -> None
     )
 
 
+def test_more_workers_for_a_model_than_there_is_room_for_are_refused() -> None:
+    nodes = [{"CPU": 4.0, "GPU": 2.0}, {"CPU": 4.0, "GPU": 3.0}]
+    check_fit(nodes, {"CPU": 1, "GPU": 1}, 5)
+    with pytest.raises(SettingsError) as raised:
+        check_fit(nodes, {"CPU": 1, "GPU": 1}, 8)
+    assert str(raised.value) == (
+        "cluster.accelerators_per_run is 8, but there is room for 5 workers, each of which takes 1 CPU, 1 GPU"
+    )
+
+
 @pytest.mark.parametrize(
     ("given", "address"),
     [
@@ -143,7 +153,7 @@ def test_workers_that_start_late_or_never_hold_up_no_task(
 
     with session(cluster, said.append) as executor:
         assert len(pids_that_train(executor, 60)) == 2
-        more = TuneExecutor(resources(cluster), executor.workers + 1, tmp_path / "tune", said.append)
+        more = TuneExecutor([resources(cluster)], executor.workers + 1, tmp_path / "tune", said.append)
         assert len(pids_that_train(more, 10)) <= 2
         monkeypatch.setattr(sweep.running.tune, "TaskTrainable", NeverStarts)
         events: list[Event] = []

@@ -105,6 +105,13 @@ REFUSED = {
     "budget=1,2": ["'budget=1,2'", "budget takes one"],
     "budget=range(3,9)": ["'budget=range(3,9)'", "budget takes one"],
     "cluster.workers=0": ["cluster.workers", "0", "at least 1"],
+    "cluster.accelerators_per_run=0": ["cluster.accelerators_per_run", "0", "at least 1"],
+    # batches of 16 and 32, and of 100 in pre-training, are cut into equal parts
+    "cluster.accelerators_per_run=8": [
+        "cluster.accelerators_per_run is 8",
+        "study.pretraining_images=100",
+        "1, 2, 4",
+    ],
     "cluster.gpus_per_worker=-1": ["cluster.gpus_per_worker", "-1", "at least 0"],
     "study.seeds=0": ["study.seeds", "0", "at least 1"],
     "study.width=true": ["study.width", "at least 1"],
@@ -329,6 +336,32 @@ def test_without_a_word_it_is_the_smallest_sweep_of_the_embedded_study() -> None
     assert protocol.dataset == "digits"
     assert protocol.evaluation_steps[-1] == protocol.steps
     assert isinstance(protocol.prior_variance, float)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["cluster=inprocess"], "with cluster.executor=inprocess it is 1"),
+        (["cluster=tpu"], "with cluster.device=xla it is 1"),
+        (["cluster=gpu", "cluster.pack_size=6"], "cluster.pack_size is 6, but models that share accelerators are"),
+        (
+            ["study=mnist", "space=paper"],
+            "it divides each batch_size of space paper and study.pretraining_images",
+        ),
+    ],
+)
+def test_accelerators_that_cannot_share_a_run_are_refused(words: list[str], said: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings([*words, "cluster.accelerators_per_run=8"])
+    assert "cluster.accelerators_per_run is 8" in str(caught.value) and said in str(caught.value)
+
+
+def test_accelerators_share_batches_of_which_they_divide_each() -> None:
+    assert load_settings(["cluster=gpu", "cluster.accelerators_per_run=4"]).cluster.accelerators_per_run == 4
+    words = ["study=bigwae", "cluster=gpu", "cluster.accelerators_per_run=8", "dry_run=true"]
+    assert load_settings(words).cluster.accelerators_per_run == 8
+    # The pre-training's images count where there is one.
+    assert load_settings(["study.pretraining_steps=0", "cluster.accelerators_per_run=16"]).study.seeds == 3
 
 
 def test_words_reach_their_place_and_the_last_of_two_wins() -> None:
