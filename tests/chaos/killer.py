@@ -21,7 +21,7 @@ from tests.chaos.progress import milestones, most_barren, names
 BARREN_ATTEMPTS = 3
 SECONDS_OF_A_START = 10.0  # of a driver, with Ray
 TRAINING = re.compile(r"ray::\w*Trainable\.train\b")  # the title of a process of Tune's
-SHARING = re.compile(r"ray::Colleague\.train\b")  # of one that shares a worker's batches
+SHARING = re.compile(r"ray::Colleague\b")  # of one that shares a worker's batches
 
 
 @dataclass(frozen=True)
