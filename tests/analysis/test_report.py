@@ -106,7 +106,7 @@ def test_at_a_small_budget_nothing_is_claimed(study: Study, tmp_path: Path) -> N
 
 def test_alike_algorithms_are_not_told_apart(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planted, "BASES", dict.fromkeys(ALL, 5.0))
-    planted.write(tmp_path, study, ["wae-gan", "vae"], 60)
+    planted.write(tmp_path, study, ["wae-gan", "vae"], 90)  # 30 configurations, as edges need them
     contents = Contents.load(tmp_path, "digits")
     assert "cannot be told at this budget" in verdict(contents)
     page = write_report(contents, verdict(contents), tmp_path / "out").read_text()

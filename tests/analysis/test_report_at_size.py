@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 def report(tmp_path_factory: pytest.TempPathFactory) -> Tables:
     """The rows of the report's tables, by name; writing the study is not in the seconds."""
     results = tmp_path_factory.mktemp("large")
-    steps = [str(15 * number) for number in range(1, EVALUATIONS + 1)]
+    steps = [str(30 * number) for number in range(1, EVALUATIONS + 1)]
     study = load_settings(["alg=all", "budget=3", f"study.evaluation_steps=[{','.join(steps)}]"]).study
     planted.write(results, study, ALL, BUDGET)
     began = time.perf_counter()
