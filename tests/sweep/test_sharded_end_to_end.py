@@ -71,4 +71,4 @@ def test_two_processes_give_the_rows_of_one_though_each_is_killed(tmp_path: Path
         assert list(tables[undisturbed].columns) == list(tables[alone].columns)
         assert_alike(tables[killed], tables[undisturbed], 0.0)
     first = {results: table[table["step"] == 12] for results, table in evaluations.items()}
-    assert_alike(first[undisturbed], first[alone], 0.01)
+    assert_alike(first[undisturbed], first[alone], 0.05)
