@@ -56,19 +56,20 @@ def test_the_planted_order_is_found(report: Tables) -> None:
 
 
 def test_the_planted_importance_is_found(report: Tables) -> None:
-    """WAE-MMD's λ is the strongest, then the learning rate; of the others that, architecture and latent dimension."""
+    """WAE-MMD's λ is the strongest, then the learning rate; of the others that, batch size and latent dimension."""
     rows = report("importances")
     ranked = {name: [row["hyperparameter"] for row in rows if row["algorithm"] == name] for name in ALL}
     assert ranked["wae-mmd"][:2] == ["wae_lambda", "learning_rate"]
     for name in ("wae-gan", "vae"):
-        assert ranked[name][0] == "learning_rate" and set(ranked[name][1:3]) == {"architecture", "latent_dim"}
+        assert ranked[name][0] == "learning_rate" and set(ranked[name][1:3]) == {"batch_size", "latent_dim"}
 
 
 def test_the_planted_edges_are_found_and_no_other(report: Tables) -> None:
     found = {(row["algorithm"], row["hyperparameter"], row["edge"]) for row in report("edges")}
     assert ("wae-mmd", "wae_lambda", "low") in found
-    small_codes = {(name, "latent_dim", "low") for name in ALL}  # are better, and 4 is the smallest
-    assert found <= {("wae-mmd", "wae_lambda", "low"), *small_codes}
+    small_codes = {(name, "latent_dim", "low") for name in ALL}  # are better, and 2 is the smallest
+    large_batches = {(name, "batch_size", "high") for name in ALL}  # are better, and 32 is the largest
+    assert found <= {("wae-mmd", "wae_lambda", "low"), *small_codes, *large_batches}
 
 
 def test_the_planted_divergence_is_found(report: Tables) -> None:

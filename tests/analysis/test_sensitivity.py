@@ -48,8 +48,7 @@ def test_the_planted_importance_is_found(table: pd.DataFrame, study: Study) -> N
     found = importance(table, study.space, "vae")
     assert found["hyperparameter"].tolist()[0] == "learning_rate" and found["r2"].min() > 0.3
     by_name = column(found, ["hyperparameter"], "importance")
-    for idle in ("decoder_variance", "batch_size"):
-        assert by_name[idle,] < 0.1 * by_name["learning_rate",], idle
+    assert by_name["decoder_variance",] < 0.1 * by_name["learning_rate",]
 
 
 def test_without_any_influence_nothing_is_important(table: pd.DataFrame, study: Study) -> None:
