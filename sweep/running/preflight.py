@@ -12,7 +12,7 @@ from sweep.errors import SettingsError
 from sweep.running.executor import check_fit, cluster_address, resources
 from sweep.settings.settings import Cluster, Settings
 from wae_core.data.images import SHAPES, ImageData, load_dataset
-from wae_core.device import select_device
+from wae_core.device import require_device, select_device
 from wae_core.evaluation.features import load_features, network_for, networks_for
 from wae_core.names import REFERENCES
 from wae_core.networks import ARCHITECTURES
@@ -120,7 +120,8 @@ def check_cluster(cluster: Cluster) -> None:
     if cluster.executor == "ray" and cluster_address() is not None:
         return
     try:
-        select_device(cluster.device)
+        # Only who trains opens the device.
+        (require_device if cluster.executor == "ray" else select_device)(cluster.device)
     except ValueError as error:
         raise SettingsError(str(error)) from error
     if cluster.executor == "ray":
