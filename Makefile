@@ -22,7 +22,7 @@ WORDS = $(call key,alg,$(ALG)) $(call key,budget,$(BUDGET)) $(call key,study,$(S
         $(call quoted,results=$(RESULTS)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data space sweep status ui mlflow-rebuild notebooks figures report rescore counterfactual test test-quick check fix bench chaos faults
+.PHONY: help setup data space sweep status ui mlflow-rebuild notebooks figures report rescore counterfactual setup-tpu test-xla test test-quick check fix bench chaos faults
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -37,6 +37,15 @@ setup: .venv/ready ## make .venv with the pinned versions (every target that nee
 	@$(call quoted,$(PYTHON)) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || (echo 'bigwae needs Python 3.11 or newer: make setup PYTHON=python3.12' >&2; exit 2)
 	$(call quoted,$(PYTHON)) -m venv .venv
 	$(call quoted,$(BIN)/pip) install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,notebooks]'
+	@touch $@
+
+setup-tpu: .venv-tpu/ready ## make .venv-tpu, with torch_xla and the torch that it is built for: 7 GB, for cluster=tpu
+
+.venv-tpu/ready: pyproject.toml constraints.txt constraints-tpu.txt
+	$(call quoted,$(PYTHON)) -m venv .venv-tpu
+	grep -v '^torch==' constraints.txt > .venv-tpu/constraints.txt
+	.venv-tpu/bin/pip install --quiet --disable-pip-version-check --constraint .venv-tpu/constraints.txt \
+	    --constraint constraints-tpu.txt --editable '.[dev,notebooks,tpu]'
 	@touch $@
 
 data: $(READY) ## pack a data set: DATA=mnist|celeba|folder SOURCE=zip or folder (NAME= SIZE= HELD_OUT= ARGS=--check)
@@ -83,6 +92,10 @@ counterfactual: $(READY) ## what early stopping or fewer seeds would have found 
 test: check ## check, and all tests: what CI runs
 	$(PARALLEL_PYTEST) -m "not ray"
 	$(call quoted,$(BIN)/pytest) -m ray
+
+test-xla: .venv-tpu/ready ## tests of device xla, by XLA for CPUs: training, scores, resumption, packs, compilations
+	PJRT_DEVICE=CPU XLA_FLAGS='--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true' \
+	    .venv-tpu/bin/pytest tests/wae_core/test_xla.py
 
 test-quick: $(READY) ## lint, and the tests that are not marked slow, while you edit: under 90 s on 2 cores
 	$(call quoted,$(BIN)/ruff) check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import platform
 from collections.abc import Iterator
 from typing import Any
@@ -12,29 +13,43 @@ import torch
 
 from wae_core.names import DEVICES
 
+# The hardware that a person asks XLA for; torch_xla writes its own choice there once it is imported.
+XLA_ASKED = os.environ.get("PJRT_DEVICE")
+
+
+def require_device(name: str) -> None:
+    """Refuse a device that this machine has not. None is opened: a TPU chip belongs to the process that opens it.
+
+    Raises:
+        ValueError: the name is unknown, or this machine has no such device.
+    """
+    if name not in DEVICES:
+        raise ValueError(f"unknown device {name!r}: it is one of {', '.join(DEVICES)}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device 'cuda' is asked for, but this machine has no CUDA device that torch can use")
+    if name == "xla":
+        _require_tpu()
+
 
 def select_device(name: str) -> torch.device:
     """Return the device called `name`, whose products are IEEE float32 from now on.
 
     Raises:
-        ValueError: the name is unknown, or this machine has no such device.
+        ValueError: the name is unknown, or this machine has no such device, or not one that can be opened.
     """
-    if name == "cpu":
-        return torch.device("cpu")
+    require_device(name)
     if name == "cuda":
-        if not torch.cuda.is_available():
-            raise ValueError("device 'cuda' is asked for, but this machine has no CUDA device that torch can use")
         # torch lets cuDNN's convolutions take TF32. Here only a training step that is to does (`tensor_cores`):
         # features, FIDs and pre-training are float32 throughout.
         for backend in _products():
             backend.fp32_precision = "ieee"
-        return torch.device("cuda")
     if name == "xla":
         try:
             return torch.device(importlib.import_module("torch_xla").device())
-        except ImportError as error:
-            raise ValueError("device 'xla' is asked for, but the package torch_xla is not installed") from error
-    raise ValueError(f"unknown device {name!r}: it is one of {', '.join(DEVICES)}")
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ValueError(f"device 'xla' is asked for, but XLA's runtime cannot open it: {reason}") from error
+    return torch.device(name)
 
 
 def describe(device: torch.device) -> str:
@@ -42,7 +57,7 @@ def describe(device: torch.device) -> str:
     if device.type == "cuda":
         return f"cuda: {torch.cuda.get_device_name(device)}"
     if device.type == "xla":
-        return "xla"
+        return f"xla: {importlib.import_module('torch_xla')._XLAC._xla_device_kind(str(device))}"
     return f"cpu: {platform.machine()}, {torch.get_num_threads()} thread" + "s" * (torch.get_num_threads() > 1)
 
 
@@ -77,8 +92,11 @@ def memory_format(device: torch.device) -> torch.memory_format:
     return torch.contiguous_format if device.type == "xla" else torch.channels_last
 
 
-def generator_device(device: torch.device) -> torch.device:
-    """Where random numbers are drawn: on the device itself, or on the host for XLA, which has no generators."""
+def eager_device(device: torch.device) -> torch.device:
+    """Where single operators run, float64 and random draws among them: the device itself, or the host for XLA.
+
+    XLA compiles what it is given, has no generators, and emulates float64.
+    """
     return torch.device("cpu") if device.type == "xla" else device
 
 
@@ -87,13 +105,21 @@ def backend(device: torch.device) -> str:
     return "nccl" if device.type == "cuda" else "gloo"
 
 
+def launches_kernels(device: torch.device) -> bool:
+    """Whether an operator is a launch of its own, so that fewer are faster; XLA makes one program of them."""
+    return device.type != "xla"
+
+
 def has_graphs(device: torch.device) -> bool:
     """Whether the device replays launches that were captured once (`wae_core/training/replay.py`)."""
     return device.type == "cuda"
 
 
 def end_step(device: torch.device) -> None:
-    """Mark the end of a training step; XLA compiles and launches what was recorded since the last one."""
+    """Mark the end of a step; XLA compiles what was recorded since the last one, and launches it.
+
+    What was recorded before with the same operators, shapes and constants is compiled once.
+    """
     if device.type == "xla":
         importlib.import_module("torch_xla").sync()
 
@@ -104,6 +130,22 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "xla":
         importlib.import_module("torch_xla").sync(wait=True)
+
+
+def _require_tpu() -> None:
+    """Refuse XLA on other hardware than a TPU, unless the environment asks for that."""
+    try:
+        hardware = importlib.import_module("torch_xla.runtime").device_type()
+    except ImportError as error:
+        raise ValueError(
+            "device 'xla' is asked for, but the package torch_xla is not installed: make setup-tpu makes an "
+            "environment that has it, .venv-tpu"
+        ) from error
+    if hardware != "TPU" and XLA_ASKED is None:
+        raise ValueError(
+            f"device 'xla' is asked for, but this machine has no TPU: XLA would use its {hardware}; "
+            f"if you want that, set PJRT_DEVICE={hardware}"
+        )
 
 
 def _products() -> tuple[Any, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from wae_core.device import generator_device
+from wae_core.device import eager_device
 from wae_core.run import Run
 
 # How many draws StepDraws makes at once. They are part of a run's definition: other values give other draws.
@@ -26,7 +26,7 @@ class Streams:
     def __init__(self, run: Run, device: torch.device) -> None:
         self._key = f"{run.study_seed}/{run.algorithm}/{run.config_index}/{run.seed}"
         self.device = device
-        self._generator = torch.Generator(generator_device(device))
+        self._generator = torch.Generator(eager_device(device))
 
     def generator(self, phase: str, step: int, purpose: str) -> torch.Generator:
         """The generator of one stream at its beginning. The next call rewinds the same object: draw at once.

@@ -14,7 +14,7 @@ from sweep.running.connection.joining import check_reachable
 from sweep.running.executor import check_fit, resources
 from sweep.settings.settings import Cluster, Settings
 from wae_core.data.images import SHAPES, ImageData, load_dataset
-from wae_core.device import select_device
+from wae_core.device import require_device, select_device
 from wae_core.evaluation.features import load_features, network_for, networks_for
 from wae_core.names import REFERENCES
 from wae_core.networks import ARCHITECTURES
@@ -124,7 +124,8 @@ def check_cluster(cluster: Cluster) -> None:
             check_reachable(address)
         return
     try:
-        select_device(cluster.device)
+        # Only who trains opens the device.
+        (require_device if cluster.executor == "ray" else select_device)(cluster.device)
     except ValueError as error:
         raise SettingsError(str(error)) from error
     if cluster.executor == "ray":

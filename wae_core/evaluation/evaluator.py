@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from wae_core.algorithms import objectives
 from wae_core.algorithms.mmd import mmd_squared
 from wae_core.data.images import ImageData, reference_count, reference_name, to_float, to_uint8
+from wae_core.device import eager_device, end_step
 from wae_core.evaluation.features import FeatureNetwork, feature_network
 from wae_core.evaluation.frechet import FrechetReference, too_few_images
 from wae_core.evaluation.gaussian import GaussianStatistics
@@ -86,8 +88,8 @@ class Evaluator:
         self._references = len(references)
         self.reference_name = reference_name(data.name, split, len(references))
         statistics = GaussianStatistics(features.dim)
-        for batch in torch.split(references, BATCH):
-            statistics.update(features(batch.to(device)))
+        for batch in _batches(references, device):
+            statistics.update(features(batch))
         self._reference = FrechetReference(statistics.mean, statistics.covariance)
 
     @property
@@ -129,8 +131,8 @@ class Evaluator:
     def real_images(self, count: int) -> RealImages:
         """The figures of real images, beside which a model's can be read; `count` of those that are no reference."""
         (other,) = set(REFERENCES) - {self._split}
-        images = self._data.split(other)[:count].to(self._device)
-        held_out = self._data.held_out[:SHARPNESS_SAMPLES].to(self._device)
+        images = self._data.split(other)[:count]
+        held_out = self._data.held_out[:SHARPNESS_SAMPLES].to(eager_device(self._device))
         return RealImages(
             count=len(images),
             fid=self._distance(images),
@@ -142,28 +144,28 @@ class Evaluator:
     def _sample(self, run: Run, model: AutoEncoder, streams: Streams, phase: str, step: int) -> tuple[Tensor, bool]:
         """`fid_samples` images G(z), z ~ P_Z, rounded to 8 bits, and whether all were finite before.
 
-        Returns uint8 [n, C, H, W] on the device.
+        Returns uint8 [n, C, H, W] on the `eager_device`.
         """
         shape = (run.protocol.fid_samples, run.hyperparameters.latent_dim)
         codes = streams.normal(shape, phase, step, "samples") * run.prior_variance**0.5
         batches, finite = [], torch.ones((), dtype=torch.bool, device=self._device)
-        for z in torch.split(codes, BATCH):
+        for z in _batches(codes, self._device):
             images = model.images(z)
-            finite = finite & images.isfinite().all()
+            finite &= images.isfinite().all()
             batches.append(to_uint8(images, self._data.pixel_range))
-        return torch.cat(batches), bool(finite)
+        return torch.cat([batch.to(eager_device(self._device)) for batch in batches]), bool(finite)
 
     def _distance(self, images: Tensor) -> float:
         statistics = GaussianStatistics(self._features.dim)
-        for batch in torch.split(images, BATCH):
+        for batch in _batches(images, self._device):
             statistics.update(self._features(batch))
         return self._reference.distance(statistics.mean, statistics.covariance)
 
     def _reconstruction_error(self, model: AutoEncoder, images: Tensor) -> float:
         low, high = self._data.pixel_range
         total = torch.zeros((), dtype=torch.float64, device=self._device)
-        for batch in torch.split(images, BATCH):
-            x = to_float(batch.to(self._device), self._data.pixel_range)
+        for batch in _batches(images, self._device):
+            x = to_float(batch, self._data.pixel_range)
             mean, _ = model.encoder(x)
             total += (model.images(mean) - x).square().sum(dtype=torch.float64)
         return float(total) / (images.numel() * (high - low) ** 2)
@@ -174,8 +176,18 @@ class Evaluator:
         noise = streams.normal(shape, "evaluation", step, "encoder")
         prior = streams.normal(shape, "evaluation", step, "prior") * run.prior_variance**0.5
         codes = []
-        for x, encoder_noise in zip(torch.split(images, BATCH), torch.split(noise, BATCH), strict=True):
-            mean, log_variance = model.encoder(to_float(x.to(self._device), self._data.pixel_range))
+        pairs = zip(_batches(images, self._device), _batches(noise, self._device), strict=True)
+        for x, encoder_noise in pairs:
+            mean, log_variance = model.encoder(to_float(x, self._data.pixel_range))
             codes.append(objectives.reparameterise(mean, log_variance, encoder_noise))
         scale = 2.0 * run.hyperparameters.latent_dim * run.prior_variance
         return float(mmd_squared(prior, torch.cat(codes), kernel="imq_sum", scale=scale))
+
+
+def _batches(tensor: Tensor, device: torch.device) -> Iterator[Tensor]:
+    """The parts of BATCH rows, on the device; what is done with each is a step, so that XLA compiles it once."""
+    parts = torch.split(tensor, BATCH)
+    end_step(device)
+    for part in parts:
+        yield part.to(device)
+        end_step(device)

@@ -7,6 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wae_core.device import eager_device
+
 
 class GaussianStatistics:
     """Count, mean and scatter of feature vectors, in float64, on cpu or cuda where the features are.
@@ -34,9 +36,7 @@ class GaussianStatistics:
         dim = len(self._mean)
         if features.ndim != 2 or features.shape[1] != dim or len(features) == 0:
             raise ValueError(f"features have shape {list(features.shape)}; allowed: [n, {dim}] with n >= 1")
-        # Elsewhere float64 is emulated or missing.
-        device = features.device if features.device.type in ("cpu", "cuda") else "cpu"
-        batch = features.detach().to(device, torch.float64)
+        batch = features.detach().to(eager_device(features.device)).to(torch.float64)
         self._mean, self._scatter = self._mean.to(batch.device), self._scatter.to(batch.device)
 
         added, total = len(batch), self.count + len(batch)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from wae_core.algorithms import objectives
 from wae_core.data.images import ImageData, to_float
-from wae_core.device import dtype, end_step, synchronize
+from wae_core.device import dtype, eager_device, end_step, synchronize
 from wae_core.randomness import Streams
 from wae_core.run import Run
 from wae_core.snapshot import Snapshot
@@ -67,6 +67,7 @@ def train_pack(
     _to_training_mode(states)
     for step in range(states[0].step + 1, protocol.steps + 1):
         step_of_all.prepare(step)
+        end_step(device)  # what came between two steps, now and then, is a program of its own
         take()
         end_step(device)
         is_evaluation = step in protocol.evaluation_steps
@@ -74,7 +75,7 @@ def train_pack(
             step_of_all.members.write_back()
             synchronize(device)
             bad_steps = [bad if bad > 0 else None for bad in step_of_all.first_bad_step.tolist()]
-            means = (step_of_all.loss_sums / (step - last_evaluation)).tolist()
+            means = (step_of_all.loss_sums.to(eager_device(device)) / (step - last_evaluation)).tolist()
             if is_evaluation:
                 last_evaluation = step
                 step_of_all.loss_sums.zero_()
@@ -112,6 +113,7 @@ def _pretrain(run: Run, data: ImageData, images: Tensor, state: TrainingState, s
         mean, _ = encoder(to_float(images[group.part(chosen)], data.pixel_range).to(dtype(protocol.precision)))
         loss = objectives.moment_mismatch(group.gather(mean), run.prior_variance)
         optimiser.descend(loss)
+        end_step(images.device)
         # Reading the loss waits for the device, so it is read once in ten steps.
         if step % 10 == 9 and group.mean(loss.detach()).item() < PRETRAINING_ENOUGH:
             break
