@@ -35,6 +35,7 @@ LONG: dict[str, Any] = {  # an epoch has 5 steps
     "evaluation_steps": (2, 5, 8),
     "learning_rate_drops": ((1, 2.0),),
 }
+SMALLEST_MAP = 40 * 4 * 4  # numbers a channel of a batch, in the deepest feature map
 every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
 every_size = pytest.mark.parametrize("size", [1, 3])
 
@@ -60,10 +61,13 @@ def train_through(
     return list(train_pack(runs, data.to(device), device, states)), states
 
 
-def largest_difference(a: TrainingState, b: TrainingState) -> float:
+def assert_equal_within_rounding(a: TrainingState, b: TrainingState) -> None:
+    """In float64. XLA's batch norm keeps running variances over n, where torch's own keeps them over n − 1."""
     ours, theirs = a.tensors(), b.tensors()
     assert ours.keys() == theirs.keys() and a.step == b.step
-    return max(float((ours[name].double() - theirs[name].double()).abs().max()) for name in ours)
+    for name, tensor in ours.items():
+        relative = 1 / SMALLEST_MAP if name.endswith("running_var") else 0.0
+        torch.testing.assert_close(tensor, theirs[name], rtol=relative, atol=1e-6)
 
 
 @every_algorithm
@@ -76,11 +80,11 @@ def test_a_model_is_trained_as_on_the_cpu(
     ours, states = train_through(runs, few_digits, xla)
     theirs, expected = train_through(runs, few_digits, CPU)
     for state, other in zip(states, expected, strict=True):
-        assert largest_difference(state, other) < 1e-6
+        assert_equal_within_rounding(state, other)
     for snapshots, others in zip(ours, theirs, strict=True):
-        for snapshot, other in zip(snapshots, others, strict=True):
-            assert snapshot.loss == pytest.approx(other.loss, rel=1e-6)
-            assert snapshot.penalty == pytest.approx(other.penalty, rel=1e-6, abs=1e-9)
+        for ours_at, theirs_at in zip(snapshots, others, strict=True):
+            assert ours_at.loss == pytest.approx(theirs_at.loss, rel=1e-6)
+            assert ours_at.penalty == pytest.approx(theirs_at.penalty, rel=1e-6, abs=1e-9)
 
 
 @every_algorithm
@@ -142,7 +146,7 @@ def test_an_evaluation_compiles_each_phase_once(
     assert all(math.isfinite(evaluation.fid) for evaluation in evaluations)
 
 
-MOST_AT_AN_EVALUATION = 9
+MOST_AT_AN_EVALUATION = 10  # six phases, of which two have batches of two sizes, and what is cut into batches
 
 
 @every_algorithm

@@ -52,8 +52,9 @@ class Adam:
     def set_learning_rate(self, rates: Sequence[float]) -> None:
         """Set the learning rate of the network, or of each of the K networks, from the next update on."""
         self.learning_rate.copy_(torch.tensor(rates))
-        if self._is_flat and len(rates) > 1:
-            self._rates[0].copy_(self._rates_of_buffers()[0])
+        if len(rates) > 1:
+            for own, new in zip(self._rates, self._rates_of_buffers(), strict=True):
+                own.copy_(new)
 
     def descend(self, loss: Tensor) -> None:
         """One update along the gradient of the scalar `loss`; other networks behind it get no gradient.
@@ -99,7 +100,7 @@ class Adam:
         if len(self.learning_rate) == 1:
             return [self.learning_rate] * len(self._buffers)
         if not self._is_flat:
-            return [self.learning_rate.view(-1, *[1] * (buffer.ndim - 1)) for buffer in self._buffers]
+            return [self.learning_rate.view(-1, *[1] * (buffer.ndim - 1)).clone() for buffer in self._buffers]
         counts = [parameter[0].numel() for parameter in self.parameters]
         return [torch.cat([self.learning_rate[:, None].expand(-1, count).flatten() for count in counts])]
 
