@@ -258,11 +258,8 @@ class TuneExecutor:
         task: Any = ray.remote(pack_rates)
         (wanted,) = self._bundles
         others = {name: amount for name, amount in wanted.items() if name not in ("CPU", "GPU")}
-        reference = task.options(
-            num_cpus=wanted.get("CPU", 0),
-            num_gpus=wanted.get("GPU", 0),
-            resources=others or None,
-        ).remote(run, sizes, context)
+        counts = {"num_cpus": wanted.get("CPU", 0), "num_gpus": wanted.get("GPU", 0)}
+        reference = task.options(**counts, resources=others or None).remote(run, sizes, context)
         while not ray.wait([reference], timeout=SECONDS_BETWEEN_LINES)[0]:
             self._say(f"waiting for pack sizes, which a worker measures; it takes {self._wanted}; {_free()}")
         rates: dict[Packing, float] = ray.get(reference)
