@@ -91,7 +91,7 @@ counterfactual: $(READY) ## what early stopping or fewer seeds would have found 
 
 test: check ## check, and all tests: what CI runs
 	$(PARALLEL_PYTEST) -m "not ray"
-	$(call quoted,$(BIN)/pytest) -m ray
+	$(call quoted,$(BIN)/pytest) -m "ray and not long"
 
 test-xla: .venv-tpu/ready ## tests of device xla, by XLA for CPUs: training, scores, resumption, packs, compilations
 	PJRT_DEVICE=CPU XLA_FLAGS='--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true' \
@@ -119,4 +119,5 @@ chaos: $(READY) ## kill workers, nodes and drivers and compare with a quiet swee
 	    --results $(call quoted,$(RESULTS)/chaos) $(ARGS)
 
 faults: $(READY) ## every failure at every write of a sweep, and every fault at every request to an object store, an hour
-	$(call quoted,$(BIN)/pytest) --all-positions -rP tests/sweep/test_faults.py tests/sweep/test_store_faults.py
+	$(call quoted,$(BIN)/pytest) --all-positions -rP tests/sweep/test_faults.py tests/sweep/test_store_faults.py \
+	    tests/sweep/test_sharded_end_to_end.py

@@ -18,7 +18,7 @@ from tests.chaos.shaking import Sweep, run_to_the_end
 from tests.sweep.front_door import finish, start
 from tests.sweep.test_end_to_end import listening
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.long, pytest.mark.timeout(900)]
 
 WORDS = (
     "alg=wae-gan",

@@ -56,6 +56,7 @@ def join(
         raise SettingsError("RAY_ADDRESS is auto, but no node of a Ray cluster runs on this machine")
     if is_token_missing():  # which ends Ray's process without a word
         raise SettingsError(f"the Ray cluster {address} {missing_token()}")
+    protect_token()  # RAY_AUTH_MODE may have it used from the start
     try:
         with _silent():
             try:
@@ -63,7 +64,6 @@ def join(
             except refused:
                 if not use_token():
                     raise
-                protect_token()
                 nodes = _in_time(ask)
             began = time.monotonic()
             while not nodes & (own := here()):
