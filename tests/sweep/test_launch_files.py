@@ -202,6 +202,7 @@ def head(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.mark.slow
 @pytest.mark.ray
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_the_driver_s_line_trains_on_a_head_that_wants_a_token(head: str, tmp_path: Path) -> None:
     given = dict(word.split("=", 1) for word in driver_words("rayjob-gpu.yaml"))
