@@ -139,7 +139,7 @@ ROOMS: dict[str, set[str]] = {
     "wae_core.snapshot": {"wae_core.networks"},
     "wae_core.storage": set(),
     "wae_core.data": {"wae_core.storage"},
-    "wae_core.networks": set(),
+    "wae_core.networks": {"wae_core.device"},
     "wae_core.algorithms": {*DECLARED, "wae_core.networks"},
     "wae_core.training": {
         *DECLARED,

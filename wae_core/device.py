@@ -110,6 +110,11 @@ def launches_kernels(device: torch.device) -> bool:
     return device.type != "xla"
 
 
+def has_running_statistics(device: torch.device) -> bool:
+    """Whether torch's batch norm keeps them: XLA's has a variance over n, not n − 1, and under vmap keeps none."""
+    return device.type != "xla"
+
+
 def has_graphs(device: torch.device) -> bool:
     """Whether the device replays launches that were captured once (`wae_core/training/replay.py`)."""
     return device.type == "cuda"

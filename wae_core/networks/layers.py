@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wae_core.device import has_running_statistics
+
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     """TensorFlow's SAME padding (before, after) of one axis of `size` pixels; the odd pixel goes after."""
@@ -104,11 +106,17 @@ class BatchNorm2d(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if self.gather is not None and self.training:
             return self._over_all_parts(x, self.gather)
-        if self.weight.ndim == 1:
+        if self.weight.ndim == 1 and has_running_statistics(x.device):
             return super().forward(x)
         if self.training:
             self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
-        averages = (self.running_mean.view(-1), self.running_var.view(-1))  # type: ignore[union-attr]
+        averages: Any = (self.running_mean.view(-1), self.running_var.view(-1))  # type: ignore[union-attr]
+        if self.training and not has_running_statistics(x.device):
+            with torch.no_grad():
+                variance, mean = torch.var_mean(x.to(self.weight.dtype), (0, 2, 3))
+                averages[0].lerp_(mean, self.momentum)
+                averages[1].lerp_(variance, self.momentum)
+            averages = (None, None)
         weight, bias = self.weight.flatten(), self.bias.flatten()
         return F.batch_norm(x, *averages, weight, bias, self.training, self.momentum, self.eps)  # type: ignore[arg-type]
 
