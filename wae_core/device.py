@@ -111,7 +111,7 @@ def launches_kernels(device: torch.device) -> bool:
 
 
 def has_running_statistics(device: torch.device) -> bool:
-    """Whether torch's batch norm keeps them: XLA's has a variance over n, not n − 1, and under vmap keeps none."""
+    """Whether torch's batch norm keeps them: XLA's has a variance over n, not over n − 1."""
     return device.type != "xla"
 
 

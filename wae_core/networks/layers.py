@@ -110,15 +110,15 @@ class BatchNorm2d(nn.BatchNorm2d):
             return super().forward(x)
         if self.training:
             self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
-        averages: Any = (self.running_mean.view(-1), self.running_var.view(-1))  # type: ignore[union-attr]
-        if self.training and not has_running_statistics(x.device):
-            with torch.no_grad():
-                variance, mean = torch.var_mean(x.to(self.weight.dtype), (0, 2, 3))
-                averages[0].lerp_(mean, self.momentum)
-                averages[1].lerp_(variance, self.momentum)
-            averages = (None, None)
+        mean, variance = self.running_mean.view(-1), self.running_var.view(-1)  # type: ignore[union-attr]
         weight, bias = self.weight.flatten(), self.bias.flatten()
-        return F.batch_norm(x, *averages, weight, bias, self.training, self.momentum, self.eps)  # type: ignore[arg-type]
+        if not self.training or has_running_statistics(x.device):
+            return F.batch_norm(x, mean, variance, weight, bias, self.training, self.momentum, self.eps)  # type: ignore[arg-type]
+        with torch.no_grad():
+            variance_of_batch, mean_of_batch = torch.var_mean(x.to(self.weight.dtype), (0, 2, 3))
+            mean.lerp_(mean_of_batch, self.momentum)  # type: ignore[arg-type]
+            variance.lerp_(variance_of_batch, self.momentum)  # type: ignore[arg-type]
+        return F.batch_norm(x, None, None, weight, bias, training=True, eps=self.eps)
 
     def _over_all_parts(self, x: Tensor, gather: Callable[[Tensor], Tensor]) -> Tensor:
         """As torch's, by the mean and the variance of the whole batch; torch.nn.SyncBatchNorm knows CUDA alone."""
