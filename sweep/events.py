@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -60,7 +60,7 @@ class WorkerContext:
     git_commit: str
     checkpoint_steps: int
     tries: int
-    captured: frozenset[str] = frozenset()
+    captured: frozenset[str] = field(default=frozenset(), compare=False)  # what is loaded serves for all
     accelerators_per_run: int = 1
 
 

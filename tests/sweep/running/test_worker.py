@@ -175,6 +175,13 @@ def test_the_row_agrees_with_the_evaluations(undisturbed: tuple[Run, Place, list
     assert row["eval_seconds"] > 0
 
 
+def test_what_a_measurement_of_packs_has_loaded_serves_the_training(make_run: MakeRun, place: Place) -> None:
+    """Which steps are captured is known behind the measurement, and is no part of what a worker loads."""
+    captured = replace(place.context, captured=frozenset({"dcgan_small"}))
+    features = make_run("vae").protocol.fid_features
+    assert equipment_of("digits", features, captured) is equipment_of("digits", features, place.context)
+
+
 def test_the_kept_checkpoint_is_the_best_one_and_its_samples_can_be_seen(
     undisturbed: tuple[Run, Place, list[Event]],
 ) -> None:
