@@ -83,16 +83,6 @@ class PlanFile:
         self._table = table
 
 
-def extend_plan(folder: StudyFolder, runs: Sequence[Run]) -> None:
-    """Add this launch's runs to plan.parquet; what an earlier launch planned stays.
-
-    Raises:
-        ResultsError: as `read_plan` does.
-        OSError: the file cannot be written.
-    """
-    PlanFile(folder).extend(runs)
-
-
 def planned_runs(folder: StudyFolder, study: Study) -> list[Run]:
     """Return the runs of plan.parquet, in the order in which they were planned.
 

@@ -18,7 +18,7 @@ from analysis.sensitivity import place_in_range
 from search_spaces import SearchSpace
 from sweep.results import study_file
 from sweep.results.folder import StudyFolder
-from sweep.results.plan_file import extend_plan
+from sweep.results.plan_file import PlanFile
 from sweep.results.schema import COMPLETED, DIVERGED, EvaluationRow, RunRow, evaluation_rows
 from sweep.results.tables import Tables
 from sweep.search.confirmation import confirming, pick
@@ -81,7 +81,7 @@ def _write(results: str | Location, study: Study, runs: Sequence[Run]) -> StudyF
     folder.records.mkdir(parents=True)
     policy = FailurePolicy(tries=3, worker_deaths=5)
     study_file.claim(folder, study, policy, (1, 28, 28), digits_sha256())
-    extend_plan(folder, runs)
+    PlanFile(folder).extend(runs)
     tables = Tables(folder)
     for number, (row, evaluations) in enumerate((_result(study, run) for run in runs), start=1):
         folder.publish(row, evaluations)

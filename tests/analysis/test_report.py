@@ -20,7 +20,7 @@ from analysis.report.verdict import verdict
 from analysis.uncertainty import FEWEST
 from sweep.command import main
 from sweep.results.folder import StudyFolder
-from sweep.results.plan_file import extend_plan
+from sweep.results.plan_file import PlanFile
 from sweep.results.schema import STATUSES
 from sweep.results.tables import Tables
 from sweep.search.plan import plan_runs
@@ -143,7 +143,7 @@ def test_one_run_alone_has_a_page(study: Study, tmp_path: Path) -> None:
 def test_in_mid_sweep_what_is_missing_is_counted(study: Study, tmp_path: Path) -> None:
     """The plan is of 12 configurations; 6 are in the tables, one of WAE-GAN has ended since, nothing of the VAE."""
     folder = planted.write(tmp_path, study, ["wae-mmd", "wae-gan"], 18)
-    extend_plan(folder, [run for name in ALL for run in plan_runs(study, name, 36)])
+    PlanFile(folder).extend([run for name in ALL for run in plan_runs(study, name, 36)])
     for row, evaluations in planted.results_of(study, ["wae-gan"], 21):
         if row.config_index == 6:
             folder.publish(row, evaluations)

@@ -25,7 +25,7 @@ import pandas as pd
 from sweep.reports.cost import cost_model
 from sweep.results import study_file
 from sweep.results.folder import StudyFolder
-from sweep.results.plan_file import PlanFile, extend_plan
+from sweep.results.plan_file import PlanFile
 from sweep.results.schema import evaluation_rows
 from sweep.results.tables import HeldFolder, Tables
 from sweep.results.work.run_folder import BEST
@@ -91,7 +91,7 @@ def _make_study(words: Sequence[str]) -> tuple[StudyFolder, int]:
     folder.records.mkdir(parents=True)
     study_file.claim(folder, settings.study, settings.failures, None, digits_sha256())
     runs = [run for algorithm in ALGORITHMS for run in plan_runs(settings.study, algorithm, settings.budget)]
-    extend_plan(folder, runs)
+    PlanFile(folder).extend(runs)
     tables, draw = Tables(folder), random.Random(0)
     for number, run in enumerate(runs, start=1):
         _publish(folder, run, draw)

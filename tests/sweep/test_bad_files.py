@@ -21,7 +21,7 @@ from sweep.results import study_file
 from sweep.results.folder import StudyFolder, read_evaluations, read_runs
 from sweep.results.layout import EVALUATION_TABLE, RECORD_FILE, RUN_TABLE
 from sweep.results.parquet import parse, serialise, write_table
-from sweep.results.plan_file import PLAN, PLAN_FILE, extend_plan, plan_table, read_plan
+from sweep.results.plan_file import PLAN, PLAN_FILE, PlanFile, plan_table, read_plan
 from sweep.results.tables import Tables
 from sweep.search.plan import plan_runs
 from sweep.settings.compose import load_settings
@@ -79,7 +79,7 @@ def finished(
     folder.records.mkdir(parents=True)
     study_file.claim(folder, study, FailurePolicy(tries=3, worker_deaths=5), None, data_sha256("digits"))
     runs = plan_runs(study, "vae", 6)
-    extend_plan(folder, runs)
+    PlanFile(folder).extend(runs)
     for run in runs:
         if run.run_id != "vae-00001-s1":
             folder.publish(*make_result(run, fids=(9.0, 8.0, 7.0, 6.0, 5.0, 4.0), apart=50))

@@ -16,7 +16,7 @@ from sweep.errors import ResultsError, SettingsError
 from sweep.reports.status import status_frame
 from sweep.results.compaction import clean_up
 from sweep.results.folder import FILES, FOLDERS, StudyFolder
-from sweep.results.plan_file import extend_plan
+from sweep.results.plan_file import PlanFile
 from sweep.results.tables import Tables
 from sweep.results.work.attempt_log import read_attempts
 from sweep.results.work.history import History
@@ -65,7 +65,7 @@ def study(
     delete_folder(folder.root)
     folder.records.mkdir(parents=True, exist_ok=True)
     runs = [make_run("vae", seed=seed) for seed in range(2)]
-    extend_plan(folder, runs)
+    PlanFile(folder).extend(runs)
     folder.publish(*make_result(runs[0]))
     for run in runs:
         RunFolder(folder.work(run.run_id)).begin_attempt(History("2026-01-01T00:00:00+00:00"))

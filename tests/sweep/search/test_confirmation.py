@@ -13,7 +13,7 @@ from rich.console import Console
 
 from sweep.errors import ResultsError, SettingsError
 from sweep.results.folder import StudyFolder
-from sweep.results.plan_file import extend_plan
+from sweep.results.plan_file import PlanFile
 from sweep.results.schema import RunRow
 from sweep.search.confirmation import confirming, pick, ranking
 from sweep.search.plan import plan_runs
@@ -58,7 +58,7 @@ def picked(settings: Settings, rows: Sequence[RunRow], plan: bool = False) -> li
     if plan:
         folder = StudyFolder(settings.results, confirmation.study.name)
         folder.records.mkdir(parents=True, exist_ok=True)
-        extend_plan(folder, runs)
+        PlanFile(folder).extend(runs)
     return [run.run_id for run in runs]
 
 

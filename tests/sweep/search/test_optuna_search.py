@@ -22,7 +22,7 @@ from search_spaces import SearchSpace
 from sweep.errors import SettingsError
 from sweep.events import Ended, Task
 from sweep.results.folder import StudyFolder
-from sweep.results.plan_file import extend_plan, planned_runs
+from sweep.results.plan_file import PlanFile, planned_runs
 from sweep.results.schema import RunRow
 from sweep.search.optuna_search import OptunaSearch, score
 from sweep.search.samplers import rehearse
@@ -94,7 +94,7 @@ class Sweep:
         """Launch, finish what is planned, propose and finish the rest; returns all runs of the budget."""
         launch = self.open(configurations, algorithms)
         while runs := launch.propose():
-            extend_plan(self.folder, runs)
+            PlanFile(self.folder).extend(runs)
             for run in runs:
                 self.end(launch, run)
         return launch.schedule.runs
@@ -185,7 +185,7 @@ def test_launches_that_stop_anywhere_propose_what_one_launch_does(
         sweep.go(configurations_then - 1)
         search = sweep.open(configurations_then)
         runs = search.propose()
-        extend_plan(sweep.folder, runs)
+        PlanFile(sweep.folder).extend(runs)
         for run in runs[:rows]:
             sweep.end(search, run)
     assert sweep.go(14) == undisturbed
@@ -207,7 +207,7 @@ def test_a_lost_journal_is_written_again_from_plan_and_rows(make_sweep: Callable
     sweep = make_sweep(space=BOUNDED)
     sweep.go(4, ["wae-gan"])
     search = sweep.open(5, ["wae-gan"])
-    extend_plan(sweep.folder, search.propose())
+    PlanFile(sweep.folder).extend(search.propose())
     before, params = sweep.told("wae-gan"), [trial.params for trial in sweep.trials("wae-gan")]
     sweep.storage.unlink()
     search = sweep.open(5, ["wae-gan"])
@@ -289,7 +289,7 @@ def test_a_smaller_budget_leaves_the_rest_as_it_was(make_sweep: Callable[..., Sw
     sweep = make_sweep()
     sweep.go(3)
     search = sweep.open(4)
-    extend_plan(sweep.folder, search.propose())
+    PlanFile(sweep.folder).extend(search.propose())
     before = sweep.told()
     smaller = sweep.open(2)
     assert not smaller.schedule.has_more
@@ -438,7 +438,7 @@ def test_a_configuration_that_diverged_is_told_as_the_worst_and_one_that_failed_
     search = sweep.open(12)
     for status in ("diverged", "failed"):
         runs = search.propose()
-        extend_plan(sweep.folder, runs)
+        PlanFile(sweep.folder).extend(runs)
         for run in runs:
             sweep.end(search, run, status)
     assert sweep.told() == {"wae-mmd-00000": (COMPLETE, math.inf), "wae-mmd-00001": (FAIL, None)}
