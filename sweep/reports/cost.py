@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from sweep.errors import SettingsError
 from sweep.events import Ended, Event
-from sweep.results.schema import COMPLETED, RunRow, run_of
+from sweep.results.schema import COMPLETED, RunRow, accelerators_of, run_of
 from sweep.settings.settings import Cluster, Settings, Study
 from wae_core.data.images import image_shape
 from wae_core.flops import Shape, run_flops
@@ -51,10 +51,6 @@ class CostModel:
         for measured, seconds_per_flop in self._measurements(row):
             insort(measured, seconds_per_flop)
 
-    def _is_ours(self, device: str) -> bool:
-        _, several, count = device.partition(" × ")
-        return device.startswith(self._device) and (int(count) if several else 1) == self._count
-
     def learn_all(self, rows: Iterable[RunRow]) -> None:
         """Take in ended runs of the study, as `learn` does one by one."""
         for row in rows:
@@ -93,7 +89,8 @@ class CostModel:
 
     def _measurements(self, row: RunRow) -> Iterator[tuple[list[float], float]]:
         """What a row measures, and among which measurements it counts."""
-        if row.status != COMPLETED or not self._is_ours(row.device):
+        is_ours = row.device.startswith(self._device) and accelerators_of(row.device) == self._count
+        if row.status != COMPLETED or not is_ours:
             return
         run = run_of(vars(row), self._study.name, self._study.seed, self._study.protocol)
         seconds_per_flop = (row.train_seconds + row.eval_seconds) / (self.flops(run) * row.share_done)

@@ -21,6 +21,7 @@ READABLE = (3, SCHEMA_VERSION)  # versions whose tables are read; a folder is co
 ADDED = {"fid_warning": 4}  # column: the version before which tables lack it, and it reads as empty
 
 COMPLETED, DIVERGED, FAILED = "completed", "diverged", "failed"
+SEVERAL = " × "  # between a device and how many of them trained a run together
 STATUSES = (COMPLETED, DIVERGED, FAILED)
 
 
@@ -119,6 +120,17 @@ class RescoreRow(_OfRun):
 def kind_of_fid(features: str, reference: str, samples: int) -> str:
     """Name a kind of FID by what the columns say; those of one kind alone can be compared. It may name a file."""
     return f"{features}-{reference.replace('/', '-')}-{samples}"
+
+
+def device_column(device: str, count: int) -> str:
+    """Return what the column `device` says of so many accelerators that trained the run together."""
+    return f"{device}{SEVERAL}{count}" if count > 1 else device
+
+
+def accelerators_of(device: str) -> int:
+    """Return how many accelerators the column `device` names."""
+    _, several, count = device.partition(SEVERAL)
+    return int(count) if several else 1
 
 
 def columns_of(run: Run) -> dict[str, Any]:

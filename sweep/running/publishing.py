@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from sweep.events import WorkerContext
 from sweep.results.folder import StudyFolder
-from sweep.results.schema import FAILED, RunRow, evaluation_rows, row_of
+from sweep.results.schema import FAILED, RunRow, device_column, evaluation_rows, row_of
 from sweep.results.work.history import History, Owner
 from sweep.results.work.run_folder import BEST, RunFolder
 from wae_core.device import describe, select_device
@@ -74,8 +74,7 @@ def publish(
 
 
 def _device_name(context: WorkerContext) -> str:
-    count = context.accelerators_per_run
     try:
-        return describe(select_device(context.device)) + (f" × {count}" if count > 1 else "")
+        return device_column(describe(select_device(context.device)), context.accelerators_per_run)
     except ValueError:  # a run may have failed for want of the device
         return context.device
