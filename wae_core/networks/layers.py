@@ -108,16 +108,15 @@ class BatchNorm2d(nn.BatchNorm2d):
             return self._over_all_parts(x, self.gather)
         if self.weight.ndim == 1 and has_running_statistics(x.device):
             return super().forward(x)
-        if self.training:
-            self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
-        mean, variance = self.running_mean.view(-1), self.running_var.view(-1)  # type: ignore[union-attr]
         weight, bias = self.weight.flatten(), self.bias.flatten()
         if not self.training or has_running_statistics(x.device):
-            return F.batch_norm(x, mean, variance, weight, bias, self.training, self.momentum, self.eps)  # type: ignore[arg-type]
+            if self.training:
+                self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+            averages = (self.running_mean.view(-1), self.running_var.view(-1))  # type: ignore[union-attr]
+            return F.batch_norm(x, *averages, weight, bias, self.training, self.momentum, self.eps)  # type: ignore[arg-type]
         with torch.no_grad():
-            variance_of_batch, mean_of_batch = torch.var_mean(x.to(self.weight.dtype), (0, 2, 3))
-            mean.lerp_(mean_of_batch, self.momentum)  # type: ignore[arg-type]
-            variance.lerp_(variance_of_batch, self.momentum)  # type: ignore[arg-type]
+            variance, mean = torch.var_mean(x.to(self.weight.dtype), (0, 2, 3))
+        self._remember(mean, variance)
         return F.batch_norm(x, None, None, weight, bias, training=True, eps=self.eps)
 
     def _over_all_parts(self, x: Tensor, gather: Callable[[Tensor], Tensor]) -> Tensor:
@@ -128,13 +127,17 @@ class BatchNorm2d(nn.BatchNorm2d):
         mean = means.mean(0)
         variance = variances.mean(0) + (means - mean).square().mean(0)
         n = len(parts) * x.numel() / len(mean)
-        with torch.no_grad():
-            self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
-            self.running_mean.lerp_(mean, self.momentum)  # type: ignore[union-attr,arg-type]
-            self.running_var.lerp_(variance * (n / (n - 1)), self.momentum)  # type: ignore[union-attr,arg-type]
+        self._remember(mean, variance * (n / (n - 1)))
         scale = self.weight * torch.rsqrt(variance + self.eps)
         shift = self.bias - mean * scale
         return torch.addcmul(shift[:, None, None], wide, scale[:, None, None]).to(x.dtype)
+
+    def _remember(self, mean: Tensor, variance: Tensor) -> None:
+        """Move the running statistics towards those of a batch, whose variance is over n − 1."""
+        with torch.no_grad():
+            self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+            self.running_mean.view(-1).lerp_(mean, self.momentum)  # type: ignore[union-attr,arg-type]
+            self.running_var.view(-1).lerp_(variance, self.momentum)  # type: ignore[union-attr,arg-type]
 
 
 class Linear(nn.Linear):
