@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.wae_core.operators import Operators
 from wae_core.training.adam import BETAS, Adam
 
 RATES = [1e-3, 0.1]
@@ -80,40 +78,14 @@ def test_weights_moments_and_their_copies_keep_their_place_in_memory() -> None:
         assert tensor.stride() == stride and tensor.shape == before.shape
 
 
-class Launches(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the operators that compute; those that only look at a tensor otherwise launch nothing."""
-
-    VIEWS = (
-        "view",
-        "slice",
-        "permute",
-        "split",
-        "unbind",
-        "detach",
-        "alias",
-        "expand",
-        "t",
-        "transpose",
-        "_unsafe_view",
-    )
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.count = 0
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += function.overloadpacket.__name__ not in self.VIEWS
-        return function(*args, **(kwargs or {}))
-
-
 @pytest.mark.parametrize("members", [1, 2])
 def test_an_update_launches_no_more_for_more_parameters(members: int) -> None:
     def launches(count: int) -> int:
         parameters = [torch.ones(members, 3, requires_grad=True) for _ in range(count)]
         optimiser = Adam(parameters, torch.tensor(RATES[:members]))
         value = torch.cat(parameters).square().sum()  # as many operators backward, whatever the count
-        with Launches() as counted:
+        with Operators() as counted:
             optimiser.descend(value)
-        return int(counted.count)
+        return int(counted.launches.total())
 
     assert launches(40) == launches(2) < 25

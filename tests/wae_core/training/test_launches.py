@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.wae_core.operators import Operators
 from tests.wae_core.training.test_packs import pack_of
 from wae_core.data.images import ImageData
 from wae_core.networks import ARCHITECTURES
@@ -21,29 +19,10 @@ from wae_core.training.state import TrainingState
 
 CPU = torch.device("cpu")
 MakeRun = Callable[..., Run]
-# They allocate or look at memory in another way; whatever else is dispatched launches a kernel on an accelerator.
-WITHOUT_KERNEL = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view")
 every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
 every_architecture = pytest.mark.parametrize(
     "architecture", [pytest.param(name, marks=pytest.mark.slow if "50" in name else ()) for name in ARCHITECTURES]
 )
-
-
-class Launches(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts launches by operator, and keeps what convolutions are given: maps and filters, [n, C, h, w]."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.count: Counter[str] = Counter()
-        self.convolved: list[list[Tensor]] = []
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = function.overloadpacket.__name__
-        if not function.is_view and name not in WITHOUT_KERNEL:
-            self.count[name] += 1
-        if "convolution" in name:
-            self.convolved.append([arg for arg in args if isinstance(arg, Tensor) and arg.ndim == 4])
-        return function(*args, **(kwargs or {}))
 
 
 @pytest.fixture(autouse=True)
@@ -54,12 +33,12 @@ def without_optimiser(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def launches(
     make_run: MakeRun, data: ImageData, algorithm: str, architecture: str, size: int, steps: int
-) -> Launches:
+) -> Operators:
     """Of the first steps of a pack, forward and backward."""
     overrides = {"steps": steps, "evaluation_steps": (steps,), "pretraining_steps": 0, "batch_size": 8}
     runs = pack_of(make_run(algorithm, architecture=architecture, **overrides), size)
     states = [TrainingState(run, data, CPU) for run in runs]
-    seen = Launches()
+    seen = Operators()
     with seen:
         for _ in train_pack(runs, data, CPU, states):
             pass
@@ -73,7 +52,9 @@ def test_a_step_of_three_models_launches_hardly_more_than_a_step_of_one(
 ) -> None:
     def of_a_step(size: int) -> Counter[str]:
         # The third step is within the first epoch and the first block of random draws.
-        two, three = (launches(make_run, few_digits, algorithm, architecture, size, steps).count for steps in (2, 3))
+        two, three = (
+            launches(make_run, few_digits, algorithm, architecture, size, steps).launches for steps in (2, 3)
+        )
         return three - two
 
     one, pack = of_a_step(1), of_a_step(3)

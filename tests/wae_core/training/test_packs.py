@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.wae_core.operators import Operators
 from tests.wae_core.variants import every_variant
 from wae_core.algorithms.algorithm import Batch
 from wae_core.data.images import ImageData
@@ -121,18 +121,6 @@ def test_a_pack_ends_when_all_its_members_have_diverged(make_run: MakeRun, few_d
     assert all(checkpoint.diverged_at for checkpoint in reached[-1]) and reached[-1][0].step < 9
 
 
-class Launches(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the dispatched operators, which on a GPU are the launches."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.count: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count[str(function)] += 1
-        return function(*args, **(kwargs or {}))
-
-
 @pytest.mark.slow
 @every_architecture
 @every_algorithm
@@ -143,10 +131,10 @@ def test_the_operators_of_a_step_do_not_grow_with_the_pack(
         overrides = {"steps": steps, "evaluation_steps": (steps,), "pretraining_steps": 0}
         run = make_run(algorithm, architecture=architecture, **overrides)
         states = [TrainingState(member, few_digits, CPU) for member in pack_of(run, size)]
-        with Launches() as counted:
+        with Operators() as counted:
             for _ in train_pack(pack_of(run, size), few_digits, CPU, states):
                 pass
-        count: Counter[str] = counted.count
+        count: Counter[str] = counted.dispatched
         return count
 
     # The third step is within the first epoch and the first block of random draws.

@@ -28,11 +28,19 @@ FORK = multiprocessing.get_context("fork")  # nothing is imported again
 SECONDS = 300  # for all processes of a test
 MakeRun = Callable[..., Run]
 Tensors = dict[str, Tensor]
+Case = tuple[str, str | None, str]
 CASES = [(*variant, "dcgan_small") for variant in VARIANTS] + [
     ("wae-mmd", "deterministic", "resnet11v2"),
     ("wae-gan", "stochastic", "resnet11v2"),
     ("vae", None, "resnet11v2"),
 ]
+every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
+every_size = pytest.mark.parametrize("size", [2, 4])
+
+
+def run_of(case: Case, make_run: MakeRun, **overrides: Any) -> Run:
+    algorithm, encoder, architecture = case
+    return make_run(algorithm, encoder=encoder, architecture=architecture, precision="float64", **overrides)
 
 
 def in_processes(size: int, job: Callable[[Group], Any], folder: Path) -> list[Any]:
@@ -96,42 +104,28 @@ def assert_all_processes_have_the_same(states: list[Tensors]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [2, 4])
-@pytest.mark.parametrize(("algorithm", "encoder", "architecture"), CASES)
+@every_size
+@every_case
 def test_a_gradient_is_that_of_one_process(
-    make_run: MakeRun,
-    few_digits: ImageData,
-    tmp_path: Path,
-    algorithm: str,
-    encoder: str | None,
-    architecture: str,
-    size: int,
+    make_run: MakeRun, few_digits: ImageData, tmp_path: Path, case: Case, size: int
 ) -> None:
     """After one step, Adam's moments are the gradient and its square, up to a factor."""
-    run = make_run(algorithm, encoder=encoder, architecture=architecture, precision="float64")
+    run = run_of(case, make_run)
     states = in_processes(size, lambda group: state_after(run, few_digits, 1, group), tmp_path)
     assert_all_processes_have_the_same(states)
     assert distance(states[0], state_after(run, few_digits, 1, ALONE)) < 1e-12
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [2, 4])
-@pytest.mark.parametrize(("algorithm", "encoder", "architecture"), CASES)
+@every_size
+@every_case
 def test_twenty_steps_are_those_of_one_process(
-    make_run: MakeRun,
-    few_digits: ImageData,
-    tmp_path: Path,
-    algorithm: str,
-    encoder: str | None,
-    architecture: str,
-    size: int,
+    make_run: MakeRun, few_digits: ImageData, tmp_path: Path, case: Case, size: int
 ) -> None:
     """With pre-training, through four epochs and a drop of the learning rate."""
-    run = make_run(
-        algorithm,
-        encoder=encoder,
-        architecture=architecture,
-        precision="float64",
+    run = run_of(
+        case,
+        make_run,
         pretraining_steps=12,
         pretraining_images=48,
         steps=20,
