@@ -175,7 +175,9 @@ def test_the_row_agrees_with_the_evaluations(undisturbed: tuple[Run, Place, list
     assert row["eval_seconds"] > 0
 
 
-def test_what_a_measurement_of_packs_has_loaded_serves_the_training(make_run: MakeRun, place: Place) -> None:
+def test_what_a_measurement_of_packs_has_loaded_serves_the_training(
+    make_run: Callable[..., Run], place: Place
+) -> None:
     """Which steps are captured is known behind the measurement, and is no part of what a worker loads."""
     captured = replace(place.context, captured=frozenset({"dcgan_small"}))
     features = make_run("vae").protocol.fid_features
