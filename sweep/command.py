@@ -110,8 +110,8 @@ def main(words: Sequence[str] | None = None) -> int:
     return _run(COMMANDS[name], rest)
 
 
-def sweep(words: Sequence[str]) -> None:
-    """Launch one sweep; wrong words are refused before torch is imported.
+def sweep(words: Sequence[str]) -> int:
+    """Launch one sweep; wrong words are refused before torch is imported. Returns 1 where runs have failed.
 
     Raises:
         SettingsError, SpaceError, ResultsError: as `load_settings` and `launch` do.
@@ -120,7 +120,7 @@ def sweep(words: Sequence[str]) -> None:
     if {"-h", "--help"} & set(words):
         studies = sorted(path.stem for path in (CONF / "study").glob("*.yaml"))
         print(SWEEP_HELP.format(keys=(CONF / "config.yaml").read_text("utf-8").strip(), studies=", ".join(studies)))
-        return
+        return 0
     from sweep.settings.compose import load_settings
 
     settings = load_settings(words)
@@ -129,7 +129,10 @@ def sweep(words: Sequence[str]) -> None:
     from sweep.launch import launch
     from sweep.reports.status import make_console
 
-    launch(settings, make_console())
+    failed = launch(settings, make_console())
+    if failed == 0:
+        return 0
+    return _told("failed", f"{failed:,} run{'s' * (failed > 1)}; make status says why, retry=failed trains again", 1)
 
 
 def space(words: Sequence[str]) -> int:

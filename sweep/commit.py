@@ -27,8 +27,13 @@ def git_commit() -> str:
     try:
         done = subprocess.run(command, cwd=SOURCE, env=environment, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
-        return f"tree-{_tree([SOURCE / name for name in PACKAGES if (SOURCE / name).exists()]).hex()}"
+        return f"tree-{sources()}"
     return done.stdout.strip()
+
+
+def sources() -> str:
+    """Return git's id of a folder that holds our packages as they are here, whatever is committed."""
+    return _tree([SOURCE / name for name in PACKAGES if (SOURCE / name).exists()]).hex()
 
 
 def _tree(members: list[Path]) -> bytes:

@@ -47,7 +47,6 @@ class WorkerContext:
         inception: the file of Inception's weights, for studies that score with it.
         device: cpu, cuda or xla.
         checkpoint_steps: training steps between two checkpoints, where evaluations are further apart.
-        tries: how often a run is tried that ends in an exception.
         captured: the architectures whose training step is captured as a CUDA graph.
         accelerators_per_run: how many processes share the batches of a run, the worker among them.
     """
@@ -59,7 +58,6 @@ class WorkerContext:
     device: str
     git_commit: str
     checkpoint_steps: int
-    tries: int
     captured: frozenset[str] = field(default=frozenset(), compare=False)  # what is loaded serves for all
     accelerators_per_run: int = 1
 
@@ -73,7 +71,7 @@ class Event:
     @property
     def is_last(self) -> bool:
         """Whether the worker has done what it was to do with the run."""
-        return isinstance(self, Paused | Ended | Rescored | NotRescored)
+        return isinstance(self, Paused | Ended | Rescored | NotRescored | Raised)
 
 
 @dataclass(frozen=True)
@@ -126,10 +124,22 @@ class NotRescored(Event):
 
 
 @dataclass(frozen=True)
-class Lost(Event):
-    """The run's worker died `deaths` times without a new checkpoint in between: it is not tried again."""
+class Raised(Event):
+    """The run, or one that was trained with it, has ended in an exception, and the worker has let it go."""
 
-    deaths: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class GivenUp(Event):
+    """The run is not tried again, for the reason given.
+
+    Attributes:
+        host: the machine that tried it last.
+    """
+
+    reason: str
+    host: str
 
 
 @dataclass(frozen=True)

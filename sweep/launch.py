@@ -13,6 +13,7 @@ from sweep.reports.launch_words import announce, say_stand_in, say_what_next
 from sweep.reports.progress_display import ProgressDisplay
 from sweep.reports.status import print_status
 from sweep.results.opening import OpenStudy, open_study
+from sweep.results.schema import FAILED
 from sweep.running.executor import describe
 from sweep.running.packs import Packer
 from sweep.running.preflight import check_trainable
@@ -26,10 +27,10 @@ from sweep.tracking.mirror import mirroring
 from wae_core.run import Run
 
 
-def launch(settings: Settings, console: Console) -> None:
+def launch(settings: Settings, console: Console) -> int:
     """Do what is missing of the budget, then of its confirmation, where one is asked for.
 
-    A launch after a crash, or with a larger budget, goes on.
+    A launch after a crash, or with a larger budget, goes on. Returns how many of the runs have failed.
 
     Raises:
         SettingsError: the launch cannot be made; nothing was written.
@@ -48,16 +49,25 @@ def launch(settings: Settings, console: Console) -> None:
         if confirmation is not None:
             announce(confirmation, [], console)
             print_confirmation(confirmation, drawn, cost, console)
-        return
+        return 0
     check_trainable(settings)
     study, search = _train_missing(settings, drawn, cost, console)
     print_status(study.folder, console)
+    failed = _failed(study, search)
     if confirmation is not None:
         announce(confirmation, [], console)
         again = pick(settings.study, confirmation, search.runs, study.rows(), console)
-        confirmed, _ = _train_missing(confirmation, again, cost_model(confirmation, again), console)
+        confirmed, fresh = _train_missing(confirmation, again, cost_model(confirmation, again), console)
         print_status(confirmed.folder, console)
+        failed += _failed(confirmed, fresh)
     say_what_next(settings, study.folder, console)
+    return failed
+
+
+def _failed(study: OpenStudy, search: Search) -> int:
+    """How many of the search's runs have failed, now or earlier."""
+    failed = {row.run_id for row in study.rows() if row.status == FAILED}
+    return sum(run.run_id in failed for run in search.runs)
 
 
 def _train_missing(

@@ -60,7 +60,6 @@ def test_no_op_run_leaves_a_whole_record(tmp_path: Path, make_run: Callable[...,
         device="cpu",
         git_commit="unknown",
         checkpoint_steps=1000,
-        tries=3,
     )
     reported = [event.row for event in orchestration.publish(Task(runs), context) if isinstance(event, Ended)]
     assert [row.run_id for row in reported if row] == [run.run_id for run in runs]

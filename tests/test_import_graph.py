@@ -292,9 +292,14 @@ def test_training_needs_torch_numpy_and_safetensors_alone() -> None:
     assert {module: names for module, names in third_party.items() if names} == {}
 
 
-def test_two_files_import_ray() -> None:
-    """The driver's side with its workers, and what a worker starts."""
-    assert importers_of("ray") == {"sweep.running.tune", "sweep.running.sharded.team"}
+def test_four_files_import_ray() -> None:
+    """The session, its nodes, its workers, and what a worker starts."""
+    assert importers_of("ray") == {
+        "sweep.running.connection.session",
+        "sweep.running.nodes.looking",
+        "sweep.running.tune",
+        "sweep.running.sharded.team",
+    }
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from sweep.places import results_location
 from sweep.reports.ledger import print_ledger
 from sweep.results.folder import STUDY_FILE_ERRORS, StudyFolder
 from sweep.results.judging import judged_fid
+from sweep.results.nodes.book import left_out_in
 from sweep.results.plan_file import read_plan
 from sweep.results.schema import COMPLETED, STATUSES
 from wae_core.run import ALGORITHMS
@@ -92,6 +93,9 @@ def print_status(folder: StudyFolder, console: Console) -> None:
         console.print(f"warning: {warning}", style="yellow", markup=False)
     for line in _why(runs):
         console.print(line, markup=False)
+    for each in left_out_in(folder.nodes_file):
+        until = "for the rest of the sweep" if each.is_barred else "until it is found well"
+        console.print(f"left out, {until}: {each.node}: {each.reason}", style="yellow", markup=False)
 
 
 def _why(runs: pd.DataFrame) -> Iterator[str]:

@@ -26,6 +26,7 @@ from sweep.results.belonging import Rules
 from sweep.results.folder import StudyFolder
 from sweep.results.judging import judged_fid
 from sweep.results.lock import results_lock
+from sweep.results.nodes.book import NodeBook
 from sweep.results.schema import kind_of_fid, run_of
 from sweep.results.study_file import read_rules
 from sweep.running.executor import describe, open_executor
@@ -82,9 +83,10 @@ def main(words: Sequence[str]) -> int:
         progress = Progress(table, {run_id: row["best_step"] for run_id, row in left.items()}, console)
         context = worker_context(settings, folder, rules.data_sha256)
         try:
-            with open_executor(settings.cluster, progress.say) as executor:
-                deaths = settings.failures.worker_deaths
-                executor.train(FixedPlan(runs, set(), _one_by_one), context, deaths, progress.note, score_task)
+            book = NodeBook(folder.root / "rescore-nodes.json")
+            with open_executor(settings.cluster, context, protocol, book, progress.say) as executor:
+                plan = FixedPlan(runs, set(), _one_by_one)
+                executor.train(plan, context, settings.failures, progress.note, score_task)
         finally:
             table.write()
     console.print(f"{len(left) - progress.failures:,} models scored again: {table.path}")

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from rich.console import Console
 
-from sweep.events import Event, Lost, NotRescored, Problem, Rescored
+from sweep.events import Event, GivenUp, NotRescored, Problem, Rescored
 from sweep.rescoring.table import RescoreTable
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -43,8 +43,8 @@ class Progress:
                 self._fail(f"the model of {event.run.run_id} is of step {event.row.step}, and its row of {expected}")
             case NotRescored():
                 self._fail(event.sentence)
-            case Lost():
-                self._fail(f"the model of {event.run.run_id} was given up: {event.deaths} workers died over it")
+            case GivenUp():
+                self._fail(f"the model of {event.run.run_id} cannot be scored: {event.reason}")
             case Problem() if event.sentence not in self._told:  # each worker has the same one
                 self._told.add(event.sentence)
                 self.say(event.sentence)

@@ -26,7 +26,7 @@ OF_SCORING = ("fid_features", "fid_samples", "fid_reference", "fid_reference_ima
 
 def score_task(task: Task, context: WorkerContext) -> Iterator[Event]:
     """Score the stored model of each of the task's runs, whose protocol says how."""
-    return persist(task, context, _score, _give_up)
+    return persist(task, context, _score)
 
 
 def scored_as(protocol: Protocol, how: Protocol) -> Protocol:
@@ -73,7 +73,3 @@ def _score(runs: Sequence[Run], task: Task, context: WorkerContext) -> Iterator[
             yield NotRescored(run, str(error))
         else:
             yield Rescored(run, row)
-
-
-def _give_up(run: Run, pack_size: int, context: WorkerContext, reason: str) -> Event:
-    return NotRescored(run, f"the model of {run.run_id} cannot be scored: {reason}")

@@ -28,7 +28,6 @@ from wae_core.run import ALGORITHMS, RUN_ID, config_id_of
 from wae_core.storage.files import TEMPORARIES, Location, create, listed, location, read
 
 TABLES: Mapping[str, Layout] = {"runs": RUN_TABLE, "evaluations": EVALUATION_TABLE}  # a folder each, by its name
-
 FOLDERS = ("records", "damaged", "work", "rescores", *TABLES)
 FILES = ("study.yaml", "plan.parquet", "attempts.parquet", "real_images.json", "pack_sizes.json", "optuna.journal")
 
@@ -56,6 +55,7 @@ class StudyFolder:
         self.plan_file = self.root / "plan.parquet"
         self.real_images_file = self.root / "real_images.json"
         self.attempts_file = self.root / "attempts.parquet"
+        self.nodes_file = self.root / "nodes.json"  # of a launch on a cluster
         self.records = self.root / "records"
         self.damaged = self.root / "damaged"  # records that could not be read
 
@@ -70,7 +70,7 @@ class StudyFolder:
         for path in (self.root, *(self.root / name for name in FOLDERS)):
             if path.exists() and not path.is_dir():
                 raise ResultsError(f"{path} cannot be used: it is not a folder; move it away")
-        for path in (self.root / name for name in FILES):
+        for path in (self.root / name for name in (*FILES, self.nodes_file.name)):
             if path.exists() and not path.is_file():
                 raise ResultsError(f"{path} cannot be used: it is not a file; move it away")
 

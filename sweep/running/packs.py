@@ -41,10 +41,16 @@ class Packer:
         return frozenset(name for name, packing in self._packings.items() if packing.is_captured)
 
     def find_packings(
-        self, folder: StudyFolder, runs: Sequence[Run], cluster: Cluster, measure: Measure, console: Console
+        self,
+        folder: StudyFolder,
+        runs: Sequence[Run],
+        cluster: Cluster,
+        device: str,
+        measure: Measure,
+        console: Console,
     ) -> None:
         """Find out how each architecture among the runs is packed, as `find_packings` does."""
-        self._packings = find_packings(folder, runs, self._seconds, cluster, measure, console)
+        self._packings = find_packings(folder, runs, self._seconds, cluster, device, measure, console)
 
 
 def pack_runs(runs: Sequence[Run], seconds: Callable[[Run], float], packings: Mapping[str, Packing]) -> list[Task]:
@@ -69,16 +75,18 @@ def find_packings(
     runs: Sequence[Run],
     seconds: Callable[[Run], float],
     cluster: Cluster,
+    device: str,
     measure: Measure,
     console: Console,
 ) -> dict[str, Packing]:
     """Return how each architecture among the runs is packed.
 
-    Where `cluster.pack_size` is null, the run of median cost is measured once per architecture and device type; the
-    study's folder keeps the figures in pack_sizes.json. Runs that have several accelerators each are not packed.
+    Where `cluster.pack_size` is null, the run of median cost is measured once per architecture and kind of device;
+    the study's folder keeps the figures in pack_sizes.json. Runs that have several accelerators each are not packed.
 
     Args:
         seconds: what a run is predicted to take.
+        device: the kind of device that is measured.
         measure: (run, sizes) -> models per hour, on a worker.
     """
     architectures = sorted({run.hyperparameters.architecture for run in runs})
@@ -88,7 +96,7 @@ def find_packings(
     known = _measured(file)
     packings = {}
     for architecture in architectures:
-        key = f"{cluster.device} {architecture}"
+        key = f"{device} {architecture}"
         if key not in known:
             alike = sorted((run for run in runs if run.hyperparameters.architecture == architecture), key=seconds)
             known[key] = measure(alike[len(alike) // 2], SIZES)

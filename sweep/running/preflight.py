@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import torch
 from sweep.errors import SettingsError
 from sweep.running.connection.address import cluster_address
 from sweep.running.connection.joining import check_reachable
-from sweep.running.executor import check_fit, resources
+from sweep.running.nodes.room import check_fit, cpus_here, resources
 from sweep.settings.settings import Cluster, Settings
 from wae_core.data.images import SHAPES, ImageData, load_dataset
 from wae_core.device import require_device, select_device
@@ -130,7 +129,7 @@ def check_cluster(cluster: Cluster) -> None:
         raise SettingsError(str(error)) from error
     if cluster.executor == "ray":
         wanted = resources(cluster)
-        machine = {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
+        machine = {"CPU": cpus_here(), "GPU": torch.cuda.device_count()}
         if cluster.workers:  # so many are started, on however few cores
             wanted.pop("CPU", None)
         here = {name: amount for name, amount in wanted.items() if name in machine}

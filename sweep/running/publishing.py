@@ -21,10 +21,14 @@ def run_folder(run: Run, context: WorkerContext) -> RunFolder:
     return RunFolder(work, Owner.of(run, context.data_sha256))
 
 
-def publish_failure(run: Run, pack_size: int, context: WorkerContext, reason: str) -> RunRow:
-    """Publish the run as failed, with what its checkpoints say that it had reached."""
+def publish_failure(run: Run, context: WorkerContext, reason: str, host: str) -> RunRow:
+    """Publish the run as failed, with what its checkpoints say that it had reached.
+
+    Args:
+        host: the machine that tried it last.
+    """
     history, _ = run_folder(run, context).resume()
-    return publish(run, pack_size, context, history, FAILED, reason, None)
+    return publish(run, 1, context, history, FAILED, reason, None, host)
 
 
 def publish(
@@ -35,6 +39,7 @@ def publish(
     status: str,
     reason: str | None,
     confirmation: Confirmation | None,
+    host: str | None = None,
 ) -> RunRow:
     """Publish a run that has ended; returns its row.
 
@@ -43,6 +48,7 @@ def publish(
         history: what the run has behind it.
         reason: why it did not complete, or was stopped early.
         confirmation: of the kept checkpoint; None where there is none.
+        host: the machine that trained it; None: this one.
     """
     folder = StudyFolder(context.results, run.study)
     row = row_of(
@@ -61,7 +67,7 @@ def publish(
         eval_seconds=history.eval_seconds,
         cpu_seconds=history.cpu_seconds,
         device=_device_name(context),
-        host=socket.gethostname(),
+        host=host or socket.gethostname(),
         attempts=RunFolder(folder.work(run.run_id)).attempt_count,
         pack_size=pack_size,
         git_commit=context.git_commit,

@@ -8,10 +8,12 @@ from dataclasses import replace
 from rich.console import Console
 
 from sweep.commit import git_commit
-from sweep.events import Ended, Event, Lost, Observer, Search, WorkerContext
+from sweep.events import Ended, Event, GivenUp, Observer, Search, WorkerContext
 from sweep.results.folder import StudyFolder
+from sweep.results.nodes.book import NodeBook
 from sweep.results.opening import OpenStudy
-from sweep.running.executor import open_executor
+from sweep.results.work.waiting import patiently
+from sweep.running.executor import Say, open_executor
 from sweep.running.packs import Packer
 from sweep.running.publishing import publish_failure
 from sweep.settings.settings import Settings, Study
@@ -38,20 +40,26 @@ def train(
     def say(sentence: str) -> None:
         console.print(sentence, style="yellow")
 
-    with open_executor(settings.cluster, say) as executor:
-        if search.depends_on_order and executor.workers > 1:
+    book = NodeBook(study.folder.nodes_file)
+    with open_executor(settings.cluster, context, settings.study.protocol, book, say) as executor:
+        if search.depends_on_order and executor.has_several:
             console.print(
-                f"with {executor.workers} workers, {search.depends_on_order} depends on which run ends first: it is "
+                f"with several workers, {search.depends_on_order} depends on which run ends first: it is "
                 "not reproducible (with cluster.workers=1 it is)"
             )
         samples = [*drawn, *search.runs]
         if search.depends_on_order:
             samples += _one_of_each_architecture(settings.study, drawn)
         packer.find_packings(
-            study.folder, samples, settings.cluster, lambda run, sizes: executor.measure(run, sizes, context), console
+            study.folder,
+            samples,
+            settings.cluster,
+            executor.device,
+            lambda run, sizes: executor.measure(run, sizes, context),
+            console,
         )
         context = replace(context, captured=packer.captured)
-        executor.train(search, context, settings.failures.worker_deaths, _teller([search, *observers], context))
+        executor.train(search, context, settings.failures, teller([search, *observers], context, say))
 
 
 def worker_context(settings: Settings, folder: StudyFolder, data_sha256: str) -> WorkerContext:
@@ -65,20 +73,20 @@ def worker_context(settings: Settings, folder: StudyFolder, data_sha256: str) ->
         device=settings.cluster.device,
         git_commit=git_commit(),
         checkpoint_steps=settings.checkpoint_steps,
-        tries=settings.failures.tries,
         accelerators_per_run=settings.cluster.accelerators_per_run,
     )
 
 
-def _teller(observers: Sequence[Observer], context: WorkerContext) -> Callable[[Event], None]:
-    """Return what tells all observers of an event; a run that is lost fails."""
+def teller(observers: Sequence[Observer], context: WorkerContext, say: Say) -> Callable[[Event], None]:
+    """Return what tells all observers of an event; a run that is given up fails."""
 
     def tell(event: Event) -> None:
         for observer in observers:
             observer.note(event)
-        if isinstance(event, Lost):
-            reason = f"its worker process died {event.deaths} times without a new checkpoint"
-            tell(Ended(event.run, publish_failure(event.run, 1, context, reason)))
+        if isinstance(event, GivenUp):
+            run, reason, host = event.run, event.reason, event.host
+            root = StudyFolder(context.results, run.study).root
+            tell(Ended(run, patiently(root, lambda: publish_failure(run, context, reason, host), say)))
 
     return tell
 

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import logging
 import os
-import signal
-import textwrap
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,53 +15,60 @@ os.environ.update(for_ray())  # read by Ray and Tune when they are imported
 import ray
 import torch
 from ray import tune
-from ray._private import services
-from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
-from ray._raylet import GcsClient  # type: ignore[attr-defined]
-from ray.exceptions import AuthenticationError, RayError
-from ray.experimental import internal_kv
+from ray.exceptions import RayError
 from ray.tune import TuneError
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
-from ray.tune.search import ConcurrencyLimiter, Searcher
+from ray.tune.search import Searcher
 
 from sweep.errors import WorkersLost
 from sweep.events import Search, Started, Task, WorkerContext
-from sweep.running.connection import joining, token
-from sweep.running.connection.address import cluster_address
-from sweep.running.executor import KEYS, Say, Tell, Work, check_fit, cores, may_grow, resources, workers_that_fit
-from sweep.running.handout import Handout, NotPickled, Shared, last_line, last_line_of
-from sweep.running.scratch import scratch_folder
-from sweep.running.watch import Family, Server, watching
+from sweep.running.executor import Say, Tell, Work
+from sweep.running.handout import Handout, NotPickled, Shared, last_line, text_of
+from sweep.running.nodes.census import Census, Place
+from sweep.running.nodes.looking import SECONDS_BETWEEN_LINES, Lookout
 from sweep.running.worker import pack_rates, run_task
-from sweep.settings.settings import Cluster
+from sweep.settings.settings import FailurePolicy
 from wae_core.run import Run
 from wae_core.training.throughput import Packing
 
-AUTOSCALING_STATUS = "__autoscaling_status"  # where a cluster's monitor writes what it sees
-OBJECT_STORE_BYTES = 200 * 2**20  # tasks and events are small
-SECONDS_BETWEEN_LINES = 60.0  # that say what is waited for
-SECONDS_TO_SHUT_DOWN = 5.0
-# Seconds without an answer of a server of Ray's. A cluster's head may be started anew; after a minute Ray aborts.
-PATIENCE = {"here": 2.0, "cluster": 40.0}
+NODE_GONE = "its node has died"  # in what Ray says of an actor
+NODE_ID = "ray.io/node-id"  # a label that each node has
 
 
 class TaskSearcher(NotPickled, Searcher):
-    """Tune's view of a `Handout`: each task is one trial."""
+    """Tune's view of a `Handout`: each task is one trial, at a place that the census of the nodes has free."""
 
-    def __init__(self, handout: Handout) -> None:
+    def __init__(self, handout: Handout, census: Census, lookout: Lookout, say: Say) -> None:
         super().__init__()
-        self._handout = handout
+        self._handout, self._census, self._lookout, self._say = handout, census, lookout, say
+        self._has_trained = time.monotonic()
 
     def suggest(self, trial_id: str) -> Any:
         """Return the next task; None while others run, since one of them may come again or lead to more."""
-        task = self._handout.next(trial_id)
-        if task is None:
-            return Searcher.FINISHED if self._handout.is_idle else None
-        return {"task": Shared(task)}
+        self.look()
+        places = list(self._census.places())
+        for place in places:
+            task = self._handout.next(trial_id, place)
+            if task is not None:
+                return {"task": Shared(task), "place": Shared(place)}
+        is_over = self._handout.is_over or (bool(places) and self._handout.is_idle)
+        return Searcher.FINISHED if is_over else None
+
+    def look(self) -> None:
+        """Look after the nodes, and say what is waited for; called some times a second, whatever happens."""
+        self._lookout.look()
+        now = time.monotonic()
+        if not self._handout.waits_for_workers:
+            self._has_trained = now
+        elif now - self._has_trained > SECONDS_BETWEEN_LINES:
+            self._has_trained = now
+            self._say(self._lookout.waiting_words)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         if not error:  # else the listener is told why
-            self._handout.end(trial_id)
+            never_began = result is None
+            self._handout.end(trial_id, "its node has gone" if never_began else None, is_node_gone=never_began)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the plan and the records say what is missing."""
@@ -82,14 +83,31 @@ class _InOrder(NotPickled, FIFOScheduler):
     That one gives a worker that has become free to the trial that waits for a new worker, and ends the new worker
     while it starts: the next trial asks for another, and one worker trains all packs while the others start for ever.
     Without its choice, the free worker gets the next trial.
+
+    It stops trials that wait for a node which has gone: no other may take them.
     """
+
+    def __init__(self, census: Census) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._census = census
 
     def choose_trial_to_run(self, tune_controller: Any) -> None:
         """None in particular."""
+        if gone := self._census.gone_workers():
+            for trial in list(tune_controller.get_live_trials()):
+                if trial.trial_id in gone and trial.status == Trial.PENDING:
+                    tune_controller.stop_trial(trial)
 
 
 class TaskTrainable(tune.Trainable):
     """One worker process; it is reused for task after task, and each step ends with the next event."""
+
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        """Return what a trial takes, and of which nodes; a worker serves trials whose requests are equal."""
+        place: Place = config["place"].value
+        bundles = [config["wanted"].value] * len(place)
+        return tune.PlacementGroupFactory(bundles, bundle_label_selector=[{NODE_ID: node.id} for node in place])
 
     def setup(self, config: dict[str, Any]) -> None:
         torch.set_num_threads(1)
@@ -112,169 +130,78 @@ class TaskTrainable(tune.Trainable):
 
 
 class _Listener(NotPickled, tune.Callback):
-    def __init__(self, handout: Handout, say: Say, wanted: str) -> None:
-        """`wanted` is what a worker takes, in words."""
-        self._handout, self._say, self._wanted = handout, say, wanted
-        self._has_trained = time.monotonic()
+    def __init__(self, handout: Handout, searcher: TaskSearcher) -> None:
+        self._handout, self._searcher = handout, searcher
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Called some times a second, whatever happens."""
-        now = time.monotonic()
-        if not self._handout.waits_for_workers:
-            self._has_trained = now
-        elif now - self._has_trained > SECONDS_BETWEEN_LINES:
-            self._has_trained = now
-            self._say(f"waiting for a worker, which takes {self._wanted}; {_free()}")
+        self._searcher.look()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         for run in trial.config["task"].value.runs:
-            self._handout.note(Started(run))
+            self._handout.note(trial.trial_id, Started(run))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._handout.end(trial.trial_id, death=last_line_of(Path(trial.error_file)) or "its process ended")
+        text = text_of(Path(trial.error_file))
+        self._handout.end(trial.trial_id, last_line(text) or "its process ended", is_node_gone=NODE_GONE in text)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        self._handout.note(result["event"])
+        self._handout.note(trial.trial_id, result["event"])
         # Tune would keep all of it until the sweep ends, with six statistics of every number; it prints where `done`
         # is not there.
         for key in result.keys() - {"done", "trial_id"}:
             del result[key]
 
 
-def _free() -> str:
-    """What the cluster has, and how much of it is free, for a sentence."""
-    there, free = ray.cluster_resources(), ray.available_resources()  # type: ignore[no-untyped-call]
-    words = [f"{free.get(name, 0):g} of {there[name]:g} {name}" for name in KEYS if name in there]
-    return f"free are {', '.join(words)}"
-
-
-@contextlib.contextmanager
-def session(cluster: Cluster, say: Say) -> Iterator[TuneExecutor]:
-    """Start Ray here, or join the cluster of RAY_ADDRESS; yields its executor.
-
-    Raises:
-        SettingsError: not one worker fits, on nodes that will not become more.
-        WorkersLost: Ray cannot be started or reached, or has ended meanwhile.
-    """
-    address = cluster_address()
-    family = Family()
-    with scratch_folder() as scratch, _ray(cluster, address, scratch, family):
-        nodes, wanted = [node["Resources"] for node in _nodes()], resources(cluster)
-        if address is None or not may_grow(internal_kv._internal_kv_get(AUTOSCALING_STATUS)):
-            check_fit(nodes, wanted, cluster.accelerators_per_run)
-        workers = cluster.workers or max(1, workers_that_fit(nodes, wanted) // cluster.accelerators_per_run)
-        with watching(_servers(), family, PATIENCE["here" if address is None else "cluster"]):
-            yield TuneExecutor([wanted] * cluster.accelerators_per_run, workers, scratch / "tune", say)
-
-
-@contextlib.contextmanager
-def _ray(cluster: Cluster, address: str | None, scratch: Path, family: Family) -> Iterator[None]:
-    """Ray, and none of its processes afterwards."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        if address is not None:
-            _join(address)
-        try:
-            _start(cluster, address, scratch)
-        except Exception as error:  # of any type
-            reason = textwrap.shorten(str(error) or repr(error), 300, placeholder=" …")
-            what = "Ray cannot be started" if address is None else f"the Ray cluster {address} cannot be joined"
-            raise WorkersLost(f"{what}: {reason}") from error
-        for number, handler in handlers.items():  # Ray has put its own in their place
-            signal.signal(number, handler)
-        yield
-    finally:
-        _shut_down()
-        family.end()
-
-
-def _start(cluster: Cluster, address: str | None, scratch: Path) -> None:
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is not None:
-        ray.init(address=address, **quiet)
-        return
-    token.guard_token()
-    ray.init(
-        address="local",
-        _temp_dir=str(scratch / "ray"),  # Ray opens it to everybody, again and again
-        num_cpus=cores(cluster),
-        object_store_memory=OBJECT_STORE_BYTES,
-        include_dashboard=False,
-        **quiet,
-    )
-
-
-def _join(address: str) -> None:
-    """Be admitted to the cluster, before Ray tries."""
-    head = services.canonicalize_bootstrap_address(address)
-    logging.getLogger("ray").setLevel(logging.ERROR)  # it warns of tokens, whether there are any or none
-
-    def ids() -> set[str]:
-        return {node.hex() for node in GcsClient(address=head).get_all_node_info()}
-
-    joining.join(head, ids, services.find_node_ids, AuthenticationError, maybe_enable_token_auth_if_token_available)
-
-
-def _shut_down() -> None:
-    """Leave Ray; where its head does not answer any more, that never ends."""
-    thread = threading.Thread(target=ray.shutdown, name="shutdown", daemon=True)
-    thread.start()
-    thread.join(SECONDS_TO_SHUT_DOWN)
-    if thread.is_alive():
-        atexit.unregister(ray.shutdown)
-
-
-def _nodes() -> list[dict[str, Any]]:
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return [node for node in nodes if node["Alive"]]
-
-
-def _servers() -> list[Server]:
-    """What the session cannot do without: the cluster's head, and the raylet of this node."""
-    here = ray.get_runtime_context()
-    (node,) = [node for node in _nodes() if node["NodeID"] == here.get_node_id()]
-    return [
-        Server("Ray's head (its GCS)", here.gcs_address),
-        Server("Ray's raylet on this machine", f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"),
-    ]
-
-
 class TuneExecutor:
     """The workers of a Ray session; it implements `Executor`. Each task is a trial of one Tune experiment."""
 
-    def __init__(self, bundles: Sequence[dict[str, float]], workers: int, storage: Path, say: Say) -> None:
+    def __init__(
+        self, wanted: Mapping[str, float], census: Census, lookout: Lookout, storage: Path, say: Say
+    ) -> None:
         """Start nothing.
 
         Args:
-            bundles: what the equal processes that train a run together take, by Ray's names.
+            wanted: what each of the equal processes that train a run together takes, by Ray's names.
             storage: a folder for what Tune writes, which nobody reads.
         """
-        self._bundles, self.workers, self._storage, self._say = bundles, workers, storage, say
-        self._wanted = ", ".join(f"{amount * len(bundles):g} {name}" for name, amount in bundles[0].items())
+        self._wanted, self._census, self._lookout = dict(wanted), census, lookout
+        self._storage, self._say = storage, say
+
+    @property
+    def has_several(self) -> bool:
+        return self._census.limit != 1 and (self._lookout.is_of_cluster or self._census.workers > 1)
+
+    @property
+    def device(self) -> str:
+        return next(iter(self._census.devices), "")
 
     def measure(self, run: Run, sizes: Sequence[int], context: WorkerContext) -> dict[Packing, float]:
         task: Any = ray.remote(pack_rates)
-        (wanted,) = self._bundles
-        others = {name: amount for name, amount in wanted.items() if name not in ("CPU", "GPU")}
-        counts = {"num_cpus": wanted.get("CPU", 0), "num_gpus": wanted.get("GPU", 0)}
-        reference = task.options(**counts, resources=others or None).remote(run, sizes, context)
+        others = {name: amount for name, amount in self._wanted.items() if name not in ("CPU", "GPU")}
+        reference = task.options(
+            num_cpus=self._wanted.get("CPU", 0),
+            num_gpus=self._wanted.get("GPU", 0),
+            resources=others or None,
+            label_selector={NODE_ID: f"in({','.join(self._census.devices[self.device])})"},
+        ).remote(run, sizes, context)
         while not ray.wait([reference], timeout=SECONDS_BETWEEN_LINES)[0]:
-            self._say(f"waiting for pack sizes, which a worker measures; it takes {self._wanted}; {_free()}")
+            self._say(f"waiting for pack sizes, which a worker measures; {self._lookout.waiting_words}")
         rates: dict[Packing, float] = ray.get(reference)
         return rates
 
     def train(
-        self, search: Search, context: WorkerContext, deaths_allowed: int, on_event: Tell, work: Work = run_task
+        self, search: Search, context: WorkerContext, failures: FailurePolicy, on_event: Tell, work: Work = run_task
     ) -> None:
-        handout = Handout(search, deaths_allowed, on_event)
+        handout = Handout(search, failures, self._census, on_event)
+        searcher = TaskSearcher(handout, self._census, self._lookout, self._say)
         tuner = tune.Tuner(
-            tune.with_resources(TaskTrainable, tune.PlacementGroupFactory(list(self._bundles))),
-            param_space={"context": Shared(context), "work": Shared(work)},
+            TaskTrainable,
+            param_space={"context": Shared(context), "work": Shared(work), "wanted": Shared(self._wanted)},
             tune_config=tune.TuneConfig(
-                search_alg=ConcurrencyLimiter(TaskSearcher(handout), max_concurrent=self.workers),
-                scheduler=_InOrder(),  # type: ignore[no-untyped-call]
+                search_alg=searcher,
+                scheduler=_InOrder(self._census),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: trial.trial_id,
@@ -283,7 +210,7 @@ class TuneExecutor:
             run_config=tune.RunConfig(
                 storage_path=str(self._storage),
                 name="tasks",
-                callbacks=[_Listener(handout, self._say, self._wanted)],
+                callbacks=[_Listener(handout, searcher)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 verbose=0,
             ),

@@ -1,4 +1,4 @@
-"""A task in one worker: train its runs together, try again after an exception, and give each run its row."""
+"""A task in one worker: train its runs together, and give each run its row, or say that it has raised."""
 
 from __future__ import annotations
 
@@ -8,95 +8,69 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
 from sweep.errors import OtherDataError, without_credentials
-from sweep.events import Ended, Event, Problem, Task, WorkerContext
+from sweep.events import Event, Problem, Raised, Task, WorkerContext
 from sweep.results.folder import StudyFolder
 from sweep.results.work.run_folder import RunFolder
+from sweep.results.work.waiting import FALSE_ALARMS, SECONDS_TO_WAIT, is_away, wait_for_storage, why_waiting
 from sweep.running.attempt import Attempt, begin_attempt, equipment_for
-from sweep.running.publishing import publish_failure
 from wae_core.run import Run
-from wae_core.storage.files import FULL, Location, check_room, probe, storage_unavailable
 from wae_core.training.loop import train_pack
 from wae_core.training.throughput import Packing, models_per_hour
 
-SECONDS_TO_WAIT = 5.0  # until an unavailable storage is tried again
-FALSE_ALARMS = 20  # after so many in a row, each of a storage that works, it is the run's own error
-
-
-@dataclass(frozen=True)
-class _Work:
-    """Runs of the task that are to be trained together, and how often they may still be tried.
-
-    reason: why the last try ended; the runs fail with it where no try is left.
-    """
-
-    runs: tuple[Run, ...]
-    tries_left: int
-    reason: str = ""
-
 
 def run_task(task: Task, context: WorkerContext) -> Iterator[Event]:
-    """Bring every run of the task to its row, or to where it pauses."""
-    return persist(task, context, _train, _fail)
+    """Bring every run of the task to its row, or to where it pauses, or raises."""
+    return persist(task, context, _train)
 
 
 def persist(
     task: Task,
     context: WorkerContext,
     attempt: Callable[[Sequence[Run], Task, WorkerContext], Iterator[Event]],
-    fail: Callable[[Run, int, WorkerContext, str], Event],
 ) -> Iterator[Event]:
     """Attempt the task's runs together until each of them has had its last event.
 
     Where the device's memory does not hold the pack, its halves are attempted one after the other. A storage that is
-    full, cannot be reached, or is gone, is waited for. Any other exception separates the runs, so that the one behind
-    it fails alone.
+    full, cannot be reached, or is gone, is waited for. Any other exception is told: who hears it decides where the
+    runs are tried again.
 
     Args:
         attempt: does the work at some of the runs.
-        fail: gives a run, of a pack of so many, up for a reason; its event is the run's last.
     """
-    waiting = deque([_Work(task.runs, context.tries)])
+    waiting = deque([task.runs])
     alarms = 0  # in a row, after which the storage was found to work
     while waiting:
-        work = waiting.popleft()
-        left = list(work.runs)
+        runs = waiting.popleft()
+        left = list(runs)
         try:
-            if work.tries_left:
-                events = attempt(work.runs, task, context)
-            else:
-                events = (fail(run, len(work.runs), context, work.reason) for run in work.runs)
-            for event in events:
+            for event in attempt(runs, task, context):
                 if event.is_last:
                     left.remove(event.run)
                 alarms = 0
                 yield event
         except Exception as error:
             root = StudyFolder(context.results, task.runs[0].study).root
-            if _is_away(root, error) and alarms < FALSE_ALARMS:
-                waiting.appendleft(replace(work, runs=tuple(left)))
-                yield Problem(left[0], _why_waiting(root, error))
-                alarms += _wait_for_storage(root, error)
+            if is_away(root, error) and alarms < FALSE_ALARMS:
+                waiting.appendleft(tuple(left))
+                yield Problem(left[0], why_waiting(root, error))
+                alarms += wait_for_storage(root, error)
                 continue
             if isinstance(error, OtherDataError):
-                waiting.appendleft(replace(work, runs=tuple(left)))
+                waiting.appendleft(tuple(left))
                 yield Problem(left[0], f"{error}; workers wait until it is back, nothing is lost")
                 time.sleep(SECONDS_TO_WAIT)
                 continue
-            if not work.tries_left:
-                raise
             _keep_traceback(left, context)
             if isinstance(error, torch.OutOfMemoryError) and len(left) > 1:
                 half = -(-len(left) // 2)
-                waiting += [replace(work, runs=tuple(part)) for part in (left[:half], left[half:])]
+                waiting += [tuple(left[:half]), tuple(left[half:])]
             else:
                 reason = " ".join(without_credentials(f"{type(error).__name__}: {error}").split())[:500]
-                waiting += [_Work((run,), work.tries_left - 1, reason) for run in left]
+                yield from (Raised(run, reason) for run in left)
 
 
 def pack_rates(run: Run, sizes: Sequence[int], context: WorkerContext) -> dict[Packing, float]:
@@ -106,45 +80,12 @@ def pack_rates(run: Run, sizes: Sequence[int], context: WorkerContext) -> dict[P
     return models_per_hour(run, equipment.data, equipment.device, sizes)
 
 
-def _fail(run: Run, pack_size: int, context: WorkerContext, reason: str) -> Event:
-    return Ended(run, publish_failure(run, pack_size, context, reason))
-
-
 def _keep_traceback(runs: Sequence[Run], context: WorkerContext) -> None:
     for run in runs:
         with contextlib.suppress(OSError):  # it may be what failed
             RunFolder(StudyFolder(context.results, run.study).work(run.run_id)).write(
                 "traceback.txt", without_credentials(traceback.format_exc()).encode()
             )
-
-
-def _is_away(root: Location, error: Exception) -> bool:
-    """Whether the study's folder is what the error comes from: it is unavailable now, or was deleted or renamed."""
-    return storage_unavailable(error) or (isinstance(root, Path) and not root.is_dir())
-
-
-def _why_waiting(root: Location, error: Exception) -> str:
-    if isinstance(root, Path) and not root.is_dir():
-        return f"{root} is gone; workers wait until it is back"
-    said = (isinstance(error, OSError) and error.strerror) or error
-    return f"{root} cannot be written now ({said}); workers wait until it can, nothing is lost"
-
-
-def _wait_for_storage(root: Location, error: Exception) -> bool:
-    """Wait until the study's folder takes files; returns whether it does at once though it was not full.
-
-    An error that lies in one file, as where a disk has a bad sector, must not be waited for for ever.
-    """
-    is_full = isinstance(error, OSError) and error.errno in FULL
-    naps = 0
-    while True:
-        time.sleep(SECONDS_TO_WAIT)
-        naps += 1
-        with contextlib.suppress(OSError):
-            probe(root)
-            if is_full:
-                check_room(root)
-            return naps == 1 and not is_full
 
 
 def _train(runs: Sequence[Run], task: Task, context: WorkerContext) -> Iterator[Event]:

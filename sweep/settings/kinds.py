@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic_core import PydanticCustomError
 
 from wae_core.checks import POSITIVE, WORD, whole_number
 from wae_core.domains import LARGEST_COUNT, LARGEST_NUMBER, LARGEST_SEED, SMALLEST_FACTOR, SMALLEST_NUMBER
 from wae_core.names import DEVICES, NAME, Device
 from wae_core.run import ALGORITHMS
+
+SMALLEST_SHARE = 1e-4  # of a device; Ray counts in such parts
 
 
 def strict(group: str = "") -> ConfigDict:
@@ -43,9 +45,21 @@ def _allowed(what: str) -> WrapValidator:
     return WrapValidator(check)
 
 
+def _whole_or_fraction(value: float) -> float:
+    if value != 0 and not (SMALLEST_SHARE <= value < 1) and value != int(value):
+        raise ValueError
+    return value
+
+
 Count = Annotated[int, Field(ge=1, le=LARGEST_COUNT), _allowed(whole_number(1))]
 Natural = Annotated[int, Field(ge=0, le=LARGEST_COUNT), _allowed(whole_number(0))]
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED), _allowed(whole_number(0, LARGEST_SEED))]
+Share = Annotated[
+    float,
+    Field(ge=0, le=LARGEST_COUNT),
+    AfterValidator(_whole_or_fraction),
+    _allowed(f"{whole_number(0)}, or a fraction from 0.0001 to 1, e.g. 0.25 where four share one"),
+]
 Budget = Annotated[int, _allowed("a whole number of models per algorithm")]
 Positive = Annotated[float, Field(ge=SMALLEST_NUMBER, le=LARGEST_NUMBER), _allowed(POSITIVE)]
 Reduction = Annotated[

@@ -22,6 +22,7 @@ from sweep.settings.kinds import (
     Quantile,
     Reduction,
     Seed,
+    Share,
     Switch,
     Text,
     TrackingUri,
@@ -90,11 +91,12 @@ class Cluster:
     device: DeviceName
     workers: Count | None
     cpus_per_worker: Natural
-    gpus_per_worker: Natural
+    gpus_per_worker: Share
     tpus_per_worker: Natural
     pack_size: Count | None  # models that a worker trains together; None: by a short measurement
     teraflops: Positive  # of one device, sustained; assumed until runs have ended
     accelerators_per_run: Count = 1  # workers that share each batch of a model
+    send_code: Switch = False  # whether a cluster's workers use the driver's sources, and not those of their nodes
 
     def __post_init__(self) -> None:
         self._check_sharing()

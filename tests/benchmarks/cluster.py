@@ -18,14 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
 
-import sweep.running.tune
 from sweep.events import Evaluated, Event, Task, WorkerContext
 from sweep.reports.cost import CostModel
 from sweep.running.executor import Executor
 from sweep.search.plan import plan_runs
 from sweep.settings.compose import load_settings
 from tests.benchmarks.measuring import Options, Row
-from tests.benchmarks.orchestration import ours_block, publish
+from tests.benchmarks.orchestration import local_session, ours_block, publish
 from wae_core.data.images import image_shape
 from wae_core.evaluation.selection import Evaluation
 from wae_core.run import ALGORITHMS
@@ -101,11 +100,10 @@ def most_kept_busy(seconds: Sequence[float], events: int, driver: Driver) -> flo
 
 
 def measure(options: Options, say: Callable[[str], None]) -> list[Row]:
-    settings = load_settings([])
     found: list[Driver] = []
     with (
         tempfile.TemporaryDirectory() as scratch,
-        sweep.running.tune.session(settings.cluster, say) as executor,
+        local_session(Path(scratch), say) as executor,
     ):
         _block(Path(scratch) / "first", 20, executor, 0)  # starts the workers, imports MLflow
         for number in range(options.rounds):

@@ -16,6 +16,7 @@ import time
 import types
 import typing
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,14 +26,15 @@ from typing import Any
 import psutil
 from rich.console import Console
 
-import sweep.running.tune
-from sweep.events import Ended, Event, Lost, Task, WorkerContext
+from sweep.events import Ended, Event, GivenUp, Task, WorkerContext
 from sweep.reports.cost import CostModel
 from sweep.reports.progress_display import ProgressDisplay
 from sweep.results.compaction import TableKeeper
 from sweep.results.folder import StudyFolder
+from sweep.results.nodes.book import NodeBook
 from sweep.results.schema import COMPLETED, SCHEMA_VERSION, EvaluationRow, RunRow
 from sweep.results.tables import HeldFolder, Tables
+from sweep.running.connection.session import session
 from sweep.running.executor import Executor, Work
 from sweep.running.tune import tune  # type: ignore[attr-defined]  # imported after Ray's settings are made
 from sweep.search.fixed_plan import FixedPlan
@@ -90,8 +92,7 @@ def measure(options: Options, say: Callable[[str], None]) -> list[Row]:
             say(f"{kind.__name__.strip('_')}: {runs} runs; ms a run, mirrored, of CPU: {milliseconds}")
             return found
 
-        settings = load_settings([])
-        with sweep.running.tune.session(settings.cluster, say) as executor:
+        with local_session(Path(scratch), say) as executor:
 
             def ours(folder: Path, runs: int) -> Block:
                 return ours_block(folder, runs, executor)
@@ -137,6 +138,24 @@ def measure(options: Options, say: Callable[[str], None]) -> list[Row]:
     return rows
 
 
+def local_session(folder: Path, say: Callable[[str], None]) -> AbstractContextManager[Executor]:
+    """Ray and workers on this machine."""
+    settings, book = load_settings([]), NodeBook(folder / "nodes.json")
+    return session(settings.cluster, _context(folder), settings.study.protocol, book, say)
+
+
+def _context(results: Path) -> WorkerContext:
+    return WorkerContext(
+        results=results,
+        data=results,
+        data_sha256="none",
+        inception=None,
+        device="cpu",
+        git_commit="unknown",
+        checkpoint_steps=1000,
+    )
+
+
 def ours_block(results: Path, count: int, executor: Executor, work: Work | None = None) -> Block:
     """The sweep's path from packs to tables and mirror, with what `sweep.launch` puts around it.
 
@@ -147,16 +166,7 @@ def ours_block(results: Path, count: int, executor: Executor, work: Work | None 
     runs = plan_runs(settings.study, "wae-mmd", count)
     folder = StudyFolder(results, settings.study.name)
     folder.records.mkdir(parents=True)
-    context = WorkerContext(
-        results=results,
-        data=results,
-        data_sha256="none",
-        inception=None,
-        device="cpu",
-        git_commit="unknown",
-        checkpoint_steps=1000,
-        tries=3,
-    )
+    context = _context(results)
     tables = Tables(folder)
     problems: list[str] = []
     mirror = Mirror(default_uri(results), HeldFolder(folder, tables), settings.study.name, problems.append)
@@ -172,11 +182,11 @@ def ours_block(results: Path, count: int, executor: Executor, work: Work | None 
             observer.note(event)
         if isinstance(event, Ended):
             memory.append(psutil.Process().memory_info().rss)
-        assert not isinstance(event, Lost), f"the worker of {event.run.run_id} died"
+        assert not isinstance(event, GivenUp), f"the worker of {event.run.run_id} died"
 
     meter = _Meter()
     with TableKeeper(folder, tables, None, lambda: None, problems.append), display:
-        executor.train(search, context, 5, on_event, work or publish)
+        executor.train(search, context, settings.failures, on_event, work or publish)
     swept = meter.wall()
     behind = mirror.close(LONGEST_WAIT)
     mirrored = meter.wall()

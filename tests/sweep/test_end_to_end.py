@@ -143,7 +143,8 @@ def test_diverging_and_failing_runs_are_rows_and_the_others_go_on(tmp_path: Path
     study = tmp_path / "results" / "digits-diverging"
     (study / "work").mkdir(parents=True)
     (study / "work" / "vae-00000-s1").write_text("a file where the run's folder should be")
-    sweep(tmp_path / "results", "alg=vae", "budget=3", f"space={path}")
+    output = sweep(tmp_path / "results", "alg=vae", "budget=3", f"space={path}", exit_code=1)
+    assert output.endswith("failed: 1 run; make status says why, retry=failed trains again\n")
     runs = read_runs(tmp_path / "results", "digits-diverging").set_index("run_id")
     assert runs.loc["vae-00000-s0", "status"] == "diverged"
     assert "at step" in runs["status_reason"]["vae-00000-s0"]

@@ -16,7 +16,7 @@ import pytest
 
 from sweep import command
 from sweep.errors import ResultsError, without_credentials
-from sweep.events import Ended, Task, WorkerContext
+from sweep.events import Raised, Task, WorkerContext
 from sweep.results import study_file
 from sweep.results.compaction import clean_up
 from sweep.results.folder import TABLES, StudyFolder, read_runs
@@ -25,6 +25,7 @@ from sweep.results.parquet import parse, write_table
 from sweep.results.schema import RECORD
 from sweep.results.tables import Tables
 from sweep.running import worker
+from sweep.running.publishing import publish_failure
 from sweep.settings.settings import FailurePolicy
 from sweep.tracking.command import ui_parser
 from sweep.tracking.mirror import Mirror
@@ -40,6 +41,7 @@ SOURCES = [
     path for name in ("search_spaces", "wae_core", "sweep", "analysis") for path in (ROOT / name).rglob("*.py")
 ]
 UNPICKLERS = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+HARMLESS = {"cpu_count"}  # what joblib has beside its unpickling
 PASSWORD = "hunter2-and-more"
 
 
@@ -51,7 +53,8 @@ def reads_that_run_code(source: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import | ast.ImportFrom):
             named = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
-            yield from (name for name in named if name.split(".")[0] in UNPICKLERS)
+            harmless = isinstance(node, ast.ImportFrom) and {alias.name for alias in node.names} <= HARMLESS
+            yield from (name for name in named if name.split(".")[0] in UNPICKLERS and not harmless)
         if not isinstance(node, ast.Call):
             continue
         call = ast.unparse(node.func)
@@ -72,6 +75,7 @@ def reads_that_run_code(source: str) -> Iterator[str]:
     [
         "import pickle",
         "from dill import load",
+        "from joblib import cpu_count, load",
         "torch.load(f)",
         "torch.load(f, weights_only=False)",
         "eval(x)",
@@ -244,10 +248,11 @@ def test_a_failed_run_s_row_and_files_hold_no_secret(
     monkeypatch.setattr(worker, "_train", refused)
     folder.work("vae-00000-s0").mkdir(parents=True)
     root = local(folder.root)
-    context = WorkerContext(root.parent, root, data_sha256("digits"), None, "cpu", "unknown", 1000, tries=3)
+    context = WorkerContext(root.parent, root, data_sha256("digits"), None, "cpu", "unknown", 1000)
     (event,) = worker.run_task(Task((make_run("vae"),)), context)
-    assert isinstance(event, Ended)
-    assert event.row.status_reason == "OSError: PUT http://***@host/bucket: denied for ***"
+    assert isinstance(event, Raised)
+    publish_failure(event.run, context, event.reason, "host")
+    assert event.reason == "OSError: PUT http://***@host/bucket: denied for ***"
     tell_tale = [path for path in root.rglob("*") if path.is_file() and has_secret(path)]
     assert tell_tale == []
     assert "***@host" in local(folder.work("vae-00000-s0") / "traceback.txt").read_text()

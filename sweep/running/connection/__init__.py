@@ -1,1 +1,1 @@
-"""Joining a Ray cluster: whether its head answers, and which token it wants; it imports no Ray."""
+"""Joining a Ray cluster: whether its head answers, and which token it wants. session.py alone imports Ray."""

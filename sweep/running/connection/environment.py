@@ -12,6 +12,7 @@ ALWAYS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our records take the place of Tune's four files per trial
     "TUNE_STATE_REFRESH_PERIOD": "1000000",  # the cluster's size, which nobody reads; nothing interrupts that call
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # a killed driver resumes from our records, not from Tune's snapshots
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000000",  # who waits for a worker's start: one at a time is Tune's default
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # a traceback for each worker's death
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C unwinds at once: Tune would end as if nothing had happened
     "RAY_DEDUP_LOGS_SKIP_REGEX": "^",  # no lines of the servers' logs on the terminal

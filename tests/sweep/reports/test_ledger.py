@@ -46,7 +46,6 @@ def attempt(folder: StudyFolder, run: Run) -> Iterator[Event]:
         device="cpu",
         git_commit="unknown",
         checkpoint_steps=1000,
-        tries=3,
     )
     return run_task(Task((run,)), context)
 

@@ -39,7 +39,7 @@ class Place:
     def packings(self, runs: Sequence[Run], pack_size: int | None) -> dict[str, Packing]:
         cluster = Cluster("ray", "cuda", None, 1, 1, 0, pack_size=pack_size, teraflops=1.0)
         console = Console(file=self.printed, width=200)
-        return find_packings(self.folder, runs, _seconds, cluster, self._measure, console)
+        return find_packings(self.folder, runs, _seconds, cluster, "cuda: H200", self._measure, console)
 
     def _measure(self, run: Run, sizes: Sequence[int]) -> dict[Packing, float]:
         assert sizes == SIZES
@@ -69,7 +69,9 @@ def test_the_cluster_s_word_is_taken_without_a_measurement(place: Place, runs: l
 
 def test_runs_of_several_accelerators_are_not_packed(place: Place, runs: list[Run]) -> None:
     cluster = Cluster("ray", "cuda", None, 1, 1, 0, pack_size=None, teraflops=1.0, accelerators_per_run=8)
-    packings = find_packings(place.folder, runs, _seconds, cluster, place._measure, Console(file=place.printed))
+    packings = find_packings(
+        place.folder, runs, _seconds, cluster, "cpu", place._measure, Console(file=place.printed)
+    )
     assert packings == {"dcgan": Packing(1), "resnet50v2": Packing(1)} and place.measured == []
 
 
@@ -85,13 +87,13 @@ def test_a_measurement_is_made_once_a_study(place: Place, runs: list[Run]) -> No
     assert place.packings(runs, None) == first | {"resnet50v2": Packing(1)}
     assert len(place.measured) == 2
     kept = local(place.folder.root / "pack_sizes.json")
-    assert set(json.loads(kept.read_text())) == {"cuda dcgan", "cuda resnet50v2"}
+    assert set(json.loads(kept.read_text())) == {"cuda: H200 dcgan", "cuda: H200 resnet50v2"}
 
 
 def test_workers_are_told_which_steps_to_capture(place: Place, runs: list[Run]) -> None:
     packer = Packer(_seconds)
     cluster = Cluster("ray", "cuda", None, 1, 1, 0, pack_size=None, teraflops=1.0)
-    packer.find_packings(place.folder, runs, cluster, place._measure, Console(file=place.printed))
+    packer.find_packings(place.folder, runs, cluster, "cpu", place._measure, Console(file=place.printed))
     assert packer.captured == {"dcgan"}
 
 

@@ -194,7 +194,7 @@ def test_a_run_of_more_cores_than_this_machine_has_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    monkeypatch.setattr("sweep.running.nodes.room.cpu_count", lambda: 3)
     words = [f"results={tmp_path}", "cluster.accelerators_per_run=4"]
     with pytest.raises(SettingsError, match=r"accelerators_per_run is 4, but there is room for 3 workers"):
         check_trainable(load_settings(words))

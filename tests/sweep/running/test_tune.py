@@ -14,21 +14,24 @@ import pytest
 import sweep.running.tune
 from sweep.errors import SettingsError, WorkersLost
 from sweep.events import Event, Problem, Started, Task, WorkerContext
+from sweep.results.nodes.book import NodeBook
 from sweep.running.connection.address import cluster_address
-from sweep.running.executor import check_fit, may_grow, resources, workers_that_fit
-from sweep.running.handout import UNBEGUN_ALLOWED
+from sweep.running.connection.session import session
+from sweep.running.nodes.census import UNBEGUN_ALLOWED, Census
+from sweep.running.nodes.looking import Lookout, nodes
+from sweep.running.nodes.room import check_fit, may_grow, workers_that_fit
 from sweep.running.tune import (  # type: ignore[attr-defined]  # tune is to be imported after Ray's settings are made
     TuneExecutor,
-    session,
     tune,
 )
 from sweep.search.fixed_plan import FixedPlan
 from sweep.settings.compose import load_settings
+from sweep.settings.settings import FailurePolicy
 from wae_core.data.images import data_sha256
 from wae_core.run import Run
 
 MakeRun = Callable[..., Run]
-DEATHS = 5
+FAILURES = FailurePolicy(tries=1, worker_deaths=5)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +136,7 @@ def test_workers_that_start_late_or_never_hold_up_no_task(
             return {"event": Problem(self._run, f"{self._run.seed} {os.getpid()}"), "done": True}
 
     monkeypatch.setattr(sweep.running.tune, "TaskTrainable", ShortTasks)
-    context = WorkerContext(tmp_path, tmp_path, data_sha256("digits"), None, "cpu", "unknown", 1000, 1)
+    context = WorkerContext(tmp_path, tmp_path, data_sha256("digits"), None, "cpu", "unknown", 1000)
     cluster = replace(load_settings([]).cluster, workers=2)
 
     said: list[str] = []
@@ -141,7 +144,7 @@ def test_workers_that_start_late_or_never_hold_up_no_task(
     def pids_that_train(executor: TuneExecutor, count: int) -> set[str]:
         events: list[Event] = []
         runs = [make_run("vae", seed=seed) for seed in range(count)]
-        executor.train(FixedPlan(runs, set(), one_by_one), context, DEATHS, events.append)
+        executor.train(FixedPlan(runs, set(), one_by_one), context, FAILURES, events.append)
         assert sorted(event.run.seed for event in events if isinstance(event, Started)) == list(range(count))
         told = [event.sentence.split() for event in events if isinstance(event, Problem)]
         assert sorted(int(seed) for seed, _ in told) == list(range(count))
@@ -151,13 +154,19 @@ def test_workers_that_start_late_or_never_hold_up_no_task(
         def setup(self, config: dict[str, Any]) -> None:
             os._exit(1)
 
-    with session(cluster, said.append) as executor:
+    book = NodeBook(tmp_path / "nodes.json")
+    with session(cluster, context, load_settings([]).study.protocol, book, said.append) as executor:
         assert len(pids_that_train(executor, 60)) == 2
-        more = TuneExecutor([resources(cluster)], executor.workers + 1, tmp_path / "tune", said.append)
+        (node,) = nodes()  # others' work takes a part of what it declares
+        census = Census({"CPU": 1}, 1, None, said.append)
+        census.see([replace(node, resources={"CPU": 3.0})])
+        census.admit(node, "cpu")
+        lookout = Lookout(census, None, "1 CPU", said.append)
+        more = TuneExecutor({"CPU": 1}, census, lookout, tmp_path / "tune", said.append)
         assert len(pids_that_train(more, 10)) <= 2
         monkeypatch.setattr(sweep.running.tune, "TaskTrainable", NeverStarts)
         events: list[Event] = []
         search = FixedPlan([make_run("vae", config_index=index) for index in range(9)], set(), one_by_one)
         with pytest.raises(WorkersLost, match=f"no worker can start: {UNBEGUN_ALLOWED} in a row"):
-            executor.train(search, context, DEATHS, events.append)
+            executor.train(search, context, FAILURES, events.append)
         assert [event for event in events if not isinstance(event, Problem)] == [], "none is lost, none has begun"

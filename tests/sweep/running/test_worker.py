@@ -16,14 +16,18 @@ import pytest
 import torch
 from PIL import Image
 
-from sweep.events import Ended, Evaluated, Event, Paused, Problem, Task, WorkerContext
+from sweep.events import Ended, Evaluated, Event, GivenUp, Paused, Problem, Started, Task, WorkerContext
 from sweep.results.folder import StudyFolder
 from sweep.results.schema import RunRow
+from sweep.results.work import waiting
 from sweep.running import attempt as attempt_module
-from sweep.running import worker
 from sweep.running.attempt import equipment_of
+from sweep.running.in_process import session
 from sweep.running.publishing import publish_failure
+from sweep.running.training import teller
 from sweep.running.worker import run_task
+from sweep.search.fixed_plan import FixedPlan
+from sweep.settings.settings import FailurePolicy
 from tests.places import local
 from wae_core.data.images import data_sha256
 from wae_core.evaluation.evaluator import Evaluator
@@ -47,6 +51,19 @@ TINY = {
 }
 
 
+POLICY = FailurePolicy(tries=3, worker_deaths=5)
+
+
+class Told:
+    """Keeps what it is told."""
+
+    def __init__(self, events: list[Event]) -> None:
+        self._events = events
+
+    def note(self, event: Event) -> None:
+        self._events.append(event)
+
+
 class Place:
     """A results folder, and what is in it."""
 
@@ -59,13 +76,18 @@ class Place:
             device="cpu",
             git_commit="unknown",
             checkpoint_steps=checkpoint_steps,
-            tries=3,
         )
         self.folder = StudyFolder(results, "test")
+        self.said: list[str] = []
         self.folder.records.mkdir(parents=True, exist_ok=True)
 
     def train(self, *runs: Run) -> list[Event]:
-        return list(run_task(Task(runs), self.context))
+        """Train in this process, as a launch with cluster=inprocess does."""
+        events: list[Event] = []
+        search = FixedPlan(runs, set(), lambda runs: [Task(tuple(runs))])
+        with session(self.context) as executor:
+            executor.train(search, self.context, POLICY, teller([Told(events)], self.context, self.said.append))
+        return [event for event in events if not isinstance(event, Started | GivenUp)]
 
     def pause(self, run: Run, until: int) -> float:
         """Train to a rung; returns the best FID that is reported there."""
@@ -396,7 +418,7 @@ def test_a_storage_that_takes_nothing_is_reported_and_waited_for(
         is_full = naps < 30  # more often than anything is tried
 
     monkeypatch.setattr("os.fsync", fsync)
-    monkeypatch.setattr("sweep.running.worker.time.sleep", sleep)
+    monkeypatch.setattr("sweep.results.work.waiting.time.sleep", sleep)
     events = place.train(run)
     assert isinstance(events[0], Problem)
     assert os.strerror(number) in events[0].sentence
@@ -422,12 +444,12 @@ def test_one_file_that_cannot_be_written_is_not_waited_for_for_ever(
         naps += 1
 
     monkeypatch.setattr("os.fsync", fsync)
-    monkeypatch.setattr("sweep.running.worker.time.sleep", sleep)
+    monkeypatch.setattr("sweep.results.work.waiting.time.sleep", sleep)
     events = place.train(run)
     row = place.row(run)
     assert (row["status"], row["steps_done"]) == ("failed", 2)
     assert os.strerror(errno.EIO) in row["status_reason"]
-    assert sum(isinstance(event, Problem) for event in events) == naps == worker.FALSE_ALARMS
+    assert sum(isinstance(event, Problem) for event in events) == naps == POLICY.tries * waiting.FALSE_ALARMS
 
 
 @pytest.mark.slow
@@ -447,7 +469,7 @@ def test_a_folder_that_is_gone_is_waited_for_and_not_made_again(
         if naps == 3:
             elsewhere.rename(root)
 
-    monkeypatch.setattr("sweep.running.worker.time.sleep", sleep)
+    monkeypatch.setattr("sweep.results.work.waiting.time.sleep", sleep)
     root.rename(elsewhere)
     if lose == "delete":
         shutil.copytree(elsewhere, root)
@@ -620,7 +642,7 @@ def test_a_run_given_up_by_the_driver_is_a_failed_row_with_its_evaluations(
 ) -> None:
     run, (_, evaluations) = vae
     place.train_until(2, run)
-    returned = publish_failure(run, 1, place.context, "its worker died")
+    returned = publish_failure(run, place.context, "its worker died", "a-host")
     row = place.row(run)
     assert returned == RunRow(**row)
     assert (row["status"], row["status_reason"], row["steps_done"]) == ("failed", "its worker died", 4)
@@ -630,7 +652,7 @@ def test_a_run_given_up_by_the_driver_is_a_failed_row_with_its_evaluations(
 def test_a_result_that_is_there_already_stays(vae: tuple[Run, Any], place: Place) -> None:
     """Its worker was thought dead, and the run was given up; then it comes to its end after all."""
     run, _ = vae
-    publish_failure(run, 1, place.context, "its worker died")
+    publish_failure(run, place.context, "its worker died", "a-host")
     place.train(run)
     assert place.row(run)["status"] == "failed"
     assert place.evaluations(run) == []

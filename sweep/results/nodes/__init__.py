@@ -1,0 +1,1 @@
+"""What a launch on a cluster writes of its nodes."""
