@@ -128,14 +128,12 @@ def _name(entry: Mapping[str, Any]) -> str:
 
 def _ask(node: Node, demands: Demands) -> Any:
     """Have the node examine itself, whatever trains there; it sees all its devices, and holds none afterwards."""
-    options: dict[str, Any] = {
-        "num_cpus": 0,
-        "scheduling_strategy": NodeAffinitySchedulingStrategy(node.id, soft=False),
-    }
+    there = NodeAffinitySchedulingStrategy(node.id, soft=False)
+    options: dict[str, Any] = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": there}
     if demands.context.device == "cuda":
         options |= {"max_calls": 1, "runtime_env": {"env_vars": {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}}}
-    task: Any = ray.remote(examine)
-    return task.options(**options, max_retries=0).remote(demands, dict(node.resources))
+    task: Any = ray.remote(**options)(examine)
+    return task.remote(demands, dict(node.resources))
 
 
 def _sentence(error: Exception) -> str:
