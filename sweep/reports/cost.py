@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from sweep.errors import SettingsError
 from sweep.events import Ended, Event
@@ -23,8 +23,10 @@ class CostModel:
     A worker has one device, or several that share the run; only runs of as many teach it.
 
     Seconds per FLOP are the median over the study's completed runs of the same kind (architecture and batch size);
-    where there is none, of the same architecture; then of all. Before any run has completed they come from the
-    cluster's assumed `teraflops`: then predictions can be compared with one another, but are no more than a guess.
+    where there is none, of the same architecture; then of all. Where the cluster has devices of several kinds, they
+    are told apart: what a run is predicted to take is the mean over them, each counted as often as it has completed a
+    run, since the faster one will train as many more of those that are left. Before any run has completed, the
+    cluster's assumed `teraflops` are the rate: predictions can then be compared, but are no more than a guess.
 
     Args:
         image_shape: (C, H, W) of the study's data set.
@@ -35,12 +37,20 @@ class CostModel:
         self._image_shape = image_shape
         self._device, self._count = cluster.device, cluster.accelerators_per_run
         self._assumed = 1e-12 / cluster.teraflops / self._count
-        self._measured: defaultdict[tuple[str | int, ...], list[float]] = defaultdict(list)  # ascending
+        # Ascending, by likeness, then by device.
+        self._measured: defaultdict[tuple[str | int, ...], defaultdict[str, list[float]]] = defaultdict(
+            lambda: defaultdict(list)
+        )
 
     @property
     def measured_runs(self) -> int:
         """The number of completed runs that the rates are taken from; 0 means that they are assumed."""
-        return len(self._measured.get((), ()))
+        return sum(map(len, self._measured.get((), {}).values()))
+
+    @property
+    def devices(self) -> list[str]:
+        """The kinds of device that they were measured on."""
+        return sorted(self._measured.get((), {}))
 
     def learn(self, row: RunRow) -> None:
         """Take in an ended run of the study; one that did not complete, or ran on another device, is left out.
@@ -56,8 +66,9 @@ class CostModel:
         for row in rows:
             for measured, seconds_per_flop in self._measurements(row):
                 measured.append(seconds_per_flop)
-        for measured in self._measured.values():
-            measured.sort()
+        for by_device in self._measured.values():
+            for measured in by_device.values():
+                measured.sort()
 
     def note(self, event: Event) -> None:
         """Learn from a run that has ended."""
@@ -73,10 +84,12 @@ class CostModel:
         return run_flops(run, self._image_shape)
 
     def seconds_per_flop(self, kind: Kind) -> float:
-        """Return the seconds per FLOP of a worker with runs of this kind."""
+        """Return the seconds per FLOP of a worker with runs of this kind, whichever of the devices it has."""
+        runs: Mapping[str, Sequence[float]] = self._measured.get((), {})
         for likeness in _likenesses(kind):
-            if measured := self._measured.get(likeness):
-                return _median(measured)
+            if by_device := self._measured.get(likeness):
+                counts = {device: len(runs[device]) for device in by_device}
+                return sum(counts[device] * _median(by_device[device]) for device in counts) / sum(counts.values())
         return self._assumed
 
     def seconds(self, run: Run) -> float:
@@ -95,7 +108,7 @@ class CostModel:
         run = run_of(vars(row), self._study.name, self._study.seed, self._study.protocol)
         seconds_per_flop = (row.train_seconds + row.eval_seconds) / (self.flops(run) * row.share_done)
         for likeness in _likenesses(kind(run)):
-            yield self._measured[likeness], seconds_per_flop
+            yield self._measured[likeness][row.device], seconds_per_flop
 
 
 def cost_model(settings: Settings, runs: Sequence[Run]) -> CostModel:

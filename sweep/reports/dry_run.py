@@ -95,7 +95,8 @@ def _table(rows: Sequence[tuple[str, int, int, int, int, float]]) -> Table:
 def _about_the_hours(settings: Settings, cost: CostModel, hours: float) -> str:
     cluster = settings.cluster
     if cost.measured_runs:
-        return f"device-hours by what runs of this study took on {cluster.device}: {cost.measured_runs:,} completed"
+        devices = ", ".join(cost.devices)
+        return f"device-hours by what runs of this study took on {devices}: {cost.measured_runs:,} completed"
     sentence = (
         f"device-hours at an assumed {cluster.teraflops:g} TFLOP/s per device ({cluster.device}); better once runs "
         "have completed, or by what you know of your device: cluster.teraflops=…"

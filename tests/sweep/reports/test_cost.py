@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from statistics import median
@@ -54,12 +55,27 @@ def test_a_prediction_is_the_median_and_goes_through_no_measurements(
     rows = [took(make_run("vae", seed=seed), factor) for seed, factor in enumerate([7, 3, 9, 2, 5, 4][:count])]
     at_once = CostModel(study, GREY, CORE)
     at_once.learn_all(rows)
-    cost._measured.default_factory = Unwalked
+    cost._measured.default_factory = lambda: defaultdict(Unwalked)
     for row in rows:
         cost.learn(row)
     run = make_run("wae-mmd")
     assert cost.seconds(run) == at_once.seconds(run)
     assert cost.seconds(run) == pytest.approx(median([7, 3, 9, 2, 5, 4][:count]) * 1e-9 * run_flops(run, GREY))
+
+
+def test_devices_of_unlike_kinds_are_told_apart_and_the_time_left_is_theirs_together(
+    cost: CostModel, make_run: Callable[..., Run], took: Callable[..., Any]
+) -> None:
+    """Two workers, of which one is ten times as fast: of eleven runs it trains ten."""
+    run = make_run("vae")
+    for seed in range(10):
+        cost.learn(took(make_run("vae", seed=seed), 1, device="cpu: fast"))
+    cost.learn(took(make_run("vae", seed=10), 10, device="cpu: slow"))
+    assert cost.devices == ["cpu: fast", "cpu: slow"]
+    left = 1100
+    predicted = left * cost.seconds(run) / 2  # two workers
+    truth = left / (1 / 1 + 1 / 10) * 1e-9 * run_flops(run, GREY)
+    assert predicted == pytest.approx(truth)
 
 
 def test_before_any_run_has_ended_the_rate_is_the_cluster_s(cost: CostModel, make_run: Callable[..., Run]) -> None:
