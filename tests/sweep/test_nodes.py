@@ -180,3 +180,48 @@ def wait_for_attempts(results: Path, count: int) -> None:
     while len(list((results / STUDY / "work").glob("*/attempt-*"))) < count:
         assert time.monotonic() < until
         time.sleep(0.1)
+
+
+@pytest.mark.long
+def test_a_node_with_other_code_trains_with_the_driver_s_where_that_is_sent(
+    nodes: RayNodes, data: Path, quiet: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "wae_core"
+    shutil.copytree(ROOT / "wae_core", other)
+    loop = other / "training" / "loop.py"
+    loop.write_text(loop.read_text().replace("import", "raise RuntimeError('not this code')\nimport", 1))
+    nodes.add("other-code", over={ROOT / "wae_core": other})
+    Launch(tmp_path / "results", data, nodes.environment, "cluster.send_code=true").end()
+    assert differences_of(tmp_path / "results", quiet) == []
+
+
+@pytest.mark.long
+def test_workers_share_a_device_and_a_run_has_devices_of_two_nodes(
+    nodes: RayNodes, data: Path, quiet: Path, tmp_path: Path
+) -> None:
+    """Devices that are declared alone: the workers train on the CPU."""
+    for name in ("a", "b"):
+        nodes.add(name, "--num-gpus", "1", "--resources", '{"TPU": 1}', cpus=0)
+    shared = ("cluster.cpus_per_worker=0", "cluster.gpus_per_worker=0.5")
+    said = Launch(tmp_path / "shared", data, nodes.environment, *shared).end()
+    assert "2 nodes train, with 4 workers" in said
+    assert differences_of(tmp_path / "shared", quiet) == []
+    several = ("cluster.cpus_per_worker=0", "cluster.tpus_per_worker=1", "cluster.accelerators_per_run=2", "budget=3")
+    said = Launch(tmp_path / "several", data, nodes.environment, *several).end()
+    assert "2 nodes train, with 1 worker" in said
+    assert set(read_runs(tmp_path / "several", STUDY)["device"].str[-3:]) == {"× 2"}
+
+
+@pytest.mark.long
+def test_where_the_head_dies_the_same_words_go_on_with_another(data: Path, quiet: Path, tmp_path: Path) -> None:
+    with ray_nodes() as first:
+        first.add("a")
+        launch = Launch(tmp_path / "results", data, first.environment)
+        launch.wait_for(r"[1-5] completed of 6")
+        first.remove("head")
+        said = launch.end(exit_code=1)
+        assert re.search(r"stopped: Ray's .* has ended; what was finished is kept", said)
+    with ray_nodes() as second:
+        second.add("b")
+        Launch(tmp_path / "results", data, second.environment).end()
+    assert differences_of(tmp_path / "results", quiet) == []
