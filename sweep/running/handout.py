@@ -146,6 +146,11 @@ class Handout:
         """Whether tasks run or wait."""
         return bool(self._running or self._again) or (self.error is None and self._search.has_more)
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether another worker would have something to do."""
+        return self.error is None and (bool(self._again) or self._search.has_more)
+
     def _take_again(self, place: Place) -> Task | None:
         """The first task that comes again and may come here."""
         for index, task in enumerate(self._again):

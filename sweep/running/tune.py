@@ -57,7 +57,7 @@ class TaskSearcher(NotPickled, Searcher):
 
     def look(self) -> None:
         """Look after the nodes, and say what is waited for; called some times a second, whatever happens."""
-        self._lookout.look()
+        self._lookout.look(self._handout.has_waiting)
         now = time.monotonic()
         if not self._handout.waits_for_workers:
             self._has_trained = now

@@ -2,13 +2,13 @@
 
 python -m tests.chaos                        a quiet sweep, then sweeps under 100 kills, about 30 minutes on 2 cores
 python -m tests.chaos --kills 5 --budget 3   a quick look
-python -m tests.chaos --storage s3           three nodes that share nothing but an S3 server (moto's, on loopback)
+python -m tests.chaos --storage s3           nodes that share nothing but an S3 server (moto's, on loopback)
 
-Killed are, by SIGKILL: workers that train, the raylet of one of three Ray nodes (a new node takes its place), the
-raylet or the GCS of a sweep on one machine, and the whole session of the driver, which is then launched again. Some
-drivers get SIGTERM, or are stopped for longer than a lease lasts. Between two blows the sweep makes a checkpoint or a
-record. Every other sweep has Ray on one machine alone; the first one's results lie on a small disk of their own,
-which is full for some seconds.
+Killed are, by SIGKILL: workers that train, whole nodes of a cluster that breathes (of one to three, one goes or one
+comes), the raylet or the GCS of a sweep on one machine, and the whole session of the driver, which is then launched
+again. Some drivers get SIGTERM, or are stopped for longer than a lease lasts. Between two blows the sweep makes a
+checkpoint or a record. Every other sweep has Ray on one machine alone; the first one's results lie on a small disk of
+their own, which is full for some seconds.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import argparse
 import contextlib
 import itertools
 import json
+import os
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -38,14 +38,14 @@ from tests.benchmarks.measuring import describe_machine
 from tests.chaos.compare import violations
 from tests.chaos.disk import fill, small_disk
 from tests.chaos.killer import Blow, Killer, kill_worker, random_blows
-from tests.chaos.nodes import Nodes, three_nodes
+from tests.chaos.nodes import RayNodes, ray_nodes
 from tests.chaos.s3_server import s3_bucket
 from tests.chaos.shaking import ChaosError, Sweep, run_to_the_end
 from wae_core.run import ALGORITHMS
 
 STUDY = "digits"
 WEIGHTS = {
-    "three nodes": {"worker": 0.70, "node": 0.13, "driver": 0.10, "SIGTERM": 0.05, "SIGSTOP": 0.02},
+    "cluster": {"worker": 0.55, "node": 0.28, "driver": 0.10, "SIGTERM": 0.05, "SIGSTOP": 0.02},
     "one machine": {"worker": 0.60, "raylet": 0.10, "GCS": 0.10, "driver": 0.08, "SIGTERM": 0.10, "SIGSTOP": 0.02},
 }
 MEAN_PAUSE = 4.0  # seconds; then it waits for a checkpoint or a record
@@ -113,11 +113,10 @@ def main() -> int:
     try:
         tally.quiet_seconds = _quiet_sweep(folder, words, teller)
         with contextlib.ExitStack() as stack:
-            scratch = Path(
-                stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True))
-            )
             bucket = stack.enter_context(s3_bucket()) if arguments.storage == "s3" else None
-            nodes = stack.enter_context(three_nodes(scratch))
+            nodes = stack.enter_context(ray_nodes())
+            nodes.breathe(random)
+            os.environ.update(nodes.environment)
             while tally.kills.total() < kills and not tally.violations:
                 _shaken_sweep(folder, words, bucket, nodes, random, kills, tally, teller)
     except ChaosError as error:
@@ -137,7 +136,7 @@ def _shaken_sweep(
     folder: Path,
     words: Sequence[str],
     bucket: str | None,
-    nodes: Nodes,
+    nodes: RayNodes,
     random: Random,
     kills_wanted: int,
     tally: Tally,
@@ -146,13 +145,13 @@ def _shaken_sweep(
     """One sweep under kills, compared with the quiet one at its end; the first one's disk is full for a while."""
     name, began = f"shaken-{tally.sweeps + 1}", time.monotonic()
     is_alone = not bucket and tally.sweeps % 2 == 0
-    blows = random_blows(random, WEIGHTS["one machine" if is_alone else "three nodes"], MEAN_PAUSE)
+    blows = random_blows(random, WEIGHTS["one machine" if is_alone else "cluster"], MEAN_PAUSE)
     if bucket:  # what this is about
         blows = itertools.chain([Blow("node")], blows)
     blows = itertools.islice(blows, kills_wanted - tally.kills.total())
     weapons: dict[str, Callable[[], bool]] = {
         "worker": partial(kill_worker, random),
-        "node": partial(nodes.lose_one, random),
+        "node": partial(nodes.breathe, random),
     }
     with contextlib.ExitStack() as stack:
         results, database = str(folder / name), folder / name / "mlflow.db"

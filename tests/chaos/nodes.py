@@ -1,62 +1,129 @@
-"""Three Ray nodes on this machine, of which one is lost now and then, and replaced."""
+"""Ray nodes on this machine, by `ray start`, of which each may see other files than the rest."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
+import secrets
+import shlex
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from random import Random
-from typing import Any
 
-OBJECT_STORE_BYTES = 100 * 2**20
+import psutil
+
+FEWEST, MOST = 1, 3  # nodes of a cluster that breathes
+OBJECT_STORE_BYTES = 80 * 2**20
+SECONDS_TO_START = 60.0
+SETTINGS = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "120"}
+RAY = Path(sys.executable).parent / "ray"
 
 
-class Nodes:
-    """A cluster of a head, to which drivers connect, and two more nodes; each has one core.
+class RayNodes:
+    """A head without cores, which trains nothing, and nodes that come and go.
 
-    All is done in the thread that made it: the kernel ends a node's processes with the thread that started them.
+    Attributes:
+        environment: what a driver needs in its environment to join.
     """
 
     def __init__(self, folder: Path) -> None:
-        from ray.cluster_utils import Cluster
+        """Start the head, which keeps its sockets and logs in `folder`, whose path is to be short."""
+        self._folder, token = folder, secrets.token_hex(32)
+        self._nodes: dict[str, subprocess.Popen[bytes]] = {}
+        self._numbers = itertools.count(1)
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            self.address = f"127.0.0.1:{server.getsockname()[1]}"
+        self.environment = {"RAY_ADDRESS": self.address, "RAY_AUTH_TOKEN": token}
+        self.add("head", "--head", "--port", self.address.rpartition(":")[2], "--include-dashboard=false", cpus=0)
 
-        self._cluster: Any = Cluster()
-        self._add(temp_dir=str(folder), include_dashboard=False)
-        self._others = [self._add(), self._add()]
+    def add(
+        self, name: str, *words: str, cpus: int = 1, over: Mapping[Path, Path] | None = None, **environment: str
+    ) -> None:
+        """Start a node; returns once it is there.
 
-    @property
-    def address(self) -> str:
-        """What RAY_ADDRESS is to be."""
-        return str(self._cluster.address)
+        Args:
+            words: further ones of `ray start`.
+            over: folders that the node sees in the place of others.
+        """
+        joins = [] if "--head" in words else ["--address", self.address]
+        command = [
+            str(RAY),
+            "start",
+            "--block",
+            "--node-name",
+            name,
+            "--node-ip-address",
+            "127.0.0.1",
+            *joins,
+            *words,
+        ]
+        command += ["--num-cpus", str(cpus), "--object-store-memory", str(OBJECT_STORE_BYTES)]
+        if "--head" in words:
+            command += ["--temp-dir", str(self._folder / "ray")]
+        if over:
+            mounts = [f"mount --bind {shlex.quote(str(new))} {shlex.quote(str(old))}" for old, new in over.items()]
+            command = ["unshare", "-rm", "sh", "-c", " && ".join([*mounts, "exec " + shlex.join(command)])]
+        log = self._folder / f"{name}.log"
+        with log.open("wb") as file:
+            self._nodes[name] = subprocess.Popen(
+                command,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=os.environ | SETTINGS | {"RAY_AUTH_TOKEN": self.environment["RAY_AUTH_TOKEN"]} | environment,
+            )
+        until = time.monotonic() + SECONDS_TO_START
+        while b"Ray runtime started" not in log.read_bytes():
+            assert self._nodes[name].poll() is None and time.monotonic() < until, log.read_text()
+            time.sleep(0.1)
 
-    def lose_one(self, random: Random) -> bool:
-        """SIGKILL to the raylet of a node that is not the head; the rest of the node follows, and a new one comes."""
-        node = self._others.pop(random.randrange(len(self._others)))
-        os.kill(node.all_processes["raylet"][0].process.pid, signal.SIGKILL)
-        self._cluster.remove_node(node, allow_graceful=False)
-        self._others.append(self._add())
+    def remove(self, name: str) -> None:
+        """SIGKILL to all processes of a node, as if the machine had lost its power."""
+        process = self._nodes.pop(name)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family = psutil.Process(process.pid).children(recursive=True)
+            for one in family:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.send_signal(signal.SIGKILL)
+        process.kill()
+        process.wait()
+
+    def breathe(self, random: Random) -> bool:
+        """Lose a node, or get one more; of one to three, beside the head, there is always one."""
+        others = [name for name in self._nodes if name != "head"]
+        if len(others) == FEWEST or (len(others) < MOST and random.random() < 0.5):
+            self.add(f"node-{next(self._numbers)}")
+        else:
+            self.remove(random.choice(others))
         return True
-
-    def _add(self, **settings: Any) -> Any:
-        return self._cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE_BYTES, **settings)
 
     def close(self) -> None:
         """End every process of the cluster."""
-        self._cluster.shutdown()
+        for name in reversed(list(self._nodes)):
+            self.remove(name)
 
 
-@contextmanager
-def three_nodes(folder: Path) -> Iterator[Nodes]:
-    """A cluster that keeps its sockets and logs in `folder`, whose path is to be short; RAY_ADDRESS names it."""
-    # Read by Ray when it is imported; RAY_TMPDIR keeps the cluster's address out of the folder of other clusters.
-    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_TMPDIR=str(folder), RAY_raylet_start_wait_time_s="120")
-    (folder / "ray").mkdir()  # what Ray makes of RAY_TMPDIR
-    nodes = Nodes(folder / "ray")
-    os.environ["RAY_ADDRESS"] = nodes.address
+@contextlib.contextmanager
+def ray_nodes() -> Iterator[RayNodes]:
+    """A cluster whose nodes are added by the test; none of its processes is left."""
+    with tempfile.TemporaryDirectory(prefix="rn", dir="/tmp") as folder:
+        nodes = RayNodes(Path(folder))
+        try:
+            yield nodes
+        finally:
+            nodes.close()
+
+
+def can_see_others() -> bool:
+    """Say whether a node can be given other files than the rest: a mount namespace of its own."""
     try:
-        yield nodes
-    finally:
-        del os.environ["RAY_ADDRESS"]
-        nodes.close()
+        return subprocess.run(["unshare", "-rm", "true"], capture_output=True, timeout=10).returncode == 0
+    except OSError:
+        return False

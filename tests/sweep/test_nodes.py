@@ -18,7 +18,7 @@ import torch
 
 from sweep.results.folder import StudyFolder, read_evaluations, read_runs
 from tests.chaos.compare import differences
-from tests.ray_nodes import RayNodes, can_see_others, ray_nodes
+from tests.chaos.nodes import RayNodes, can_see_others, ray_nodes
 from wae_core.data.images import load_dataset
 from wae_core.data.manifest import Manifest
 from wae_core.data.preparing import write_images
@@ -155,6 +155,7 @@ def test_gpus_that_are_declared_and_not_there_are_refused(nodes: RayNodes, data:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_the_number_of_workers_follows_the_nodes(nodes: RayNodes, data: Path, tmp_path: Path) -> None:
     """No node but the head, then one, then three, then one."""
     slower = ("study.steps=2500", "study.evaluation_steps=[1250,2500]")
@@ -183,6 +184,7 @@ def wait_for_attempts(results: Path, count: int) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_a_node_with_other_code_trains_with_the_driver_s_where_that_is_sent(
     nodes: RayNodes, data: Path, quiet: Path, tmp_path: Path
 ) -> None:
@@ -196,6 +198,7 @@ def test_a_node_with_other_code_trains_with_the_driver_s_where_that_is_sent(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_workers_share_a_device_and_a_run_has_devices_of_two_nodes(
     nodes: RayNodes, data: Path, quiet: Path, tmp_path: Path
 ) -> None:
@@ -213,6 +216,7 @@ def test_workers_share_a_device_and_a_run_has_devices_of_two_nodes(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_where_the_head_dies_the_same_words_go_on_with_another(data: Path, quiet: Path, tmp_path: Path) -> None:
     with ray_nodes() as first:
         first.add("a")

@@ -34,7 +34,7 @@ from sweep.running.executor import Say
 from sweep.running.nodes.census import Census
 from sweep.running.nodes.examination import demands_of
 from sweep.running.nodes.looking import Lookout, nodes
-from sweep.running.nodes.room import KEYS, check_fit, cores, in_words, may_grow, resources
+from sweep.running.nodes.room import KEYS, check_fit, cores, may_grow, resources
 from sweep.running.scratch import scratch_folder
 from sweep.running.tune import TuneExecutor
 from sweep.running.watch import Family, Server, watching
@@ -72,13 +72,17 @@ def session(
             per_run = cluster.accelerators_per_run
             census = Census(wanted, per_run, cluster.workers, say, book.write)
             demands = None if address is None else demands_of(context, protocol, book)
-            lookout = Lookout(census, demands, in_words(wanted, per_run), say)
+            lookout = Lookout(census, demands, [wanted] * per_run, _may_grow(address), say)
             if address is None:
                 book.forget()
             else:
                 book.begin()
-            lookout.wait_for_workers()
-            yield TuneExecutor(wanted, census, lookout, scratch / "tune", say)
+            try:
+                lookout.wait_for_workers()
+                yield TuneExecutor(wanted, census, lookout, scratch / "tune", say)
+            finally:
+                with contextlib.suppress(Exception):  # the head may be gone
+                    lookout.stop()
 
 
 @contextlib.contextmanager
@@ -123,10 +127,15 @@ def _start(cluster: Cluster, address: str | None, scratch: Path) -> None:
 def _check_room(cluster: Cluster, address: str | None) -> None:
     """Refuse workers that no node holds, unless nodes may come: there is an autoscaler, or no more than a head."""
     there = [node.resources for node in nodes()]
-    if address is not None and may_grow(internal_kv._internal_kv_get(AUTOSCALING_STATUS)):
+    if _may_grow(address):
         return
     if address is None or any(amount for resources in there for name, amount in resources.items() if name in KEYS):
         check_fit(there, resources(cluster), cluster.accelerators_per_run)
+
+
+def _may_grow(address: str | None) -> bool:
+    """Whether there is an autoscaler."""
+    return address is not None and may_grow(internal_kv._internal_kv_get(AUTOSCALING_STATUS))
 
 
 def _join(address: str) -> None:

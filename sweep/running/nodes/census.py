@@ -140,6 +140,16 @@ class Census:
         return room if self.limit is None else min(room, self.limit)
 
     @property
+    def at_work(self) -> int:
+        """How many are being trained."""
+        return len(self._taken)
+
+    @property
+    def desired(self) -> int:
+        """How many there should be room for, as long as more would find work: the limit, or twice what there is."""
+        return max(1, 2 * self.workers) if self.limit is None else self.limit
+
+    @property
     def has_candidates(self) -> bool:
         """Whether a node is being examined."""
         return any(known.room and not known.admitted and known.ask_at == math.inf for known in self._known.values())

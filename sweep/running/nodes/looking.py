@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import textwrap
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ray
+from ray.autoscaler.sdk import request_resources
 from ray.exceptions import NodeDiedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweep.errors import SettingsError
 from sweep.running.nodes.census import Census, Node
 from sweep.running.nodes.examination import Demands, Finding, examine
-from sweep.running.nodes.room import KEYS
+from sweep.running.nodes.room import KEYS, in_words
 
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_BETWEEN_LINES = 60.0  # that say what is waited for
@@ -24,14 +25,23 @@ SECONDS_OF_PATIENCE = 5.0  # before the first of them
 class Lookout:
     """Keeps a census of the cluster up to date; without demands, all nodes are this machine's own, and stay."""
 
-    def __init__(self, census: Census, demands: Demands | None, wanted: str, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        census: Census,
+        demands: Demands | None,
+        bundles: Sequence[Mapping[str, float]],
+        may_grow: bool,
+        say: Callable[[str], None],
+    ) -> None:
         """Ask nobody yet.
 
         Args:
-            wanted: what a worker takes, in words.
+            bundles: what the processes of one run take, by Ray's names.
+            may_grow: whether there is an autoscaler, which is to be told how many workers there could be.
             say: tells a person a sentence.
         """
-        self._census, self._demands, self._wanted, self._say = census, demands, wanted, say
+        self._census, self._demands, self._bundles, self._say = census, demands, list(map(dict, bundles)), say
+        self._may_grow, self._requested = may_grow, 0  # runs at a time
         self._asked: dict[Any, Node] = {}  # nodes, by the reference of their answers
         self._looked_at = float("-inf")
         self._words = ""
@@ -41,8 +51,12 @@ class Lookout:
         """Whether nodes may come and go."""
         return self._demands is not None
 
-    def look(self) -> None:
-        """See who has come or gone, and who has answered; it is cheap to ask it often."""
+    def look(self, has_waiting: bool = True) -> None:
+        """See who has come or gone, and who has answered; it is cheap to ask it often.
+
+        Args:
+            has_waiting: whether more workers would have something to do.
+        """
         if time.monotonic() - self._looked_at < SECONDS_BETWEEN_LOOKS:
             return
         self._looked_at = time.monotonic() if self._demands else float("inf")
@@ -53,6 +67,13 @@ class Lookout:
             else:
                 self._asked[_ask(node, self._demands)] = node
         self._take_answers()
+        if self._may_grow:
+            self._request(self._census.desired if has_waiting else self._census.at_work)
+
+    def stop(self) -> None:
+        """Ask the autoscaler for nothing any more."""
+        if self._may_grow:
+            self._request(0)
 
     def wait_for_workers(self) -> None:
         """Wait until there is room for a run, and say for what.
@@ -78,8 +99,14 @@ class Lookout:
     def waiting_words(self) -> str:
         """What is waited for, as a sentence."""
         asked = ", ".join(node.name for node in self._asked.values())
-        who = f"{asked}, which examine themselves" if asked else f"a worker, which takes {self._wanted}"
+        who = f"{asked}, which examine themselves" if asked else f"a worker, which takes {in_words(self._bundles)}"
         return f"waiting for {who}; {self._census.words}; {free()}"
+
+    def _request(self, count: int) -> None:
+        """Have the autoscaler see to it that so many runs fit, those that are there already among them."""
+        if count != self._requested:
+            self._requested = count
+            request_resources(bundles=self._bundles * count)
 
     def _take_answers(self) -> None:
         if not self._asked:

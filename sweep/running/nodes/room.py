@@ -18,9 +18,9 @@ def resources(cluster: Cluster) -> dict[str, float]:
     return {name: amount for name, key in KEYS.items() if (amount := getattr(cluster, key))}
 
 
-def in_words(wanted: Mapping[str, float], count: int) -> str:
-    """Return what so many workers take together, for a sentence."""
-    return ", ".join(f"{amount * count:g} {name}" for name, amount in wanted.items())
+def in_words(bundles: Sequence[Mapping[str, float]]) -> str:
+    """Return what equal processes take together, for a sentence."""
+    return ", ".join(f"{amount * len(bundles):g} {name}" for name, amount in bundles[0].items())
 
 
 def cpus_here() -> int:
