@@ -29,6 +29,7 @@ SMALL = (
     *("study.steps=40", "study.evaluation_steps=[20,40]", "study.fid_samples=200", "study.evaluation_images=50"),
     *("study.pretraining_steps=2", "study.pretraining_images=100", "study.fid_reference_images=100"),
 )
+SLOWER = ("study.steps=1500", "study.evaluation_steps=[750,1500]")
 STUDY = "mnist-digits"
 SECONDS_TO_GET_WORK = 10.0
 
@@ -95,6 +96,14 @@ def quiet(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return results
 
 
+@pytest.fixture(scope="module")
+def slow_quiet(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of runs that take some seconds."""
+    results = tmp_path_factory.mktemp("slow") / "results"
+    Launch(results, data, {}, "cluster=inprocess", *SLOWER).end()
+    return results
+
+
 @pytest.fixture
 def nodes() -> Iterator[RayNodes]:
     with ray_nodes() as found:
@@ -156,12 +165,12 @@ def test_gpus_that_are_declared_and_not_there_are_refused(nodes: RayNodes, data:
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_the_number_of_workers_follows_the_nodes(nodes: RayNodes, data: Path, tmp_path: Path) -> None:
+def test_the_number_of_workers_follows_the_nodes(
+    nodes: RayNodes, data: Path, slow_quiet: Path, tmp_path: Path
+) -> None:
     """No node but the head, then one, then three, then one."""
-    slower = ("study.steps=2500", "study.evaluation_steps=[1250,2500]")
-    reference, results = tmp_path / "quiet", tmp_path / "results"
-    Launch(reference, data, {}, "cluster=inprocess", *slower).end()
-    launch = Launch(results, data, nodes.environment, *slower)
+    results = tmp_path / "results"
+    launch = Launch(results, data, nodes.environment, *SLOWER)
     launch.wait_for("waiting for a worker, which takes 1 CPU; 0 nodes train")
     nodes.add("a")
     wait_for_attempts(results, 1)
@@ -172,12 +181,12 @@ def test_the_number_of_workers_follows_the_nodes(nodes: RayNodes, data: Path, tm
     nodes.remove("c")
     launch.wait_for(r"gone: [^;]+; 1 node trains, with 1 worker", 90)
     launch.end(seconds=280)
-    assert differences_of(results, reference) == []
+    assert differences_of(results, slow_quiet) == []
 
 
-def wait_for_attempts(results: Path, count: int) -> None:
+def wait_for_attempts(results: Path, count: int, seconds: float = SECONDS_TO_GET_WORK) -> None:
     """Wait until so many attempts have begun, no longer than a node may take until all its cores are busy."""
-    until = time.monotonic() + SECONDS_TO_GET_WORK
+    until = time.monotonic() + seconds
     while len(list((results / STUDY / "work").glob("*/attempt-*"))) < count:
         assert time.monotonic() < until
         time.sleep(0.1)
@@ -217,18 +226,19 @@ def test_workers_share_a_device_and_a_run_has_devices_of_two_nodes(
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_where_the_head_dies_the_same_words_go_on_with_another(data: Path, quiet: Path, tmp_path: Path) -> None:
+def test_where_the_head_dies_the_same_words_go_on_with_another(data: Path, slow_quiet: Path, tmp_path: Path) -> None:
     with ray_nodes() as first:
         first.add("a")
-        launch = Launch(tmp_path / "results", data, first.environment)
-        launch.wait_for(r"[1-5] completed of 6")
+        launch = Launch(tmp_path / "results", data, first.environment, *SLOWER)
+        launch.wait_for(r"1 node trains, with 1 worker")
+        wait_for_attempts(tmp_path / "results", 2, seconds=120)
         first.remove("head")
         said = launch.end(exit_code=1)
         assert re.search(r"stopped: Ray's .* has ended; what was finished is kept", said)
     with ray_nodes() as second:
         second.add("b")
-        Launch(tmp_path / "results", data, second.environment).end()
-    assert differences_of(tmp_path / "results", quiet) == []
+        Launch(tmp_path / "results", data, second.environment, *SLOWER).end()
+    assert differences_of(tmp_path / "results", slow_quiet) == []
 
 
 @pytest.mark.long

@@ -109,8 +109,9 @@ def _ray(cluster: Cluster, address: str | None, scratch: Path, family: Family) -
 def _start(cluster: Cluster, address: str | None, scratch: Path) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is not None:
-        # Packages on the path of the workers, in front of what is installed on their nodes.
-        sent = {"py_modules": [str(SOURCE / name) for name in PACKAGES]} if cluster.send_code else None
+        # As the working directory, the packages stand before any others on the workers' path.
+        others = [f"/{path.name}" for path in SOURCE.iterdir() if path.name not in PACKAGES]
+        sent = {"working_dir": str(SOURCE), "excludes": others} if cluster.send_code else None
         ray.init(address=address, runtime_env=sent, **quiet)
         return
     token.guard_token()
