@@ -11,7 +11,6 @@ from sweep.running.connection.address import cluster_address
 from sweep.running.staging.fetching import FETCHED, fetch_data_set, fetch_weights, file_of_weights, manifest_at
 from sweep.settings.settings import Settings
 from wae_core.data.manifest import IMAGES, MANIFEST, read_manifest
-from wae_core.data.preparing import check
 from wae_core.evaluation.inception import WEIGHTS_NAME
 from wae_core.protocol import Protocol
 from wae_core.storage.files import Location, read, size, write_atomically
@@ -90,7 +89,7 @@ def _fetch_or_compare(name: str, settings: Settings, source: Location, identity:
 
 def _offer_data_set(name: str, folder: Path, identity: str, place: Location, say: Say) -> None:
     if isinstance(place, Path):
-        fetch_data_set(name, identity, folder, place, say)
+        fetch_data_set(name, identity, folder, place, say, is_ours=True)
         return
     images = folder / name / IMAGES
     try:
@@ -99,6 +98,8 @@ def _offer_data_set(name: str, folder: Path, identity: str, place: Location, say
             return
     except (OtherDataError, FileNotFoundError):
         pass
+    from wae_core.data.preparing import check  # Pillow: only who uploads pays for that
+
     check(name, folder)
     _say_upload(f"data set {name}", images, place, say)
     upload(images, place / name / IMAGES)

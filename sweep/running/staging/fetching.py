@@ -47,7 +47,9 @@ def manifest_at(name: str, source: Location) -> Manifest:
         raise OtherDataError(f"{source / name / MANIFEST} cannot be used: {error}") from error
 
 
-def fetch_data_set(name: str, identity: str | None, source: Location, folder: Path, say: Say) -> Path:
+def fetch_data_set(
+    name: str, identity: str | None, source: Location, folder: Path, say: Say, is_ours: bool = False
+) -> Path:
     """Fetch a packed set to `folder`; returns below which folder it lies.
 
     That is `folder` itself where nothing has its name there. Else it is one below FETCHED that is named by the
@@ -57,6 +59,7 @@ def fetch_data_set(name: str, identity: str | None, source: Location, folder: Pa
 
     Args:
         identity: its sha256 by `images_sha256`; None: whichever the source's manifest names.
+        is_ours: whether nobody packs to that folder, so that what has the name there, and is not whole, is replaced.
 
     Raises:
         OtherDataError: the source has another set, or what comes from there is not what its manifest says.
@@ -78,6 +81,8 @@ def fetch_data_set(name: str, identity: str | None, source: Location, folder: Pa
         say(_announcement(f"data set {name}", source / name / IMAGES, folder))
         _bring(source / name / IMAGES, part / IMAGES, manifest.sha256, identity_of, say)
         manifest.write(part)
+        if is_ours:
+            shutil.rmtree(folder / name, ignore_errors=True)
         return _put_in_place(part, name, folder, manifest.sha256)
 
 
