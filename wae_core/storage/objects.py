@@ -17,7 +17,7 @@ PIECE = 2**16  # bytes; so many are read at a time, and lost where a connection 
 PART, MOST_PARTS = 2**24, 10_000  # bytes, S3's limit; of what is sent in parts
 PARTS_AT_A_TIME = 4
 # Of a web server: a large file may take long, as long as something arrives.
-CLIENT = {"allow_http": True, "timeout": "1day", "read_timeout": "60s"}
+CLIENT: Any = {"allow_http": True, "timeout": "1day", "read_timeout": "60s"}
 
 
 class StorageError(OSError):
