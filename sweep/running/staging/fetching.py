@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 import socket
 from collections.abc import Callable
@@ -20,6 +19,8 @@ from wae_core.storage.transfer import Say, alone, download, in_words, sha256
 
 # In a folder of data sets, for what is fetched where a person has something else under the name.
 FETCHED = ".fetched"
+# What a rename to a name answers that is a folder's with something in it, a file's, or where a disk is mounted.
+TAKEN = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EBUSY}
 
 
 def folder_with(name: str, identity: str, folder: Path) -> Path | None:
@@ -137,13 +138,12 @@ def _holds(folder: Path, name: str, identity: str) -> bool:
 
 
 def _put_in_place(part: Path, name: str, folder: Path, identity: str) -> Path:
-    if not os.path.lexists(folder / name):
-        try:
-            part.rename(folder / name)
-            return folder
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise  # else somebody begins to pack a set of this name
+    try:
+        part.rename(folder / name)  # which replaces an empty folder at most
+        return folder
+    except OSError as error:
+        if error.errno not in TAKEN:
+            raise
     own = folder / FETCHED / identity
     shutil.rmtree(own, ignore_errors=True)  # else it would have been found to be whole
     own.mkdir()

@@ -77,6 +77,12 @@ def test_a_file_is_read_from_anywhere(source: Location, start: int) -> None:
     assert sha256(source) == hashlib.sha256(DATA).hexdigest()
 
 
+@pytest.mark.parametrize("start", [1, HALF, len(DATA) - 1])
+def test_a_server_without_ranges_is_read_from_anywhere(served: WebServer, on_the_web: Location, start: int) -> None:
+    served.knows_ranges = False
+    assert b"".join(pieces(on_the_web, start)) == DATA[start:]
+
+
 @pytest.mark.parametrize("there", [None, 0, 1, HALF, len(DATA)])
 def test_a_download_goes_on_where_an_earlier_one_ended(source: Location, part: Path, there: int | None) -> None:
     if there is not None:

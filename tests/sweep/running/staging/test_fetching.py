@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -95,18 +94,27 @@ def test_what_a_person_has_under_the_name_stays(
     assert folder_with("noise", manifest.sha256, data) == folder
 
 
-def test_a_set_that_begins_to_be_packed_meanwhile_stays(
-    source: Location, manifest: Manifest, data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def arrives(*_: object) -> None:
-        (data / "noise").mkdir()
-        (data / "noise/.lock").touch()
+@pytest.mark.parametrize("what", ["packer", "file", "link"])
+def test_whatever_has_the_name_meanwhile_stays(source: Location, manifest: Manifest, data: Path, what: str) -> None:
+    name = data / "noise"
 
-    fetched = fetch_data_set("noise", manifest.sha256, source, data, arrives)
-    assert fetched == data / FETCHED / manifest.sha256
-    monkeypatch.setattr(os.path, "lexists", lambda path: False)
-    shutil.rmtree(fetched)
-    assert fetch_data_set("noise", manifest.sha256, source, data, silent) == fetched
+    def arrives(*_: object) -> None:
+        if what == "packer":
+            name.mkdir()
+            (name / ".lock").touch()
+        elif what == "file":
+            name.touch()
+        else:
+            name.symlink_to("nowhere")
+
+    assert fetch_data_set("noise", manifest.sha256, source, data, arrives) == data / FETCHED / manifest.sha256
+    assert (name / ".lock").exists() or name.is_file() or name.is_symlink()
+
+
+def test_an_empty_folder_of_the_name_is_filled(source: Location, manifest: Manifest, data: Path) -> None:
+    (data / "noise").mkdir(parents=True)
+    assert fetch_data_set("noise", manifest.sha256, source, data, silent) == data
+    check("noise", data)
 
 
 def test_a_fetched_set_that_was_damaged_is_fetched_again(source: Location, manifest: Manifest, data: Path) -> None:
