@@ -10,12 +10,11 @@ from sweep.events import WorkerContext
 from sweep.running.staging.fetching import FETCHED, fetch_data_set, fetch_weights, file_of_weights, folder_with
 from wae_core.data.images import data_sha256, load_dataset
 from wae_core.evaluation.inception import WEIGHTS_NAME
-from wae_core.protocol import Protocol
 from wae_core.storage.transfer import Say
 
 
-def stage_in(protocol: Protocol, context: WorkerContext, say: Say) -> None:
-    """Make sure that this node has the study's data set and feature weights; what it lacks is fetched.
+def data_folder(dataset: str, context: WorkerContext, say: Say) -> Path:
+    """Return the folder in which the sweep's data set lies on this node, for `load_dataset`; fetch it if need be.
 
     Any number of processes may call it at a time.
 
@@ -23,18 +22,7 @@ def stage_in(protocol: Protocol, context: WorkerContext, say: Say) -> None:
         say: is told what is fetched, from where, and how far it is.
 
     Raises:
-        OtherDataError: it has not, and they cannot be fetched; the sentence says why.
-    """
-    data_folder(protocol.dataset, context, say)
-    if protocol.fid_features == "inception":
-        weights_file(context, say)
-
-
-def data_folder(dataset: str, context: WorkerContext, say: Say) -> Path:
-    """Return the folder in which the sweep's data set lies on this node, for `load_dataset`.
-
-    Raises:
-        OtherDataError: as `stage_in` does.
+        OtherDataError: it lies nowhere here, and cannot be fetched; the sentence says why.
     """
     if dataset != "digits" and (there := folder_with(dataset, context.data_sha256, context.data)) is not None:
         return there
@@ -60,8 +48,7 @@ def data_folder(dataset: str, context: WorkerContext, say: Say) -> Path:
 def weights_file(context: WorkerContext, say: Say) -> Path:
     """Return the file of Inception's weights on this node: the one that is named, or a fetched one.
 
-    Raises:
-        OtherDataError: as `stage_in` does.
+    Args, Raises: as `data_folder` has them.
     """
     fetched = context.data / FETCHED / WEIGHTS_NAME
     if (there := file_of_weights(context.inception, fetched)) is not None:

@@ -71,7 +71,6 @@ def context_of(tmp_path: Path, manifest: Manifest) -> Callable[..., WorkerContex
             "cpu",
             "unknown",
             checkpoint_steps=1000,
-            tries=3,
             data_source=data_source,
         )
 

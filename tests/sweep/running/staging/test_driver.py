@@ -20,7 +20,7 @@ from sweep.results.folder import StudyFolder
 from sweep.running.staging import driver
 from sweep.running.staging.driver import OFFERED, fetch_missing, offer
 from sweep.running.staging.fetching import FETCHED
-from sweep.running.staging.node import stage_in
+from sweep.running.staging.node import data_folder, weights_file
 from sweep.settings.compose import load_settings
 from sweep.settings.settings import Settings, Study
 from tests.chaos.faulty_proxy import FaultyProxy, faulty_bucket
@@ -213,7 +213,8 @@ def test_a_cluster_finds_data_and_weights_in_the_results(
     assert "data set noise (376 kB)" in said[0] and "Inception's weights (35 kB)" in said[1]
     assert offered(manifest.sha256) == (place, []), "a second launch finds all of it there"
     context = context_of(data_source=place)
-    stage_in(replace(settings.study.protocol, fid_features="inception"), context, print)
+    assert data_folder("noise", context, print) == context.data
+    assert weights_file(context, print) == context.data / FETCHED / WEIGHTS_NAME
     check("noise", context.data)
     assert data_sha256("noise", context.data) == manifest.sha256
 
@@ -260,7 +261,7 @@ def test_a_store_s_answer_that_is_lost_changes_nothing(
     given = on_a_cluster(replace(settings, data=elsewhere))
     place = offer(given, settings.study.protocol, manifest.sha256, results, print)
     context = context_of(data_source=place)
-    stage_in(settings.study.protocol, context, print)
+    data_folder("noise", context, print)
     check("noise", context.data)
     delete_folder(results)
 

@@ -15,7 +15,7 @@ from sweep.events import Ended, Problem, Task, WorkerContext
 from sweep.results.folder import StudyFolder
 from sweep.running.attempt import images_of
 from sweep.running.staging.fetching import FETCHED
-from sweep.running.staging.node import data_folder, stage_in, weights_file
+from sweep.running.staging.node import data_folder, weights_file
 from sweep.running.worker import run_task
 from tests.packed import pack_noise
 from tests.web_server import WebServer
@@ -24,11 +24,19 @@ from wae_core.data.manifest import IMAGES, Manifest
 from wae_core.protocol import Protocol
 from wae_core.run import Run
 from wae_core.storage.files import Location
+from wae_core.storage.transfer import Say
 
 
 @pytest.fixture
 def protocol(make_run: Callable[..., Run]) -> Protocol:
     return replace(make_run("vae").protocol, dataset="noise")
+
+
+def stage_in(protocol: Protocol, context: WorkerContext, say: Say) -> None:
+    """Do what a node does when it is examined."""
+    data_folder(protocol.dataset, context, say)
+    if protocol.fid_features == "inception":
+        weights_file(context, say)
 
 
 def refusal(protocol: Protocol, context: WorkerContext) -> str:
