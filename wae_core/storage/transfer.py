@@ -17,7 +17,7 @@ from wae_core.storage.objects import PIECE, ObjectPath, StorageError
 
 TRIES = 5  # in a row that bring not a byte
 SECONDS_TO_PAUSE = 1.0  # after the first of them; twice as long after each further one
-SECONDS_BETWEEN_LINES = 60.0  # that say how far it is
+SECONDS_BEFORE_A_LINE = 60.0  # that says how far it is; after each of them twice as long, since some are told late
 
 Answer = TypeVar("Answer")
 Say = Callable[[str], None]  # tells a person a sentence
@@ -137,14 +137,14 @@ def _length(part: Path) -> int:
 
 
 def _append(source: Location, part: Path, start: int, total: int, say: Say) -> None:
-    said = time.monotonic()
+    began, pause = time.monotonic(), SECONDS_BEFORE_A_LINE
     with part.open("ab") as file:
         file.truncate(start)
         stream = pieces(source, start) if start < total else iter(())
         while piece := _read(lambda: next(stream, b"")):
             file.write(piece)
-            if time.monotonic() - said > SECONDS_BETWEEN_LINES:
-                said = time.monotonic()
+            if time.monotonic() - began > pause:
+                began, pause = time.monotonic(), 2 * pause
                 say(f"{in_words(file.tell())} of {in_words(total)} have come from {source}")
         file.flush()
         os.fsync(file.fileno())

@@ -148,7 +148,7 @@ def test_a_pipe_is_no_file(tmp_path: Path, part: Path) -> None:
 
 
 def test_how_far_it_is_is_said(source: Location, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "SECONDS_BETWEEN_LINES", -1.0)
+    monkeypatch.setattr(transfer, "SECONDS_BEFORE_A_LINE", -1.0)
     said: list[str] = []
     download(source, part, said.append)
     assert said[-1] == f"300 kB of 300 kB have come from {source}"
