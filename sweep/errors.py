@@ -20,7 +20,7 @@ class ResultsError(ValueError):
 
 
 class OtherDataError(ValueError):
-    """A worker has found other data than the sweep's, and trains nothing with them; the message is a sentence."""
+    """A node has not the sweep's data or weights, and trains nothing; the message is one sentence that says why."""
 
 
 class LockLost(OSError):

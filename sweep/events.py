@@ -45,6 +45,7 @@ class WorkerContext:
         data: the folder of packed data sets.
         data_sha256: the identity of the study's data set; a worker that finds another trains nothing.
         inception: the file of Inception's weights, for studies that score with it.
+        data_source: a folder like `data`, from which a node fetches what it lacks of data and weights; None: nowhere.
         device: cpu, cuda or xla.
         checkpoint_steps: training steps between two checkpoints, where evaluations are further apart.
         captured: the architectures whose training step is captured as a CUDA graph.
@@ -60,6 +61,7 @@ class WorkerContext:
     checkpoint_steps: int
     captured: frozenset[str] = field(default=frozenset(), compare=False)  # what is loaded serves for all
     accelerators_per_run: int = 1
+    data_source: Location | None = None
 
 
 @dataclass(frozen=True)

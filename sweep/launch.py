@@ -17,6 +17,7 @@ from sweep.results.schema import FAILED
 from sweep.running.executor import describe
 from sweep.running.packs import Packer
 from sweep.running.preflight import check_trainable
+from sweep.running.staging.driver import fetch_missing
 from sweep.running.training import train
 from sweep.search.asha import rungs_of
 from sweep.search.confirmation import confirming, pick
@@ -40,6 +41,8 @@ def launch(settings: Settings, console: Console) -> int:
     # Where configurations are proposed later, random draws stand for what they cost.
     drawn = [run for name in settings.algorithms for run in plan_runs(settings.study, name, settings.budget)]
     say_stand_in(settings, console)
+    if not settings.dry_run:
+        settings = fetch_missing(settings, settings.study.protocol, None, console.print)
     announce(settings, rungs_of(settings.study), console)
     cost = cost_model(settings, drawn)
     check_sampler(settings)

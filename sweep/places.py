@@ -1,4 +1,4 @@
-"""The results folder that a person names: a path or a place in an object store; what looks otherwise is refused."""
+"""The places that a person names: a path, or in an object store, or on the web; what looks otherwise is refused."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import unicodedata
 
 from sweep.errors import SettingsError
-from wae_core.storage.files import Location, location
+from wae_core.storage.files import STORES, WEB, Location, location
 from wae_core.storage.objects import ObjectPath
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|(s3|gs):", re.IGNORECASE)
@@ -18,19 +18,37 @@ def results_location(text: str) -> Location:
     Raises:
         SettingsError: it is no place where results could lie.
     """
-    check_path("results", text)
-    results = location(text)
-    if isinstance(results, ObjectPath):
-        if "@" in results.root:
-            raise SettingsError(
-                "results names credentials, but they are taken from the environment (AWS_…, GOOGLE_…)"
-            )
-        is_place = not results.root.endswith("://")
+    return _place("results", text, STORES, "a local path, s3://bucket/… or gs://bucket/…")
+
+
+def data_source(text: str) -> Location:
+    """Return the place that the text names, from which data can be read: beside those of results, one on the web.
+
+    Raises:
+        SettingsError: it is no place where data could lie.
+    """
+    if text.startswith(WEB) and (set("?#") & set(text) or "@" in text.split("/")[2]):
+        raise SettingsError(f"data_source is {text!r}, but it is a folder's address, without ?, # and credentials")
+    return _place(
+        "data_source",
+        text,
+        (*STORES, *WEB),
+        "a path, s3://bucket/…, gs://bucket/…, http://host/… or https://host/…",
+    )
+
+
+def _place(key: str, text: str, schemes: tuple[str, ...], allowed: str) -> Location:
+    check_path(key, text)
+    place = location(text, schemes)
+    if isinstance(place, ObjectPath):
+        if "@" in place.root:
+            raise SettingsError(f"{key} names credentials, but they are taken from the environment (AWS_…, GOOGLE_…)")
+        is_place = not place.root.endswith("://")
     else:
-        is_place = not _SCHEME.match(text) and "://" not in text and not str(results).startswith("~")
+        is_place = not _SCHEME.match(text) and "://" not in text and not str(place).startswith("~")
     if not is_place:
-        raise SettingsError(f"results is {text!r}, but it is a local path, s3://bucket/… or gs://bucket/…")
-    return results
+        raise SettingsError(f"{key} is {text!r}, but it is {allowed}")
+    return place
 
 
 def check_path(key: str, text: str | None) -> str:

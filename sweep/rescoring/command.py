@@ -1,7 +1,7 @@
 """`bigwae rescore`: scores the stored best models of a study again, into a table of its own; nothing is trained.
 
 The same words again go on where it was interrupted. The words of a launch say where it runs and where data and
-weights are: cluster=gpu cluster.workers=4 data=… inception=….
+weights are: cluster=gpu cluster.workers=4 data=… data_source=… inception=….
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from sweep.results.schema import kind_of_fid, run_of
 from sweep.results.study_file import read_rules
 from sweep.running.executor import describe, open_executor
 from sweep.running.preflight import check_cluster, check_scorable
+from sweep.running.staging.driver import fetch_missing, offer
 from sweep.running.training import worker_context
 from sweep.search.fixed_plan import FixedPlan
 from sweep.settings.compose import load_settings
@@ -45,7 +46,14 @@ from wae_core.protocol import Protocol
 from wae_core.run import Run
 from wae_core.storage.files import listed
 
-WORDS = ("data", "inception", "cluster", "failures.tries", "failures.worker_deaths")  # of a launch, beside cluster.*
+WORDS = (
+    "data",
+    "data_source",
+    "inception",
+    "cluster",
+    "failures.tries",
+    "failures.worker_deaths",
+)  # of a launch, beside cluster.*
 
 
 def main(words: Sequence[str]) -> int:
@@ -69,6 +77,7 @@ def main(words: Sequence[str]) -> int:
     folder = StudyFolder(results_location(arguments.results).absolute(), arguments.study)
     rules, seed = _study(folder)
     protocol = _protocol(arguments, rules.protocol)
+    settings = fetch_missing(settings, protocol, rules.data_sha256, console.print)
     kind = _kind(settings, rules, protocol, console)
     rows = _stored(folder, arguments.best)
     with results_lock(folder.root / "rescore.lock") as check:
@@ -81,7 +90,8 @@ def main(words: Sequence[str]) -> int:
         console.print(f"starting {describe(settings.cluster, 'scoring')}")
         runs = [run_of(row, rules.study, seed, protocol) for row in left.values()]
         progress = Progress(table, {run_id: row["best_step"] for run_id, row in left.items()}, console)
-        context = worker_context(settings, folder, rules.data_sha256)
+        source = offer(settings, protocol, rules.data_sha256, folder.root.parent, console.print)
+        context = worker_context(settings, folder, rules.data_sha256, source)
         try:
             book = NodeBook(folder.root / "rescore-nodes.json")
             with open_executor(settings.cluster, context, protocol, book, progress.say) as executor:

@@ -11,14 +11,14 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 
-from sweep.errors import OtherDataError
 from sweep.events import CheckpointSaved, Ended, Evaluated, Event, Paused, Task, WorkerContext
 from sweep.results.folder import StudyFolder
 from sweep.results.schema import COMPLETED, DIVERGED
 from sweep.results.work.history import History
 from sweep.results.work.run_folder import BEST, RunFolder
 from sweep.running.publishing import publish, run_folder
-from wae_core.data.images import ImageData, data_sha256, load_dataset
+from sweep.running.staging.node import data_folder, weights_file
+from wae_core.data.images import ImageData, load_dataset
 from wae_core.device import select_device
 from wae_core.evaluation.evaluator import Confirmation, Evaluator
 from wae_core.evaluation.features import load_features
@@ -30,17 +30,23 @@ from wae_core.randomness import Streams
 from wae_core.run import Run
 from wae_core.snapshot import Snapshot
 from wae_core.storage.files import write_atomically
+from wae_core.storage.transfer import Say
 from wae_core.training.sharding import Group
 from wae_core.training.state import TrainingState
 
 
 @dataclass(frozen=True)
 class Equipment:
-    """What a worker has for every run of a study: its device, the images there, and what scores checkpoints."""
+    """What a worker has for every run of a study: its device, the images there, and what scores checkpoints.
+
+    Attributes:
+        notices: what a person should know of how it was got, until somebody has been told.
+    """
 
     device: torch.device
     data: ImageData
     evaluator: Evaluator
+    notices: list[str]
 
 
 class Attempt:
@@ -79,8 +85,11 @@ class Attempt:
             fid_reference=self._evaluator.reference_name,
             fid_warning=self._evaluator.warning(run.protocol.fid_samples),
         )
-        foreign = len(work.foreign)
-        self.notice = f"{work.path} holds {foreign} checkpoints of another run: they are not used" if foreign else ""
+        notices = [*equipment.notices]
+        equipment.notices.clear()
+        if work.foreign:
+            notices.append(f"{work.path} holds {len(work.foreign)} checkpoints of another run: they are not used")
+        self.notice = "; ".join(notices)
         self._status: str | None = None
         self._reason: str | None = None
 
@@ -175,27 +184,26 @@ def equipment_of(
         split, count: of the images that FIDs are measured against, as `Evaluator` has them.
 
     Raises:
-        OtherDataError: the data set is not the one that the sweep began with.
+        OtherDataError: the data set or the weights are not those of the sweep, and cannot be fetched.
     """
-    device, data = images_of(dataset, context)
-    network = load_features(features, device, context.inception)
-    return Equipment(device, data, Evaluator(data, network, device, split, count))
+    notices: list[str] = []
+    device, data = images_of(dataset, context, notices.append)
+    weights = weights_file(context, notices.append) if features == "inception" else None
+    network = load_features(features, device, weights)
+    return Equipment(device, data, Evaluator(data, network, device, split, count), notices)
 
 
-def images_of(dataset: str, context: WorkerContext) -> tuple[torch.device, ImageData]:
+def images_of(dataset: str, context: WorkerContext, say: Say = print) -> tuple[torch.device, ImageData]:
     """Return the device, and the data set on it.
 
+    Args:
+        say: is told if the data set is fetched.
+
     Raises:
-        OtherDataError: the data set is not the one that the sweep began with.
+        OtherDataError: the data set is not the one that the sweep began with, and that one cannot be fetched.
     """
     device = select_device(context.device)
-    found = data_sha256(dataset, context.data)
-    if found != context.data_sha256:
-        raise OtherDataError(
-            f"data set {dataset} in {context.data} is another one than that of this sweep: its sha256 is "
-            f"{found[:12]}…, and not {context.data_sha256[:12]}…"
-        )
-    return device, load_dataset(dataset, context.data).to(device)
+    return device, load_dataset(dataset, data_folder(dataset, context, say)).to(device)
 
 
 def _score_real_images(folder: StudyFolder, run: Run, evaluator: Evaluator) -> None:

@@ -16,8 +16,10 @@ from sweep.results.work.waiting import patiently
 from sweep.running.executor import Say, open_executor
 from sweep.running.packs import Packer
 from sweep.running.publishing import publish_failure
+from sweep.running.staging.driver import offer
 from sweep.settings.settings import Settings, Study
 from wae_core.run import Run
+from wae_core.storage.files import Location
 
 
 def train(
@@ -35,13 +37,15 @@ def train(
         packer: the one that the search asks; the sizes of packs are found before it does.
         drawn: stand for what is not planned yet.
     """
-    context = worker_context(settings, study.folder, study.data_sha256)
 
     def say(sentence: str) -> None:
         console.print(sentence, style="yellow")
 
+    protocol, results = settings.study.protocol, study.folder.root.parent
+    source = offer(settings, protocol, study.data_sha256, results, console.print)
+    context = worker_context(settings, study.folder, study.data_sha256, source)
     book = NodeBook(study.folder.nodes_file)
-    with open_executor(settings.cluster, context, settings.study.protocol, book, say) as executor:
+    with open_executor(settings.cluster, context, protocol, book, say) as executor:
         if search.depends_on_order and executor.has_several:
             console.print(
                 f"with several workers, {search.depends_on_order} depends on which run ends first: it is "
@@ -62,7 +66,9 @@ def train(
         executor.train(search, context, settings.failures, teller([search, *observers], context, say))
 
 
-def worker_context(settings: Settings, folder: StudyFolder, data_sha256: str) -> WorkerContext:
+def worker_context(
+    settings: Settings, folder: StudyFolder, data_sha256: str, data_source: Location | None
+) -> WorkerContext:
     """Return what the workers of a launch must know."""
     inception = settings.inception
     return WorkerContext(
@@ -74,6 +80,7 @@ def worker_context(settings: Settings, folder: StudyFolder, data_sha256: str) ->
         git_commit=git_commit(),
         checkpoint_steps=settings.checkpoint_steps,
         accelerators_per_run=settings.cluster.accelerators_per_run,
+        data_source=data_source,
     )
 
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 import search_spaces
 from search_spaces import SpaceError
 from sweep.errors import SettingsError
-from sweep.places import check_path, results_location
+from sweep.places import check_path, data_source, results_location
 from sweep.settings.kinds import sentence
 from sweep.settings.settings import Asha, Cluster, FailurePolicy, Optuna, Settings, Study
 from sweep.settings.words import CONF, DRY_RUN, check_keys, shown_by_dry_run, split_paths
@@ -92,6 +92,7 @@ def _settings(config: Mapping[str, Any], words: Sequence[str]) -> Settings:
         optuna_storage=_path_or_none("optuna.storage", config.get("optuna.storage")),
         confirm=config["confirm"],
         confirm_seeds=config["confirm_seeds"],
+        data_source=None if config["data_source"] is None else data_source(config["data_source"]),
     )
 
 

@@ -148,6 +148,7 @@ class Settings:
     optuna_storage: Path | None = None  # None: in the study's results folder
     confirm: Count | None = None  # configurations of each algorithm, the best, that are trained again; None: none
     confirm_seeds: Count = 5  # fresh ones, with each of them
+    data_source: Path | InstanceOf[ObjectPath] | None = None  # where a node fetches data and weights that it lacks
 
     def __post_init__(self) -> None:
         seeds = self.study.seeds

@@ -17,7 +17,7 @@ from sweep.errors import SettingsError
 
 CONF = Path(__file__).parents[1] / "conf"
 DRY_RUN = "dry_run"  # in a study's file: the words that a dry run takes unless it is told others
-PATHS = ("results", "space", "data", "inception", "tracking", "optuna.storage")
+PATHS = ("results", "space", "data", "data_source", "inception", "tracking", "optuna.storage")
 
 
 def studies() -> list[str]:

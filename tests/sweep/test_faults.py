@@ -52,7 +52,7 @@ class Sweep:
         self.folder = StudyFolder(tmp_path / "results", study.name)
         # Kept for the child processes.
         equipment_of(
-            "digits", protocol.fid_features, worker_context(self.settings, self.folder, data_sha256("digits"))
+            "digits", protocol.fid_features, worker_context(self.settings, self.folder, data_sha256("digits"), None)
         )
 
     def launch(self, at: int | None = None, failure: crashes.Failure | None = None) -> crashes.Ended | None:

@@ -24,6 +24,7 @@ from sweep.results.parquet import serialise
 from sweep.results.plan_file import read_plan
 from sweep.results.schema import RECORD
 from sweep.running import attempt, worker
+from sweep.running.staging import node
 from sweep.settings.compose import load_settings
 from sweep.settings.settings import Settings, Study
 from tests.places import local
@@ -224,7 +225,7 @@ def test_a_worker_that_finds_other_data_trains_nothing_until_they_are_back(
         asked.append(name)
         return "0" * 64 if len(asked) == 1 else data_sha256(name, folder)
 
-    monkeypatch.setattr(attempt, "data_sha256", at_first_another)
+    monkeypatch.setattr(node, "data_sha256", at_first_another)
     monkeypatch.setattr(worker, "SECONDS_TO_WAIT", 0.1)
     sweep = Sweep(tmp_path / "results", study)
     said = sweep.launch()

@@ -21,7 +21,7 @@ from tests.chaos.compare import differences
 from tests.chaos.nodes import RayNodes, can_see_others, ray_nodes
 from wae_core.data.images import load_dataset
 from wae_core.data.manifest import Manifest
-from wae_core.data.preparing import write_images
+from wae_core.data.preparing import check, write_images
 
 ROOT = Path(__file__).parents[2]
 SMALL = (
@@ -119,9 +119,10 @@ def differences_of(results: Path, expected: Path) -> list[str]:
 
 
 def test_bad_nodes_are_named_and_train_nothing(nodes: RayNodes, data: Path, quiet: Path, tmp_path: Path) -> None:
-    """One without the data, one with other code, one that fails at every run, and one that is well."""
-    empty, other, spoilt = tmp_path / "empty", tmp_path / "sweep", tmp_path / "work"
-    empty.mkdir()
+    """One that can get no data, one with other code, one that fails at every run, and one that fetches the data."""
+    empty, place, fetched, other, spoilt = (tmp_path / name for name in ("empty", "place", "data", "sweep", "work"))
+    for folder in (empty, place, fetched):
+        folder.mkdir()
     shutil.copytree(ROOT / "sweep", other)
     with (other / "commit.py").open("a") as file:
         file.write("# another\n")
@@ -131,12 +132,16 @@ def test_bad_nodes_are_named_and_train_nothing(nodes: RayNodes, data: Path, quie
             (spoilt / f"vae-{index:05d}-s{seed}").write_text("a file where the run's folder should be")
     work = tmp_path / "results" / STUDY / "work"
     work.mkdir(parents=True)
-    nodes.add("no-data", over={data / "mnist": empty})
+    offered = tmp_path / "results/.data"
+    offered.mkdir()
+    nodes.add("no-data", over={data: empty, offered: place})
     nodes.add("other-code", over={ROOT / "sweep": other})
     nodes.add("spoiling", over={work: spoilt})
-    nodes.add("well")
+    nodes.add("well", over={data: fetched})
     said = Launch(tmp_path / "results", data, nodes.environment).end()
-    assert re.search(r"no-data \(node \w+\) is left out: data set 'mnist' is not in ", said)
+    assert re.search(r"no-data \(node \w+\) is left out: data set mnist is not in .*/results/\.data/", said)
+    assert re.search(r"well \(node \w+\): \S+ fetches data set mnist \(314 kB\) from .*/results/\.data/", said)
+    check("mnist", fetched)
     assert re.search(r"other-code \(node \w+\) is left out: its code is another: ", said)
     assert re.search(r"spoiling \(node \w+\) gets no more work in this sweep: 2 runs raised there", said)
     assert said.count("is left out: ") == 2, "each is named once"

@@ -8,7 +8,7 @@ import pytest
 
 from sweep import command
 from sweep.errors import SettingsError
-from sweep.places import results_location
+from sweep.places import data_source, results_location
 from sweep.settings.compose import load_settings
 from wae_core.storage.objects import ObjectPath
 
@@ -59,8 +59,34 @@ def test_what_looks_like_a_place_elsewhere_is_no_folder_here(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("text", ["http://host:8000/a b/c", "https://host", "s3://bucket/data", "gs://bucket"])
+def test_data_may_come_from_the_web_or_a_store(text: str) -> None:
+    assert str(data_source(text)) == text.rstrip("/") + ("/" if text.count("/") == 2 else "")
+    assert load_settings([f"data_source={text}"]).data_source == data_source(text)
+
+
+def test_data_may_come_from_a_folder(home: Path) -> None:
+    assert data_source("/shared/data") == Path("/shared/data")
+    assert load_settings(["data_source=~/x"]).data_source == home / "x"
+    assert load_settings([]).data_source is None
+    assert load_settings(["data_source=null"]).data_source is None
+
+
+@pytest.mark.parametrize("text", ["", "ftp://host/x", "file:///x", "http://", "HTTP://host", "http:/host", "s3:///x"])
+def test_what_looks_like_a_source_elsewhere_is_no_folder_here(text: str) -> None:
+    with pytest.raises(SettingsError, match="data_source is ") as refusal:
+        load_settings([f"data_source={text}"])
+    assert repr(text) in str(refusal.value)
+
+
+@pytest.mark.parametrize("text", ["http://me:secret@host/x", "https://host/x?key=secret", "https://host/x#y"])
+def test_a_source_on_the_web_is_a_folder_for_everybody(text: str) -> None:
+    with pytest.raises(SettingsError, match="a folder's address, without"):
+        data_source(text)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("key", ["results", "data", "inception", "space"])
+@pytest.mark.parametrize("key", ["results", "data", "inception", "space", "data_source"])
 @pytest.mark.parametrize("sign", ["\0", "\n", "\x1b", "\udcff"])
 def test_what_no_name_of_a_file_may_hold_is_refused(
     tmp_path: Path, key: str, sign: str, capsys: pytest.CaptureFixture[str]

@@ -68,7 +68,7 @@ def load_dataset(name: str, folder: Path = Path("data")) -> ImageData:
             raise ValueError("it is no file")
         # Copy-on-write: torch warns of arrays that it may not write to.
         images = np.lib.format.open_memmap(path, mode="c")
-    except (OSError, ValueError) as error:
+    except Exception as error:  # numpy reads a header as Python's source, and raises what comes of that
         raise ValueError(f"data set {name!r} in {folder}/ is damaged ({error}): delete it, then {command}") from error
     if images.dtype != np.uint8 or images.shape != manifest.shape:
         raise ValueError(

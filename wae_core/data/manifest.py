@@ -94,7 +94,19 @@ def read_manifest(folder: Path) -> Manifest | None:
     try:
         if not path.is_file():
             raise ValueError("it is no file")
-        document: dict[str, Any] = json.loads(path.read_bytes())
+        return parse_manifest(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be used ({error}): delete {folder} and pack it again") from error
+
+
+def parse_manifest(written: bytes) -> Manifest:
+    """Return the manifest that was written so.
+
+    Raises:
+        ValueError: it is damaged, or of another format.
+    """
+    try:
+        document: dict[str, Any] = json.loads(written)
         if document.pop("format") != FORMAT:
             raise ValueError(f"its format is not {FORMAT}")
         document["shape"] = tuple(document["shape"])
@@ -104,6 +116,6 @@ def read_manifest(folder: Path) -> Manifest | None:
         checked_shape(manifest.shape[1:])
         if not 0 < manifest.train_count < manifest.count:
             raise ValueError(f"train_count {manifest.train_count} of {manifest.count} leaves a part empty")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} cannot be used ({error}): delete {folder} and pack it again") from error
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(str(error)) from error
     return manifest

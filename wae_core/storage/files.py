@@ -15,6 +15,7 @@ from wae_core.storage.naming import name_if_free
 from wae_core.storage.objects import ObjectPath, StorageError
 
 STORES = ("s3://", "gs://")
+WEB = ("http://", "https://")  # what can be read, and not written
 TEMPORARIES = ".*.tmp"  # what a process that died in the middle of a write may have left
 ROOM = 2**24  # bytes; for some checkpoints
 # Full, read-only, broken, or somewhere else on the network, by the names that an operating system may know.
@@ -29,11 +30,15 @@ AWAY = frozenset(getattr(errno, name) for name in _AWAY.split() if hasattr(errno
 Location = Path | ObjectPath
 
 
-def location(text: str | Location) -> Location:
-    """A local path, where ~ is the home folder, or one in an object store where the text begins with s3:// or gs://."""
+def location(text: str | Location, schemes: tuple[str, ...] = STORES) -> Location:
+    """A local path, where ~ is the home folder, or one in an object store where the text begins with s3:// or gs://.
+
+    Args:
+        schemes: with what the text of one that is not local begins; WEB may be among them.
+    """
     if not isinstance(text, str):
         return text
-    if not text.startswith(STORES):
+    if not text.startswith(schemes):
         return Path(os.path.expanduser(text))  # noqa: PTH111 (Path's raises where there is no such user)
     scheme, _, rest = text.partition("://")
     bucket, _, key = rest.partition("/")
@@ -62,9 +67,25 @@ def read(path: Location) -> bytes:
         NotAFile: there is something else, which may have no end.
         OSError: it cannot be read.
     """
-    if isinstance(path, Path) and not stat.S_ISREG(path.stat().st_mode):
-        raise NotAFile(errno.EINVAL, "it is not a file", str(path))
+    if isinstance(path, Path):
+        size(path)
     return path.read_bytes()
+
+
+def size(path: Location) -> int:
+    """Return the length of a file or an object, in bytes.
+
+    Raises:
+        FileNotFoundError: there is none.
+        NotAFile: there is something else, which may have no end.
+        OSError: it cannot be asked for.
+    """
+    if isinstance(path, ObjectPath):
+        return path.size()
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise NotAFile(errno.EINVAL, "it is not a file", str(path))
+    return found.st_size
 
 
 def write_atomically(path: Location, data: bytes) -> None:
@@ -108,16 +129,19 @@ def probe(folder: Location) -> None:
     path.unlink(missing_ok=True)
 
 
-def check_room(folder: Location) -> None:
+def check_room(folder: Location, wanted: int = ROOM) -> None:
     """Find out whether the folder's disk has room to go on; it is asked, since to try would take it from others.
 
+    Args:
+        wanted: how much, in bytes.
+
     Raises:
-        OSError: less than ROOM is left.
+        OSError: less is left.
     """
     if isinstance(folder, Path):
         disk = os.statvfs(folder)
-        if disk.f_blocks and disk.f_bavail * disk.f_frsize < ROOM:  # of 0 blocks, it is a disk that does not say
-            raise OSError(errno.ENOSPC, f"less than {ROOM // 2**20} MiB are left", str(folder))
+        if disk.f_blocks and disk.f_bavail * disk.f_frsize < wanted:  # of 0 blocks, it is a disk that does not say
+            raise OSError(errno.ENOSPC, f"less than {-(-wanted // 2**20):,} MiB are left", str(folder))
 
 
 def probe_creation(folder: Location) -> None:

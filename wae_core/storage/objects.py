@@ -1,8 +1,9 @@
-"""Objects in a store (s3://, gs://), with that part of pathlib.Path's interface which results need."""
+"""Objects in a store (s3://, gs://) with that part of pathlib.Path's interface which results need, and web files."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 from collections.abc import Iterator
@@ -12,6 +13,11 @@ from pathlib import Path
 from typing import Any
 
 Version = dict[str, str]  # of an object: its ETag and, where the store counts them, its generation
+PIECE = 2**16  # bytes; so many are read at a time, and lost where a connection breaks
+PART, MOST_PARTS = 2**24, 10_000  # bytes, S3's limit; of what is sent in parts
+PARTS_AT_A_TIME = 4
+# Of a web server: a large file may take long, as long as something arrives.
+CLIENT: Any = {"allow_http": True, "timeout": "1day", "read_timeout": "60s"}
 
 
 class StorageError(OSError):
@@ -27,10 +33,10 @@ class ObjectPath:
     """An object, or what begins with its name, with that part of pathlib.Path's interface which results need.
 
     Credentials and endpoint come from the environment (AWS_…, GOOGLE_…) and stand in no path. Every method that
-    asks the store may raise StorageError.
+    asks the store may raise StorageError. A file on the web can be read: it has `size`, `pieces` and `read_bytes`.
 
     Attributes:
-        root: scheme and bucket, `s3://bucket`.
+        root: scheme and bucket, `s3://bucket`; of the web scheme and server, `https://host:port`.
         key: the name within the bucket, without slashes at its ends.
     """
 
@@ -101,6 +107,41 @@ class ObjectPath:
             found = store.get(self.key)
             return bytes(found.bytes()), _version(found.meta)
 
+    def size(self) -> int:
+        """The object's length, in bytes.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        with _store_of(self) as store:
+            return int(store.head(self.key)["size"])
+
+    def pieces(self, start: int = 0) -> Iterator[bytes]:
+        """Yield the object's bytes from `start` on, a piece at a time.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        from obstore.exceptions import NotSupportedError
+
+        dropped = 0
+        with _store_of(self) as store:
+            try:
+                found = store.get(self.key, options={"range": {"offset": start}} if start else None)
+            except NotSupportedError:  # a web server that sends all, whatever it is asked for
+                found, dropped = store.get(self.key), start
+            for piece in found.stream(PIECE):
+                data = bytes(piece)
+                if dropped < len(data):
+                    yield data[dropped:]
+                dropped = max(0, dropped - len(data))
+
+    def send(self, file: Path) -> None:
+        """Write the object from a file, in parts, of which nobody sees one before all have arrived."""
+        with _store_of(self) as store:
+            part = max(PART, -(-file.stat().st_size // MOST_PARTS))
+            store.put(self.key, file, chunk_size=part, max_concurrency=PARTS_AT_A_TIME)
+
     def put(self, data: bytes, *, only: Version | None = None) -> Version:
         """Write the object, `only` if it is still of that version.
 
@@ -165,6 +206,8 @@ def _store_of(path: ObjectPath) -> Iterator[Any]:
 
     try:
         yield _open_store(path.root)
+    except FileNotFoundError as error:  # a web server's own words may be a page
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
     except AlreadyExistsError as error:
         raise FileExistsError(f"{path} exists") from error
     except PreconditionError as error:
@@ -177,7 +220,7 @@ def _store_of(path: ObjectPath) -> Iterator[Any]:
 def _open_store(root: str) -> Any:
     from obstore.store import from_url
 
-    return from_url(root)
+    return from_url(root, client_options=CLIENT) if root.startswith("http") else from_url(root)
 
 
 def _version(meta: Any) -> Version:

@@ -10,14 +10,15 @@ from importlib.metadata import version
 import torch
 
 from sweep.commit import sources
-from sweep.errors import without_credentials
+from sweep.errors import OtherDataError, without_credentials
 from sweep.events import WorkerContext
 from sweep.results.nodes.book import NodeBook, token_in
-from wae_core.data.images import data_sha256, load_dataset
+from sweep.running.staging.node import data_folder, weights_file
 from wae_core.device import describe, require_device
 from wae_core.evaluation.features import load_features
 from wae_core.protocol import Protocol
 from wae_core.storage.files import Location, check_room, probe
+from wae_core.storage.transfer import Say
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,12 @@ class Finding:
     Attributes:
         device: the kind of its workers' device, as rows name it.
         problems: why it cannot train, in words; none where it can.
+        notices: what it has fetched, in words.
     """
 
     device: str
     problems: tuple[str, ...]
+    notices: tuple[str, ...]
 
 
 def demands_of(context: WorkerContext, protocol: Protocol, book: NodeBook) -> Demands:
@@ -58,18 +61,25 @@ def demands_of(context: WorkerContext, protocol: Protocol, book: NodeBook) -> De
 
 
 def examine(demands: Demands, declared: Mapping[str, float]) -> Finding:
-    """Examine this very machine.
+    """Examine this very machine, which fetches what it lacks of data and weights.
 
     Args:
         declared: the resources that its node declares, by Ray's names.
     """
     torch.set_num_threads(1)  # as workers have
-    checks = (_code, _device, _data, _weights, _results)
-    problems = tuple(without_credentials(problem) for check in checks for problem in check(demands, declared))
-    return Finding("" if problems else _kind(demands.context.device), problems)
+    notices: list[str] = []
+    checks = (
+        _code(demands),
+        _device(demands, declared),
+        _data(demands, notices.append),
+        _weights(demands, notices.append),
+        _results(demands),
+    )
+    problems = tuple(without_credentials(problem) for check in checks for problem in check)
+    return Finding("" if problems else _kind(demands.context.device), problems, tuple(notices))
 
 
-def _code(demands: Demands, declared: Mapping[str, float]) -> Iterator[str]:
+def _code(demands: Demands) -> Iterator[str]:
     if sources() != demands.sources:
         yield (
             f"its code is another: {sources()[:12]}…, and not the driver's {demands.sources[:12]}… "
@@ -95,29 +105,22 @@ def _device(demands: Demands, declared: Mapping[str, float]) -> Iterator[str]:
         yield str(error).strip().splitlines()[0]
 
 
-def _data(demands: Demands, declared: Mapping[str, float]) -> Iterator[str]:
-    context, name = demands.context, demands.dataset
+def _data(demands: Demands, say: Say) -> Iterator[str]:
     try:
-        found = data_sha256(name, context.data)
-        load_dataset(name, context.data)
-    except ValueError as error:
+        data_folder(demands.dataset, demands.context, say)
+    except OtherDataError as error:
         yield str(error)
-        return
-    if found != context.data_sha256:
-        yield (
-            f"data set {name} in {context.data} is another one than the driver's: its sha256 is {found[:12]}…, "
-            f"and not {context.data_sha256[:12]}…"
-        )
 
 
-def _weights(demands: Demands, declared: Mapping[str, float]) -> Iterator[str]:
+def _weights(demands: Demands, say: Say) -> Iterator[str]:
     try:
-        load_features(demands.features, torch.device("cpu"), demands.context.inception)
+        weights = weights_file(demands.context, say) if demands.features == "inception" else None
+        load_features(demands.features, torch.device("cpu"), weights)
     except ValueError as error:
         yield str(error)
 
 
-def _results(demands: Demands, declared: Mapping[str, float]) -> Iterator[str]:
+def _results(demands: Demands) -> Iterator[str]:
     folder = demands.book.parent
     try:
         if token_in(demands.book) != demands.token:

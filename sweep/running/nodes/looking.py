@@ -99,7 +99,9 @@ class Lookout:
     def waiting_words(self) -> str:
         """What is waited for, as a sentence."""
         asked = ", ".join(node.name for node in self._asked.values())
-        who = f"{asked}, which examine themselves" if asked else f"a worker, which takes {in_words(self._bundles)}"
+        who = f"a worker, which takes {in_words(self._bundles)}"
+        if asked:
+            who = f"{asked}, which examine themselves and fetch what they lack of data"
         return f"waiting for {who}; {self._census.words}; {free()}"
 
     def _request(self, count: int) -> None:
@@ -124,6 +126,8 @@ class Lookout:
             if finding.problems:
                 self._census.leave_out(node, "; ".join(finding.problems))
             else:
+                for notice in finding.notices:
+                    self._say(f"{node.name}: {notice}")
                 self._census.admit(node, finding.device)
         if self._census.words != self._words and not self._asked:
             self._words = self._census.words

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.packed import pack_noise
 from wae_core.data.images import DIGITS, ImageData, data_sha256, image_shape, load_dataset, to_float, to_uint8
 from wae_core.data.manifest import Manifest, images_sha256
 
@@ -100,6 +102,18 @@ def test_a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(tmp_path: P
     os.mkfifo(tmp_path / "mine" / file)
     with pytest.raises(ValueError, match="it is no file"):
         load_dataset("mine", tmp_path)
+
+
+@pytest.mark.parametrize("position", range(0, 128, 3))
+def test_a_damaged_header_is_refused_in_a_sentence(tmp_path: Path, position: int) -> None:
+    """numpy reads it as Python's source; a space more may change nothing."""
+    pack_noise(tmp_path)
+    file = tmp_path / "noise" / "images.npy"
+    data = bytearray(file.read_bytes())
+    data[position] ^= 1
+    file.write_bytes(data)
+    with contextlib.suppress(ValueError):
+        load_dataset("noise", tmp_path)
 
 
 def test_loading_twice_gives_the_same(digits: ImageData) -> None:
