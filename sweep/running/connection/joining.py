@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,25 +12,25 @@ from typing import TypeVar
 
 from sweep.errors import SettingsError
 from sweep.running.connection.token import is_token_missing, missing_token, protect_token
-from sweep.running.watch import reach
 
 SECONDS_TO_ANSWER = 5.0  # for a head
+GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"  # a client's preface: RFC 9113, 3.4
 SECONDS_TO_START = 8.0  # for a node of Ray's on this machine, which comes after the head that a script waits for
 SECONDS_TO_REGISTER = 60.0  # where one has started: on a busy machine that takes half a minute
 Answer = TypeVar("Answer")
 
 
 def check_reachable(address: str) -> None:
-    """Connect to the head of a cluster, and hang up.
+    """Connect to the head of a cluster, be greeted, and hang up.
 
     Args:
         address: host:port.
 
     Raises:
-        SettingsError: nobody listens there, or nobody answers.
+        SettingsError: nobody listens there, or nobody answers; for a head that was stopped, the kernel still listens.
     """
     try:
-        _in_time(lambda: reach(address))
+        _in_time(lambda: _greet(address))
     except OSError as error:
         raise SettingsError(f"the Ray cluster {address} of RAY_ADDRESS cannot be reached: {error}") from error
 
@@ -80,6 +81,15 @@ def join(
             f"no node of the Ray cluster {address} runs on this machine: launch on one of its nodes, or from here by "
             "`ray job submit` (docs/clusters.md)"
         )
+
+
+def _greet(address: str) -> None:
+    """Begin to speak HTTP/2, as gRPC does; whatever comes back, somebody is there."""
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host.strip("[]"), int(port)), timeout=SECONDS_TO_ANSWER) as connection:
+        connection.sendall(GREETING)
+        with contextlib.suppress(ConnectionError):
+            connection.recv(1)
 
 
 @contextlib.contextmanager

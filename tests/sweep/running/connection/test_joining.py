@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -139,10 +140,34 @@ def test_what_ray_says_of_a_refusal_is_not_shown(capfd: pytest.CaptureFixture[st
     assert capfd.readouterr().err == "after it"
 
 
+@pytest.mark.parametrize("answer", [b"\0\0\0\4\0\0\0\0\0", b"HTTP/1.1 400 Bad Request\r\n\r\n", None])
+def test_a_head_that_was_stopped_is_refused_before_anything_is_written(
+    monkeypatch: pytest.MonkeyPatch, answer: bytes | None
+) -> None:
+    """It is connected to as any other: that is the kernel's doing."""
+    monkeypatch.setattr(joining, "SECONDS_TO_ANSWER", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                assert connection.recv(100).startswith(b"PRI * HTTP/2.0")
+                connection.sendall(answer or b"")
+
+        if answer is None:
+            with pytest.raises(SettingsError, match=r"cannot be reached: (no answer within 0.5 s|timed out)"):
+                check_reachable(address)
+            return
+        thread = threading.Thread(target=serve)
+        thread.start()
+        check_reachable(address)  # whether it is Ray's is found out when it is joined
+        thread.join()
+
+
 def test_a_port_at_which_nobody_listens_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        check_reachable(address)
     with pytest.raises(SettingsError, match=rf"^the Ray cluster {address} of RAY_ADDRESS cannot be reached: "):
         check_reachable(address)
 
