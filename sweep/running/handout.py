@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import textwrap
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -55,14 +55,17 @@ class Handout:
         self._raised: defaultdict[str, list[_Exception]] = defaultdict(list)  # by run_id, those charged to the run
         self._done: set[str] = set()  # run_ids of those, in the tasks that run, that their workers are done with
 
-    def next(self, worker: str, place: Place) -> Task | None:
+    def next(self, worker: str, places: Sequence[Place]) -> Task | None:
         """Return what the worker, by any name that is its own for this task, is to train; None where nothing waits.
 
         While tasks run there may be more to come: one of them may come again, or its end lead to another.
+
+        Args:
+            places: where it may be, the best first; the census is told which one it is.
         """
-        if self.error is not None:
+        if self.error is not None or not places:
             return None
-        task = self._take_again(place) or self._ask()
+        task, place = self._take_again(places) or (self._ask(), places[0])
         if task is not None:
             self._running[worker], self._unbegun_before[worker] = task, self._unbegun
             self._census.take(worker, place)
@@ -151,13 +154,14 @@ class Handout:
         """Whether another worker would have something to do."""
         return self.error is None and (bool(self._again) or self._search.has_more)
 
-    def _take_again(self, place: Place) -> Task | None:
-        """The first task that comes again and may come here."""
+    def _take_again(self, places: Sequence[Place]) -> tuple[Task, Place] | None:
+        """The first task that comes again and may come to one of the places, and that place."""
         for index, task in enumerate(self._again):
             raised = {each.node.id for run in task.runs for each in self._raised[run.run_id]}
-            if place[0].id not in raised or not self._census.has_others(raised):
-                del self._again[index]
-                return task
+            for place in places:
+                if place[0].id not in raised or not self._census.has_others(raised):
+                    del self._again[index]
+                    return task, place
         return None
 
     def _take_in(self, task: Task, event: Raised, node: Node) -> None:

@@ -40,9 +40,9 @@ class InProcess:
         self, search: Search, context: WorkerContext, failures: FailurePolicy, on_event: Tell, work: Work = run_task
     ) -> None:
         host = socket.gethostname()
-        place = (Node(host, host, host, {}),)
+        here = [(Node(host, host, host, {}),)]
         handout = Handout(search, failures, Census({}, 1, 1, lambda sentence: None), on_event)
-        while task := handout.next(ME, place):
+        while task := handout.next(ME, here):
             for run in task.runs:
                 handout.note(ME, Started(run))
             for event in work(task, context):

@@ -48,10 +48,9 @@ class TaskSearcher(NotPickled, Searcher):
         """Return the next task; None while others run, since one of them may come again or lead to more."""
         self.look()
         places = list(self._census.places())
-        for place in places:
-            task = self._handout.next(trial_id, place)
-            if task is not None:
-                return {"task": Shared(task), "place": Shared(place)}
+        task = self._handout.next(trial_id, places)
+        if task is not None:
+            return {"task": Shared(task), "place": Shared(self._census.place_of(trial_id))}
         is_over = self._handout.is_over or (bool(places) and self._handout.is_idle)
         return Searcher.FINISHED if is_over else None
 

@@ -9,7 +9,7 @@ import os
 import signal
 import textwrap
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from ray.experimental import internal_kv
 from sweep.commit import PACKAGES, SOURCE
 from sweep.errors import WorkersLost
 from sweep.events import WorkerContext
-from sweep.results.nodes.book import NodeBook
+from sweep.results.nodes.book import LeftOut, NodeBook
 from sweep.running.connection import joining, token
 from sweep.running.connection.address import cluster_address
 from sweep.running.executor import Say
@@ -70,9 +70,14 @@ def session(
         _check_room(cluster, address)
         with watching(_servers(), family, PATIENCE["here" if address is None else "cluster"]):
             per_run = cluster.accelerators_per_run
-            census = Census(wanted, per_run, cluster.workers, say, book.write)
+
+            def write_down(left_out: Sequence[LeftOut]) -> None:
+                with contextlib.suppress(OSError):  # the storage may be away; the next change is written again
+                    book.write(left_out)
+
+            census = Census(wanted, per_run, cluster.workers, say, write_down)
             demands = None if address is None else demands_of(context, protocol, book)
-            lookout = Lookout(census, demands, [wanted] * per_run, _may_grow(address), say)
+            lookout = Lookout(census, demands, cluster.device, [wanted] * per_run, _may_grow(address), say)
             if address is None:
                 book.forget()
             else:

@@ -29,6 +29,7 @@ class Lookout:
         self,
         census: Census,
         demands: Demands | None,
+        device: str,
         bundles: Sequence[Mapping[str, float]],
         may_grow: bool,
         say: Callable[[str], None],
@@ -36,12 +37,13 @@ class Lookout:
         """Ask nobody yet.
 
         Args:
+            device: cpu, cuda or xla; of which kind it is, is what nodes that are examined say.
             bundles: what the processes of one run take, by Ray's names.
             may_grow: whether there is an autoscaler, which is to be told how many workers there could be.
             say: tells a person a sentence.
         """
         self._census, self._demands, self._bundles, self._say = census, demands, list(map(dict, bundles)), say
-        self._may_grow, self._requested = may_grow, 0  # runs at a time
+        self._device, self._may_grow, self._requested = device, may_grow, 0  # runs at a time
         self._asked: dict[Any, Node] = {}  # nodes, by the reference of their answers
         self._looked_at = float("-inf")
         self._words = ""
@@ -63,7 +65,7 @@ class Lookout:
         self._census.see(nodes())
         for node in self._census.to_examine():
             if self._demands is None:
-                self._census.admit(node, device="")
+                self._census.admit(node, self._device)
             else:
                 self._asked[_ask(node, self._demands)] = node
         self._take_answers()

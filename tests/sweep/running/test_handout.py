@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -20,7 +20,7 @@ MakeResult = Callable[..., Any]
 DEATHS = 5
 FAILURES = FailurePolicy(tries=3, worker_deaths=DEATHS)
 A, B = (Node(id, id, f"host-{id}", {"CPU": 2.0}) for id in "ab")
-HERE, THERE = (A,), (B,)
+HERE, THERE = [(A,)], [(B,)]
 
 
 def one_node() -> Census:
@@ -292,9 +292,9 @@ def test_what_goes_wrong_where_events_are_told_waits_for_the_tasks_that_run(make
 # --- exceptions, and the nodes that they come from
 
 
-def raise_at(handout: Handout, place: Place, reason: str = "OSError: no data") -> tuple[Run, ...]:
+def raise_at(handout: Handout, places: Sequence[Place], reason: str = "OSError: no data") -> tuple[Run, ...]:
     """A worker there begins what it is given, of which all runs raise; returns them."""
-    task = handout.next("w", place)
+    task = handout.next("w", places)
     assert task is not None
     for run in task.runs:
         handout.note("w", Started(run))
@@ -304,8 +304,8 @@ def raise_at(handout: Handout, place: Place, reason: str = "OSError: no data") -
     return task.runs
 
 
-def complete_at(handout: Handout, place: Place, make_result: MakeResult) -> tuple[Run, ...]:
-    task = handout.next("w", place)
+def complete_at(handout: Handout, places: Sequence[Place], make_result: MakeResult) -> tuple[Run, ...]:
+    task = handout.next("w", places)
     assert task is not None
     for run in task.runs:
         handout.note("w", Started(run))
@@ -345,7 +345,7 @@ def test_an_exception_that_another_node_does_not_repeat_burns_no_try_and_two_bar
     assert not any(isinstance(event, GivenUp) for event in events)
     assert [each.node for each in census.left_out if each.is_barred] == ["a"]
     assert "a gets no more work in this sweep" in said[-1] and "OSError: no data" in said[-1]
-    assert all(place == THERE for place in census.places())
+    assert list(census.places()) == THERE
 
 
 def test_a_run_that_raised_goes_to_another_node_and_not_back(make_run: MakeRun) -> None:

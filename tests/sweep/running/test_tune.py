@@ -161,7 +161,7 @@ def test_workers_that_start_late_or_never_hold_up_no_task(
         census = Census({"CPU": 1}, 1, None, said.append)
         census.see([replace(node, resources={"CPU": 3.0})])
         census.admit(node, "cpu")
-        lookout = Lookout(census, None, [{"CPU": 1}], False, said.append)
+        lookout = Lookout(census, None, "cpu", [{"CPU": 1}], False, said.append)
         more = TuneExecutor({"CPU": 1}, census, lookout, tmp_path / "tune", said.append)
         assert len(pids_that_train(more, 10)) <= 2
         monkeypatch.setattr(sweep.running.tune, "TaskTrainable", NeverStarts)
