@@ -19,7 +19,6 @@ from sweep.running.connection.address import cluster_address
 from sweep.running.connection.session import session
 from sweep.running.nodes.census import UNBEGUN_ALLOWED, Census
 from sweep.running.nodes.looking import Lookout, nodes
-from sweep.running.nodes.room import check_fit, may_grow, workers_that_fit
 from sweep.running.tune import (  # type: ignore[attr-defined]  # tune is to be imported after Ray's settings are made
     TuneExecutor,
     tune,
@@ -32,46 +31,6 @@ from wae_core.run import Run
 
 MakeRun = Callable[..., Run]
 FAILURES = FailurePolicy(tries=1, worker_deaths=5)
-
-
-@pytest.mark.parametrize(
-    ("nodes", "wanted", "workers"),
-    [
-        ([{"CPU": 8.0}], {"CPU": 1}, 8),
-        ([{"CPU": 16.0, "GPU": 4.0}], {"CPU": 1, "GPU": 1}, 4),
-        ([{"CPU": 2.0, "GPU": 4.0}], {"CPU": 1, "GPU": 1}, 2),
-        ([{"CPU": 7.0}], {"CPU": 2}, 3),
-        ([{"CPU": 4.0}], {"CPU": 1, "GPU": 1}, 0),
-        ([{"CPU": 3.0}, {"CPU": 5.0}, {}], {"CPU": 2}, 3),
-        ([{"CPU": 1.0}] * 3, {"CPU": 2}, 0),
-        ([{"CPU": 8.0}, {"GPU": 8.0}], {"CPU": 1, "GPU": 1}, 0),
-        ([], {"CPU": 1}, 0),
-    ],
-)
-def test_as_many_workers_as_the_scarcest_resource_of_each_node_is_enough_for(
-    nodes: list[dict[str, float]], wanted: dict[str, float], workers: int
-) -> None:
-    assert workers_that_fit(nodes, wanted) == workers
-
-
-def test_workers_larger_than_every_node_are_refused_with_what_there_is() -> None:
-    check_fit([{"CPU": 1.0}, {"CPU": 4.0}], {"CPU": 4})
-    with pytest.raises(SettingsError) as raised:
-        check_fit([{"CPU": 2.0}, {"CPU": 1.0, "GPU": 1.0}], {"CPU": 64, "GPU": 1})
-    assert str(raised.value) == (
-        "not one worker fits: cluster.cpus_per_worker is 64, cluster.gpus_per_worker is 1, "
-        "but a node has at most 2 CPU, 1 GPU"
-    )
-
-
-def test_more_workers_for_a_model_than_there_is_room_for_are_refused() -> None:
-    nodes = [{"CPU": 4.0, "GPU": 2.0}, {"CPU": 4.0, "GPU": 3.0}]
-    check_fit(nodes, {"CPU": 1, "GPU": 1}, 5)
-    with pytest.raises(SettingsError) as raised:
-        check_fit(nodes, {"CPU": 1, "GPU": 1}, 8)
-    assert str(raised.value) == (
-        "cluster.accelerators_per_run is 8, but there is room for 5 workers, each of which takes 1 CPU, 1 GPU"
-    )
 
 
 @pytest.mark.parametrize(
@@ -96,19 +55,6 @@ def test_a_ray_address_that_is_none_is_refused(given: str, monkeypatch: pytest.M
     monkeypatch.setenv("RAY_ADDRESS", given)
     with pytest.raises(SettingsError, match="but it is host:port of a cluster's head, auto or local"):
         cluster_address()
-
-
-@pytest.mark.parametrize(
-    ("status", "grows"),
-    [
-        (None, False),
-        (b'{"load_metrics_report": {}}', False),
-        (b'{"autoscaler_report": {"active_nodes": {"node_0a1b": 1, "node_2c": 1}}}', False),
-        (b'{"autoscaler_report": {"active_nodes": {"ray.head.default": 1}}}', True),
-    ],
-)
-def test_a_cluster_with_an_autoscaler_may_grow(status: bytes | None, grows: bool) -> None:
-    assert may_grow(status) == grows
 
 
 def one_by_one(runs: Any) -> list[Task]:
