@@ -121,7 +121,7 @@ class RayNodes:
     def breathe(self, random: Random) -> bool:
         """Lose a node, or get one more; of one to three, beside the head, there is always one."""
         others = [name for name in self._nodes if name != "head"]
-        if len(others) == FEWEST or (len(others) < MOST and random.random() < 0.5):
+        if len(others) <= FEWEST or (len(others) < MOST and random.random() < 0.5):
             self.add(f"node-{next(self._numbers)}")
         else:
             self.remove(random.choice(others))
