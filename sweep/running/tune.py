@@ -1,4 +1,4 @@
-"""The executor on Ray Tune, the one module that imports Ray: workers train tasks, and tell events."""
+"""The executor on Ray Tune: workers train tasks, each at a place that the census of the nodes names, and tell events."""
 
 from __future__ import annotations
 
