@@ -1,4 +1,4 @@
-"""The executor on Ray Tune: workers train tasks, each at a place that the census of the nodes names, and tell events."""
+"""The executor on Ray Tune: workers train tasks where the census of the nodes has a place, and tell events."""
 
 from __future__ import annotations
 
