@@ -194,9 +194,12 @@ class Census:
         whole = [known for known in nodes if known.free >= self._per_run]
         for known in whole:
             yield (known.node,) * self._per_run
-        if not whole and sum(known.free for known in nodes) >= self._per_run:
-            spread = [known.node for known in nodes for _ in range(known.free)]
-            yield tuple(spread[: self._per_run])
+        for device in (
+            {} if whole else dict.fromkeys(known.device for known in nodes)
+        ):  # a run has devices of one kind
+            spread = [known.node for known in nodes if known.device == device for _ in range(known.free)]
+            if len(spread) >= self._per_run:
+                yield tuple(spread[: self._per_run])
 
     def take(self, worker: str, place: Place) -> None:
         """Take in that the worker, by any name of its own, is at a place."""

@@ -62,6 +62,14 @@ def test_the_processes_of_a_run_are_on_one_node_where_they_fit_and_else_on_sever
     assert fill(census_of(A, per_run=3)) == []
 
 
+def test_a_run_has_devices_of_one_kind() -> None:
+    census = Census({"GPU": 1}, 3, None, lambda sentence: None)
+    census.see([A, B, C])
+    for node, device in zip(census.to_examine(), ["cuda: T4", "cuda: A100", "cuda: A100"], strict=True):
+        census.admit(node, device)
+    assert counts(fill(census)) == {"b": 2, "c": 1}
+
+
 def test_a_task_goes_where_a_worker_has_just_become_free() -> None:
     census = census_of(A, B)
     places = fill(census)
