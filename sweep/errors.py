@@ -6,7 +6,8 @@ import os
 import re
 
 CONTINUES = "what was finished is kept; the same command continues"  # the advice to whom a sweep stopped
-_USER_OF_ADDRESS = re.compile(r"(?<=://)[^/\s'\"]*@")  # http://user:password@host
+# http://user:password@host, where a careless password may hold a slash; and postgresql://host/x?password=…
+_OF_ADDRESS = re.compile(r"(?<=://)([^/\s]*|[^/\s]*:\S*)@|(?<=password=)[^&\s'\"]+", re.IGNORECASE)
 _SECRET = re.compile(r"secret|password|passwd|token|credential|api_?key", re.IGNORECASE)  # variables' names
 _SHORTEST = 8  # characters; a shorter value, "true" say, may stand in a text by chance
 
@@ -32,8 +33,8 @@ class WorkersLost(OSError):
 
 
 def without_credentials(text: str) -> str:
-    """Replace the user of an address, and the values of variables that name a secret, by ***."""
+    """Replace the user and the password of an address, and the values of variables that name a secret, by ***."""
     for name, value in os.environ.items():
         if _SECRET.search(name) and len(value) >= _SHORTEST:
             text = text.replace(value, "***")
-    return _USER_OF_ADDRESS.sub("***@", text)
+    return _OF_ADDRESS.sub(lambda found: "***" + "@" * found[0].endswith("@"), text)

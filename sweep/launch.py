@@ -25,6 +25,7 @@ from sweep.search.opening import check_sampler, open_search
 from sweep.search.plan import plan_runs
 from sweep.settings.settings import Settings
 from sweep.tracking.mirror import mirroring
+from sweep.tracking.postgres import check_driver
 from wae_core.run import Run
 
 
@@ -46,6 +47,7 @@ def launch(settings: Settings, console: Console) -> int:
     announce(settings, rungs_of(settings.study), console)
     cost = cost_model(settings, drawn)
     check_sampler(settings)
+    check_driver(settings.tracking)
     confirmation = confirming(settings)
     if settings.dry_run:
         print_dry_run(settings, drawn, cost, console)

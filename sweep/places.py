@@ -1,4 +1,4 @@
-"""The places that a person names: a path, or in an object store, or on the web; what looks otherwise is refused."""
+"""The places that a person names: a path, an object store, the web, and MLflow's; what looks otherwise is refused."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from sweep.errors import SettingsError
 from wae_core.storage.files import STORES, WEB, Location, location
 from wae_core.storage.objects import ObjectPath
 
+# The part before @ holds no other @, / or blank: what is a password then cannot be mistaken for a host.
+TRACKING = r"^(sqlite:////|https?://|postgresql://([^@/?#\s]+@)?[^@/?#\s]*/[^@/?#\s]+(\?[^#\s]*)?$)"
+TRACKING_WORDS = "sqlite:////absolute/path/mlflow.db, postgresql://host:port/database, http://… or https://…"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|(s3|gs):", re.IGNORECASE)
 
 
@@ -49,6 +52,17 @@ def _place(key: str, text: str, schemes: tuple[str, ...], allowed: str) -> Locat
     if not is_place:
         raise SettingsError(f"{key} is {text!r}, but it is {allowed}")
     return place
+
+
+def check_tracking(text: str) -> str:
+    """Return the URI of MLflow that the option --tracking gives.
+
+    Raises:
+        SettingsError: it is of no kind that the mirror writes to.
+    """
+    if not re.search(TRACKING, text):
+        raise SettingsError(f"--tracking is {text!r}, but it is {TRACKING_WORDS}")
+    return text
 
 
 def check_path(key: str, text: str | None) -> str:

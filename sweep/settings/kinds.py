@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic_core import PydanticCustomError
 
+from sweep.places import TRACKING, TRACKING_WORDS
 from wae_core.checks import POSITIVE, WORD, whole_number
 from wae_core.domains import LARGEST_COUNT, LARGEST_NUMBER, LARGEST_SEED, SMALLEST_FACTOR, SMALLEST_NUMBER
 from wae_core.names import DEVICES, NAME, Device
@@ -81,6 +82,6 @@ ExecutorName = Annotated[Executor, _allowed(f"one of {', '.join(get_args(Executo
 DeviceName = Annotated[Device, _allowed(f"one of {', '.join(DEVICES)}")]
 TrackingUri = Annotated[
     str,
-    Field(pattern="^(sqlite:////|https?://)"),
-    _allowed("sqlite:////absolute/path/mlflow.db, http://… or https://…"),
+    Field(pattern=TRACKING),
+    _allowed(TRACKING_WORDS),
 ]

@@ -1,4 +1,4 @@
-"""MLflow's own way to a server, or to a database of an unknown revision. The only file that imports MLflow."""
+"""MLflow's own way to a server, to PostgreSQL, or to SQLite of an unknown revision; no other file imports MLflow."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from sweep.tracking.entry import Point
 from sweep.tracking.store import Mirrored
+from wae_core.storage.files import Location, location
+from wae_core.storage.objects import ObjectPath
 
 
 def make_tables(tracking_uri: str, artifacts: str) -> None:
@@ -43,12 +45,16 @@ def make_tables(tracking_uri: str, artifacts: str) -> None:
 class Client:
     """A `Store` that is asked through MLflow's client."""
 
-    def __init__(self, tracking_uri: str) -> None:
+    def __init__(self, tracking_uri: str, artifacts: Location | None = None) -> None:
         """Connect.
+
+        Args:
+            artifacts: the folder for those of new experiments; None where a server knows its own.
 
         Raises:
             Exception: MLflow's, if there is no answer.
         """
+        self._artifacts = artifacts
         self._client = MlflowClient(tracking_uri)
         self._client.search_experiments(max_results=1)
 
@@ -63,7 +69,7 @@ class Client:
         """Return the id of the experiment, which is created with these tags, or restored, where it is not there."""
         found = self._client.get_experiment_by_name(name)
         if found is None:
-            return str(self._client.create_experiment(name, tags=dict(tags)))
+            return str(self._client.create_experiment(name, self._place_of(name), dict(tags)))
         if found.lifecycle_stage == "deleted":
             self._client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
@@ -125,6 +131,11 @@ class Client:
 
     def log_artifact(self, run_id: str, local_path: str, name: str) -> None:
         """Copy a file to the run's artifacts, under a name that may have folders."""
+        if self._artifacts is not None:
+            place = location(self._client.get_run(run_id).info.artifact_uri)
+            if isinstance(place, ObjectPath):  # as results are written; MLflow would need each store's own package
+                (place / name).put(Path(local_path).read_bytes())
+                return
         path = PurePosixPath(name)
         folder = None if path.parent == PurePosixPath() else str(path.parent)
         with tempfile.TemporaryDirectory() as temporary:  # the client takes the file's own name
@@ -137,6 +148,22 @@ class Client:
     def set_terminated(self, run_id: str, status: str, end_time: int) -> None:
         """End a run, with MLflow's status and in milliseconds since 1970."""
         self._client.set_terminated(run_id, status, end_time)
+
+    def _place_of(self, experiment: str) -> str | None:
+        if self._artifacts is None:
+            return None
+        place = self._artifacts / experiment.replace("/", "-")
+        return place.absolute().as_uri() if isinstance(place, Path) else str(place)
+
+
+def experiments(tracking_uri: str) -> list[tuple[str, str, list[str]]]:
+    """Ask for the name, the id and the tags' keys of each experiment.
+
+    Raises:
+        Exception: MLflow's, if there is no answer.
+    """
+    found = MlflowClient(tracking_uri).search_experiments()
+    return [(experiment.name, experiment.experiment_id, [*experiment.tags]) for experiment in found]
 
 
 if __name__ == "__main__":

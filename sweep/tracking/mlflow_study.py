@@ -22,11 +22,12 @@ from sweep.results.schema import RunRow
 from sweep.tracking.entry import METRICS, Entry, Point, Summary, milliseconds
 from sweep.tracking.experiments import Experiment, Experiments
 from sweep.tracking.mlflow_sqlite import ARTIFACTS, OUR_TAG, Database
+from sweep.tracking.postgres import SCHEME, check_answer
 from sweep.tracking.store import Mirrored, Store
 from wae_core.evaluation.selection import Evaluation
 from wae_core.hyperparameters import DECLARED
 from wae_core.run import ALGORITHMS, config_id_of
-from wae_core.storage.files import listed, local_copy
+from wae_core.storage.files import Location, listed, local_copy
 
 IN_GRID = "samples"  # the picture that MLflow's pages show of many runs side by side
 COLUMNS = [
@@ -46,13 +47,14 @@ class MlflowStudy:
     """The study's experiments. Every method may raise what MLflow raises; the next try needs a new MlflowStudy."""
 
     def __init__(self, tracking_uri: str, folder: StudyFolder, study: str) -> None:
-        """Open a tracking server, or a SQLite database (`sqlite:///…`), which is created where there is none.
+        """Open a tracking server, or a database, in which tables are made where there are none.
 
-        Artifacts go to the server, or to `mlartifacts` beside the database.
+        Artifacts go to the server, to `mlartifacts` beside a SQLite database, or to that of the results folder where
+        the database is PostgreSQL's.
         """
         experiments = Experiments.of(folder, study)
         self._folder, self._seeds = folder, experiments.seeds
-        self._store = open_store(tracking_uri)
+        self._store = open_store(tracking_uri, folder.root.parent / ARTIFACTS)
         try:
             for algorithm in ALGORITHMS:  # an experiment each, which an earlier version made of the same rows
                 self._store.delete_experiment(f"{study}/{algorithm}", OUR_TAG)
@@ -242,15 +244,21 @@ class MlflowStudy:
         return experiment_id, found
 
 
-def open_store(tracking_uri: str) -> Store:
-    """Open a tracking server, or a SQLite database (`sqlite:///…`), which is created where there is none.
+def open_store(tracking_uri: str, artifacts: Location) -> Store:
+    """Open a tracking server, a PostgreSQL database, or a SQLite database, which is created where there is none.
 
-    MLflow, whose import takes seconds, is needed for neither of its tables that are known.
+    MLflow, whose import takes seconds, is not needed for tables of SQLite that are known.
+
+    Args:
+        artifacts: the folder of a PostgreSQL database's artifacts.
     """
     if not tracking_uri.startswith("sqlite:"):
+        is_postgres = tracking_uri.startswith(SCHEME)
+        if is_postgres:
+            check_answer(tracking_uri)
         from sweep.tracking.mlflow_client import Client
 
-        return Client(tracking_uri)
+        return Client(tracking_uri, artifacts if is_postgres else None)
     file = Path(tracking_uri.removeprefix("sqlite:///"))
     database = Database(file)
     if not database.is_known():

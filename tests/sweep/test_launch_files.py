@@ -6,11 +6,8 @@ import json
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
-import tempfile
-import time
 import tomllib
 from collections.abc import Iterator
 from copy import deepcopy
@@ -24,7 +21,7 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from sweep.results.folder import read_runs
 from sweep.settings.compose import load_settings
-from tests.chaos.killer import kill_session
+from tests.chaos.ray_head import ray_head
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "sweep/deploy"
@@ -51,7 +48,6 @@ SMALL = {
     **{"study.seeds": "1", "study.steps": "4", "study.evaluation_steps": "[4]", "study.fid_samples": "200"},
     **{"study.evaluation_images": "50", "study.pretraining_steps": "2", "study.width": "4"},
 }
-SECONDS_TO_START = 120
 
 
 def read(name: str) -> Any:
@@ -170,34 +166,10 @@ def test_what_the_image_is_made_of_is_there() -> None:
 
 
 @pytest.fixture
-def head(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A head that wants a token, on loopback, in a folder whose path is short; in a home that has the token."""
-    with tempfile.TemporaryDirectory(prefix="bw", dir="/tmp") as folder:
-        token = Path(folder) / ".ray" / "auth_token"
-        token.parent.mkdir()
-        token.write_text("5ec2e7" * 10)
-        token.chmod(0o644)
-        monkeypatch.setenv("HOME", folder)
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            port = server.getsockname()[1]
-        quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-        words = ["--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=1", "--include-dashboard=false"]
-        words += ["--object-store-memory=100000000", f"--temp-dir={folder}/r", "--block"]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", *words],
-            env=os.environ | quiet,
-            start_new_session=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            until = time.monotonic() + SECONDS_TO_START
-            while socket.socket().connect_ex(("127.0.0.1", port)) and time.monotonic() < until:
-                time.sleep(0.2)
-            yield f"127.0.0.1:{port}"
-        finally:
-            kill_session(process.pid)
-            process.wait()
+def head() -> Iterator[str]:
+    """The address of a head that wants a token, which this process's home has."""
+    with ray_head() as started:
+        yield started.address
 
 
 @pytest.mark.slow

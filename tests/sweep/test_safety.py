@@ -227,6 +227,8 @@ def test_the_server_of_make_ui_listens_on_this_machine_alone() -> None:
         ("http://user:password@host:5000/api failed", "http://***@host:5000/api failed"),
         ("s3://key:a@b@bucket/x and https://t0ken@host", "s3://***@bucket/x and https://***@host"),
         ("url 'http://host/a@b', mail a@b.c", "url 'http://host/a@b', mail a@b.c"),
+        ("no postgresql://u:it's/p@ss@host:5432/db", "no postgresql://***@host:5432/db"),
+        ("postgresql://host/db?password=p&user=u: down", "postgresql://host/db?password=***&user=u: down"),
         (f"denied for key {PASSWORD}.", "denied for key ***."),
         ("it is true", "it is true"),
     ],

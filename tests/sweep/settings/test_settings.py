@@ -513,7 +513,10 @@ def test_any_words_give_settings_or_a_sentence(words: list[str]) -> None:
         (["results=s3://bucket/x"], "results is 's3://bucket/x', where MLflow's database cannot be"),
         (["results=s3://key:secret@bucket/x", "tracking=http://host"], "results names credentials"),
         (["results=http://host/x"], "results is 'http://host/x', but it is a local path, s3://bucket/… or gs://"),
-        (["tracking=mlflow.db"], "tracking is 'mlflow.db', but it is sqlite:////absolute/path/mlflow.db, http://"),
+        (
+            ["tracking=mlflow.db"],
+            "tracking is 'mlflow.db', but it is sqlite:////absolute/path/mlflow.db, postgresql://",
+        ),
         (["keep_best=0"], "keep_best is 0, but it is a whole number of at least 1"),
         (["checkpoint_steps=0"], "checkpoint_steps is 0"),
         (["failures.tries=0"], "failures.tries is 0"),

@@ -578,7 +578,7 @@ def test_a_database_of_an_unknown_version_is_refused_with_mlflows_reason(tmp_pat
         connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
         connection.execute("INSERT INTO alembic_version VALUES ('of_the_future')")
     with pytest.raises(RuntimeError, match="of_the_future"):
-        open_store(default_uri(tmp_path))
+        open_store(default_uri(tmp_path), tmp_path)
 
 
 def test_server_that_is_down_costs_the_caller_nothing(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -11,12 +10,9 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -27,6 +23,7 @@ from sweep.results.schema import EvaluationRow, RunRow
 from sweep.results.tables import Tables
 from sweep.tracking import mirror
 from sweep.tracking.mirror import Mirror, default_uri, open_mlflow, rebuild
+from tests.chaos.mlflow_server import MlflowServer, fetch, mlflow_server
 from tests.places import local
 from wae_core.evaluation.selection import Evaluation
 from wae_core.run import Run
@@ -34,17 +31,8 @@ from wae_core.run import Run
 MakeRun = Callable[..., Run]
 MakeResult = Callable[..., tuple[RunRow, list[EvaluationRow]]]
 SECONDS = 120.0  # for a server to start, on a machine under load
-OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy reaches loopback
 
 pytestmark = pytest.mark.slow
-
-
-def fetch(url: str, body: dict[str, Any] | None = None) -> bytes:
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    with OPENER.open(request, timeout=10) as answer:
-        content: bytes = answer.read()
-    return content
 
 
 def free_port() -> int:
@@ -59,65 +47,11 @@ def is_listening(port: int) -> bool:
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
-class Server:
-    """MLflow's REST interface at an address, asked without MLflow's own client."""
-
-    def __init__(self, address: str) -> None:
-        self._api = f"{address}/api/2.0/mlflow"
-        self._address = address
-
-    def runs(self, experiment: str) -> dict[str, dict[str, Any]]:
-        """The runs of the experiment, by name; empty while there is no such experiment."""
-        try:
-            found = json.loads(fetch(f"{self._api}/experiments/get-by-name?experiment_name={experiment}"))
-        except urllib.error.HTTPError as error:
-            if error.code != 404:
-                raise
-            return {}
-        body = {"experiment_ids": [found["experiment"]["experiment_id"]]}
-        runs = json.loads(fetch(f"{self._api}/runs/search", body)).get("runs", [])
-        return {run["info"]["run_name"]: run for run in runs}
-
-    def history(self, run: dict[str, Any], metric: str) -> list[tuple[int, float]]:
-        url = f"{self._api}/metrics/get-history?run_id={run['info']['run_id']}&metric_key={metric}"
-        points = json.loads(fetch(url)).get("metrics", [])
-        return [(int(point["step"]), float(point["value"])) for point in points]
-
-    def metrics(self, run: dict[str, Any]) -> dict[str, float]:
-        return {metric["key"]: float(metric["value"]) for metric in run["data"]["metrics"]}
-
-    def artifact(self, run: dict[str, Any], path: str) -> bytes:
-        return fetch(f"{self._address}/get-artifact?path={path}&run_uuid={run['info']['run_id']}")
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
     """The address of a server with a database and an artifact store of its own."""
-    port = free_port()
-    database = f"sqlite:///{tmp_path / 'server.db'}"
-    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--backend-store-uri", database, "--registry-store-uri", database]
-    command += ["--artifacts-destination", str(tmp_path / "artifacts")]
-    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    quiet = subprocess.DEVNULL
-    process = subprocess.Popen(
-        command, env=os.environ | environment, stdout=quiet, stderr=quiet, start_new_session=True
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        until = time.monotonic() + SECONDS
-        while True:
-            with suppress(OSError):
-                if fetch(f"{address}/health") == b"OK":
-                    break
-            assert process.poll() is None
-            assert time.monotonic() < until
-            time.sleep(0.2)
-        yield address
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    with mlflow_server(f"sqlite:///{tmp_path / 'server.db'}", str(tmp_path / "artifacts")) as started:
+        yield started.address
 
 
 def publish_with_picture(folder: StudyFolder, run: Run, result: tuple[RunRow, list[EvaluationRow]]) -> None:
@@ -151,7 +85,7 @@ def test_the_mirror_writes_to_a_server_over_http(
     writer.note(Evaluated(live, make_evaluation(10, 6.0)))
     writer.note(Ended(ended, row))
 
-    asked = Server(server)
+    asked = MlflowServer(server)
     until = time.monotonic() + SECONDS
     while {name: run["info"]["status"] for name, run in asked.runs("test").items()} != {
         ended.run_id: "FINISHED",
@@ -222,7 +156,7 @@ def test_make_ui_serves_the_printed_pages_until_sigterm(
         address, _, view = page.partition("/#/experiments/")
         assert address == f"http://127.0.0.1:{port}"
         assert b"<html" in fetch(page), "the part behind # is the browser's"
-        asked = Server(address)
+        asked = MlflowServer(address)
         (served,) = asked.runs("test").values()
         assert view.startswith(f"{served['info']['experiment_id']}/runs?")
         assert asked.history(served, "fid") == [(10, 9.0), (20, 7.5)]
