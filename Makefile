@@ -120,4 +120,5 @@ chaos: $(READY) ## kill workers, nodes and drivers and compare with a quiet swee
 
 faults: $(READY) ## every failure at every write of a sweep, and every fault at every request to an object store, an hour
 	$(call quoted,$(BIN)/pytest) --all-positions -rP tests/sweep/test_faults.py tests/sweep/test_store_faults.py \
-	    tests/sweep/test_sharded_end_to_end.py tests/sweep/test_launch_files.py tests/sweep/test_nodes.py
+	    tests/sweep/test_sharded_end_to_end.py tests/sweep/test_launch_files.py tests/sweep/test_nodes.py \
+	    tests/sweep/test_whole_cluster.py

@@ -35,6 +35,10 @@ MakeRun = Callable[..., Run]
 MakeResult = Callable[..., Any]
 needs_postgres = pytest.mark.skipif(bool(missing()), reason=missing())
 QUOTED = quote(PASSWORD, safe="")
+SMALL = (
+    *("cluster=inprocess", "alg=vae", "budget=1", "study.seeds=1", "study.width=4", "study.steps=4"),
+    *("study.evaluation_steps=[4]", "study.fid_samples=200", "study.evaluation_images=50"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +137,21 @@ def check_mirrored_over_http(
     assert server.history(mirrored, "fid") == [(10, 9.0), (20, 7.5)]
     assert server.artifact(mirrored, "samples.png") == run.run_id.encode()
     assert rebuild(folder.root.parent, folder.root.name, server.address) == 0
+
+
+@needs_postgres
+@pytest.mark.slow
+def test_a_sweep_shows_its_password_nowhere(
+    postgres: PostgresServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sweep", *SMALL, f"results={tmp_path}", f"tracking={postgres.uri}"]) == 0
+    said = "".join(capfd.readouterr())
+    assert f"TRACKING={postgres.uri.replace(f'mlflow:{QUOTED}', '***')}" in said
+    assert rebuild(tmp_path, "digits", postgres.uri) == 0, "the sweep has written it all"
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.name == "study.yaml" for path in files)
+    shown = [said.encode(), *(path.read_bytes() for path in files)]
+    assert not any(secret.encode() in text for text in shown for secret in (PASSWORD, QUOTED))
 
 
 @needs_postgres
