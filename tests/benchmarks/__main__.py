@@ -25,7 +25,7 @@ from wae_core.device import select_device
 
 # Each is imported when it is asked for: not every machine has what each of them needs.
 PARTS = ("step", "packs", "celeba", "frechet", "orchestration")
-ON_DEMAND = ("scale", "cluster", "traffic")
+ON_DEMAND = ("scale", "cluster", "traffic", "tracking")
 
 
 def main() -> int:

@@ -156,20 +156,31 @@ def _context(results: Path) -> WorkerContext:
     )
 
 
-def ours_block(results: Path, count: int, executor: Executor, work: Work | None = None) -> Block:
+def ours_block(
+    results: Path,
+    count: int,
+    executor: Executor,
+    work: Work | None = None,
+    tracking: str | None = None,
+    meanwhile: AbstractContextManager[None] | None = None,
+) -> Block:
     """The sweep's path from packs to tables and mirror, with what `sweep.launch` puts around it.
 
     Args:
         work: what is done in the place of training; None publishes records alone.
+        tracking: MLflow's URI; None is a database in the results.
+        meanwhile: entered when MLflow is open, left when all runs have ended.
     """
-    settings = load_settings(["alg=wae-mmd", f"budget={count}", "study.seeds=1", f"results={results}"])
+    own = ["study.seeds=1", f"study.name=bench-{results.name}", f"results={results}"]  # a server may have them all
+    settings = load_settings(["alg=wae-mmd", f"budget={count}", *own])
     runs = plan_runs(settings.study, "wae-mmd", count)
     folder = StudyFolder(results, settings.study.name)
     folder.records.mkdir(parents=True)
     context = _context(results)
     tables = Tables(folder)
     problems: list[str] = []
-    mirror = Mirror(default_uri(results), HeldFolder(folder, tables), settings.study.name, problems.append)
+    tracking = tracking or default_uri(results)
+    mirror = Mirror(tracking, HeldFolder(folder, tables), settings.study.name, problems.append)
     mirror.start()
     assert mirror.wait_ready(LONGEST_WAIT), problems
     cost = CostModel(settings.study, image_shape(settings.study.protocol.dataset), settings.cluster)
@@ -185,12 +196,13 @@ def ours_block(results: Path, count: int, executor: Executor, work: Work | None 
         assert not isinstance(event, GivenUp), f"the worker of {event.run.run_id} died"
 
     meter = _Meter()
-    with TableKeeper(folder, tables, None, lambda: None, problems.append), display:
+    keeper = TableKeeper(folder, tables, None, lambda: None, problems.append)
+    with meanwhile or contextlib.nullcontext(), keeper, display:
         executor.train(search, context, settings.failures, on_event, work or publish)
     swept = meter.wall()
     behind = mirror.close(LONGEST_WAIT)
     mirrored = meter.wall()
-    assert behind is None and not problems, (behind, problems)
+    assert behind is None and (meanwhile or not problems), (behind, problems)
     assert len(tables.run_ids()) == len(memory) == count
     tenth = count // 10  # by then the first imports and caches are there
     growth = (memory[-1] - memory[tenth]) / (count - tenth)
