@@ -26,10 +26,12 @@ from sweep.results.folder import StudyFolder
 from sweep.results.tables import Tables
 from sweep.tracking import mirror
 from sweep.tracking.mirror import Mirror, rebuild
+from tests.chaos.faulty_proxy import faulty_bucket
 from tests.chaos.mlflow_server import MlflowServer
 from tests.chaos.postgres_server import PASSWORD, PostgresServer, missing, postgres_server
 from tests.places import local
 from wae_core.run import Run
+from wae_core.storage.files import listed, location, write_atomically
 
 MakeRun = Callable[..., Run]
 MakeResult = Callable[..., Any]
@@ -137,6 +139,20 @@ def check_mirrored_over_http(
     assert server.history(mirrored, "fid") == [(10, 9.0), (20, 7.5)]
     assert server.artifact(mirrored, "samples.png") == run.run_id.encode()
     assert rebuild(folder.root.parent, folder.root.name, server.address) == 0
+
+
+@needs_postgres
+@pytest.mark.slow
+def test_pictures_of_results_in_a_store_lie_beside_them(
+    postgres: PostgresServer, make_run: MakeRun, make_result: MakeResult
+) -> None:
+    with faulty_bucket():
+        folder, run = StudyFolder(location("s3://chaos/results"), "stored"), make_run("vae", study="stored")
+        write_atomically(folder.work(run.run_id) / "samples.png", b"png")
+        assert folder.publish(*make_result(run))
+        assert rebuild(folder.root.parent, "stored", postgres.uri) == 1
+        pictures = listed(location("s3://chaos/results/mlartifacts/stored"), "*/artifacts/samples.png")
+        assert [picture.read_bytes() for picture in pictures] == [b"png"]
 
 
 @needs_postgres
