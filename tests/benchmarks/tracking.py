@@ -144,10 +144,12 @@ def _sweeps(
     taken: dict[str, list[float]] = {name: [] for name in kinds}
     with local_session(scratch, say) as executor:
         for number in range(options.rounds + 1):  # the first starts the workers, and is left out
-            for kind, (name, uri) in enumerate(kinds.items()):
-                folder = scratch / f"sweep{number}-{kind}"
+            for turn in range(len(kinds)):
+                name = [*kinds][(number + turn) % len(kinds)]  # each comes first once, so that no place is the best
+                folder = scratch / f"sweep{number}-{turn}"
                 folder.mkdir()
-                tracking, meanwhile = None if name == "SQLite" else uri, _stopped(server) if name == STOPPED else None
+                tracking = None if name == "SQLite" else kinds[name]
+                meanwhile = _stopped(server) if name == STOPPED else None
                 block = ours_block(folder, options.runs, executor, None, tracking, meanwhile)
                 say(f"{name}: {1000 * block.swept:.1f} ms a run, {1000 * block.mirrored:.1f} ms with its mirror")
                 if number:
