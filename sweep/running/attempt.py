@@ -19,7 +19,7 @@ from sweep.results.work.run_folder import BEST, RunFolder
 from sweep.running.publishing import publish, run_folder
 from sweep.running.staging.node import data_folder, weights_file
 from wae_core.data.images import ImageData, load_dataset
-from wae_core.device import select_device
+from wae_core.device import eager_device, select_device
 from wae_core.evaluation.evaluator import Confirmation, Evaluator
 from wae_core.evaluation.features import load_features
 from wae_core.model_file import save_model
@@ -190,11 +190,11 @@ def equipment_of(
     device, data = images_of(dataset, context, notices.append)
     weights = weights_file(context, notices.append) if features == "inception" else None
     network = load_features(features, device, weights)
-    return Equipment(device, data, Evaluator(data, network, device, split, count), notices)
+    return Equipment(device, data.to(device), Evaluator(data, network, device, split, count), notices)
 
 
 def images_of(dataset: str, context: WorkerContext, say: Say = print) -> tuple[torch.device, ImageData]:
-    """Return the device, and the data set on it.
+    """Return the device, and the data set on its `eager_device`.
 
     Args:
         say: is told if the data set is fetched.
@@ -203,7 +203,7 @@ def images_of(dataset: str, context: WorkerContext, say: Say = print) -> tuple[t
         OtherDataError: the data set is not the one that the sweep began with, and that one cannot be fetched.
     """
     device = select_device(context.device)
-    return device, load_dataset(dataset, data_folder(dataset, context, say)).to(device)
+    return device, load_dataset(dataset, data_folder(dataset, context, say)).to(eager_device(device))
 
 
 def _score_real_images(folder: StudyFolder, run: Run, evaluator: Evaluator) -> None:

@@ -82,9 +82,14 @@ class Evaluator:
         split: str = "held_out",
         count: int | None = None,
     ) -> None:
-        """Compute the statistics of the reference: the first `count` images of a split, or all of it."""
-        self._data, self._features, self._device, self._split = data, features, device, split
-        references = data.split(split)[:count]
+        """Compute the statistics of the reference: the first `count` images of a split, or all of it.
+
+        Images on the `eager_device` are used where they are.
+        """
+        # Where tensors are cut into batches, at once: XLA would make a program of every cut.
+        self._data = data.to(eager_device(device))
+        self._features, self._device, self._split = features, device, split
+        references = self._data.split(split)[:count]
         self._references = len(references)
         self.reference_name = reference_name(data.name, split, len(references))
         statistics = GaussianStatistics(features.dim)
@@ -103,7 +108,7 @@ class Evaluator:
     @torch.no_grad()
     def evaluate(self, run: Run, checkpoint: Snapshot, train_seconds: float) -> Evaluation:
         """Score a checkpoint; its networks are left in evaluation mode."""
-        model, streams = checkpoint.autoencoder.eval(), Streams(run, self._device)
+        model, streams = checkpoint.autoencoder.eval(), self._streams(run)
         samples, finite = self._sample(run, model, streams, "evaluation", checkpoint.step)
         count = run.protocol.evaluation_images
         return Evaluation(
@@ -121,7 +126,7 @@ class Evaluator:
     @torch.no_grad()
     def confirm(self, run: Run, model: AutoEncoder, step: int) -> Confirmation:
         """Score the kept checkpoint once more, on fresh samples."""
-        samples, finite = self._sample(run, model.eval(), Streams(run, self._device), "confirm", step)
+        samples, finite = self._sample(run, model.eval(), self._streams(run), "confirm", step)
         if not finite:
             return Confirmation(math.nan, math.nan)
         fid = self._distance(samples)
@@ -132,7 +137,7 @@ class Evaluator:
         """The figures of real images, beside which a model's can be read; `count` of those that are no reference."""
         (other,) = set(REFERENCES) - {self._split}
         images = self._data.split(other)[:count]
-        held_out = self._data.held_out[:SHARPNESS_SAMPLES].to(eager_device(self._device))
+        held_out = self._data.held_out[:SHARPNESS_SAMPLES]
         return RealImages(
             count=len(images),
             fid=self._distance(images),
@@ -140,6 +145,9 @@ class Evaluator:
             split=other,
             warning=self.warning(len(images)),
         )
+
+    def _streams(self, run: Run) -> Streams:
+        return Streams(run, eager_device(self._device))
 
     def _sample(self, run: Run, model: AutoEncoder, streams: Streams, phase: str, step: int) -> tuple[Tensor, bool]:
         """`fid_samples` images G(z), z ~ P_Z, rounded to 8 bits, and whether all were finite before.
@@ -181,7 +189,7 @@ class Evaluator:
             mean, log_variance = model.encoder(to_float(x, self._data.pixel_range))
             codes.append(objectives.reparameterise(mean, log_variance, encoder_noise))
         scale = 2.0 * run.hyperparameters.latent_dim * run.prior_variance
-        return float(mmd_squared(prior, torch.cat(codes), kernel="imq_sum", scale=scale))
+        return float(mmd_squared(prior.to(self._device), torch.cat(codes), kernel="imq_sum", scale=scale))
 
 
 def _batches(tensor: Tensor, device: torch.device) -> Iterator[Tensor]:
