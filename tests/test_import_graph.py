@@ -13,20 +13,24 @@ from pathlib import Path
 
 import pytest
 
+from tests.benchmarks.__main__ import DEVICE_PARTS
+
 ROOT = Path(__file__).parents[1]
 OURS = ("search_spaces", "wae_core", "sweep", "analysis")
 
 
-def _modules() -> dict[str, Path]:
-    """Every module of the four packages by its dotted name."""
+def _modules(*folders: str) -> dict[str, Path]:
+    """Every module of these folders by its dotted name."""
     modules = {}
-    for path in (path for package in OURS for path in (ROOT / package).rglob("*.py")):
+    for path in (path for folder in folders for path in (ROOT / folder).rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
         modules[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return modules
 
 
-MODULES = _modules()
+MODULES = _modules(*OURS)  # of the four packages: the rules are theirs
+BENCHMARKS = _modules("tests/benchmarks")
+SOURCES = MODULES | BENCHMARKS
 
 
 def _imports(tree: ast.AST, module: str, is_package: bool) -> Iterator[str]:
@@ -39,7 +43,7 @@ def _imports(tree: ast.AST, module: str, is_package: bool) -> Iterator[str]:
             package = parts[: len(parts) + is_package - node.level] if node.level else []
             base = ".".join([*package, *([node.module] if node.module else [])])
             # `from package import name` may name a module.
-            yield from (f"{base}.{a.name}" if f"{base}.{a.name}" in MODULES else base for a in node.names)
+            yield from (f"{base}.{a.name}" if f"{base}.{a.name}" in SOURCES else base for a in node.names)
         elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in (
             "import_module",
             "__import__",
@@ -52,7 +56,7 @@ def _imports(tree: ast.AST, module: str, is_package: bool) -> Iterator[str]:
 @cache
 def imports(module: str, at_import_only: bool = False) -> frozenset[str]:
     """What `module` imports: anywhere, or when it is itself imported (outside functions, and not for types alone)."""
-    path = MODULES[module]
+    path = SOURCES[module]
     tree = ast.parse(path.read_text(), str(path))
     if at_import_only:
         for node in ast.walk(tree):
@@ -93,8 +97,8 @@ def reachable(start: str) -> set[str]:
         module = waiting.pop()
         if module not in found:
             found.add(module)
-            waiting += [module.rpartition(".")[0]] if "." in module else []
-            waiting += [name for name in imports(module, at_import_only=True) if is_ours(name)]
+            waiting += [module.rpartition(".")[0]] if is_ours(module) and "." in module else []
+            waiting += [name for name in imports(module, at_import_only=True) if is_ours(name) or name in BENCHMARKS]
     return found
 
 
@@ -289,6 +293,17 @@ def test_training_needs_torch_numpy_and_safetensors_alone() -> None:
         module: packages_at_import(module) - sys.stdlib_module_names - set(OURS) - {"torch", "numpy", "safetensors"}
         for module in modules | reachable("wae_core.storage.checkpoint")
     }
+    assert {module: names for module, names in third_party.items() if names} == {}
+
+
+def test_a_device_is_measured_with_torch_numpy_and_safetensors_alone() -> None:
+    """What `python -m tests.benchmarks --device cuda` loads on a bare machine; scipy and rich it can do without."""
+    starts = {"tests.benchmarks.__main__", *(f"tests.benchmarks.{part}" for part in DEVICE_PARTS)}
+    modules = {found for start in starts for found in reachable(start)}
+    assert {*starts, "tests.benchmarks.models", "wae_core.training.throughput", "sweep.commit"} <= modules
+    allowed = {*sys.stdlib_module_names, *OURS, "tests", "torch", "numpy", "safetensors"}
+    third_party = {module: packages_at_import(module) - allowed for module in modules}
+    third_party |= {module: packages(module) - allowed - {"scipy", "rich"} for module in modules & BENCHMARKS.keys()}
     assert {module: names for module, names in third_party.items() if names} == {}
 
 

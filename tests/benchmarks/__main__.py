@@ -1,20 +1,26 @@
 """The benchmark suite: ratios within one run, interleaved, as one table and as JSON (`make bench`).
 
 python -m tests.benchmarks                                     all parts, about 15 minutes on 2 cores
-python -m tests.benchmarks step frechet --device cuda          these parts, with torch, numpy and safetensors alone
+python -m tests.benchmarks --device cuda                       on a GPU, with torch, numpy and safetensors alone
 python -m tests.benchmarks orchestration --runs 300            a quick look
 python -m tests.benchmarks scale --runs 10000 --rounds 3       a finished study: launch, status, reading
 
-A part is a module here with `measure(options, say) -> list[Row]`, named in PARTS or ON_DEMAND.
+A part is a module here with `measure(options, say) -> list[Row]`, named in DEVICE_PARTS, PARTS or ON_DEMAND. On a GPU
+they share --minutes, 7 of them: what one part leaves goes to those behind it, none begins a round that would end too
+late, and each has a first one.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib
+import importlib.util
 import json
+import math
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +29,12 @@ import torch
 from tests.benchmarks.measuring import Options, Row, describe_machine
 from wae_core.device import select_device
 
-# Each is imported when it is asked for: not every machine has what each of them needs.
-PARTS = ("step", "packs", "celeba", "frechet", "orchestration")
+# Each is imported when it is asked for: not every machine has what each of them needs. Those of a device need torch,
+# numpy and safetensors; with them stands how they share the time that there is.
+DEVICE_PARTS = {"numerics": 1, "celeba": 3, "processes": 3, "packs": 6, "step": 1, "frechet": 2}
+PARTS = (*DEVICE_PARTS, "orchestration")
 ON_DEMAND = ("scale", "cluster", "traffic", "tracking")
+MINUTES_ON_CUDA = 7
 
 
 def main() -> int:
@@ -37,6 +46,7 @@ def main() -> int:
         return 2
     torch.set_num_threads(1)
     options = Options(device, arguments.runs, arguments.rounds, arguments.pythae)
+    parts = arguments.parts or _parts(arguments.device)
     document: dict[str, Any] = {"machine": describe_machine(), "device": arguments.device, "parts": {}}
     rows: dict[str, list[Row]] = {}
     began = time.monotonic()
@@ -44,16 +54,34 @@ def main() -> int:
     def say(words: str) -> None:
         print(f"[{time.monotonic() - began:5.0f} s] {words}", file=sys.stderr, flush=True)
 
-    for part in arguments.parts or PARTS:
+    end = began + 60 * (arguments.minutes or (MINUTES_ON_CUDA if arguments.device == "cuda" else math.inf))
+    failed = False
+    for place, part in enumerate(parts):
         say(part)
-        rows[part] = importlib.import_module(f"tests.benchmarks.{part}").measure(options, say)
+        share = DEVICE_PARTS.get(part, 1) / sum(DEVICE_PARTS.get(other, 1) for other in parts[place:])
+        until = time.monotonic() + share * (end - time.monotonic())
+        try:
+            measure = importlib.import_module(f"tests.benchmarks.{part}").measure
+            rows[part] = measure(dataclasses.replace(options, until=until), say)
+        except Exception as error:  # the parts behind it may have come a long way for their figures
+            traceback.print_exc()
+            rows[part] = [Row(f"not measured: {type(error).__name__}", (), "", note=str(error).partition("\n")[0])]
+            failed = True
         document["parts"][part] = [row.as_json() for row in rows[part]]
         # After each part, so that none is lost with a later one.
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     _print_table(rows, document["machine"])
     print(f"written to {arguments.json}")
-    return 0
+    return int(failed)
+
+
+def _parts(device: str) -> tuple[str, ...]:
+    """Those that are measured where none is named."""
+    if device == "cpu" and importlib.util.find_spec("ray") is not None:
+        return PARTS
+    print("orchestration is left out: it needs Ray and no device; name it to have it measured", file=sys.stderr)
+    return tuple(DEVICE_PARTS)
 
 
 def _arguments() -> argparse.Namespace:
@@ -68,6 +96,7 @@ def _arguments() -> argparse.Namespace:
         help=f"of {', '.join(PARTS + ON_DEMAND)}; all but {', '.join(ON_DEMAND)} if left out",
     )
     parser.add_argument("--device", default="cpu", help="cpu or cuda, for the parts that train or evaluate")
+    parser.add_argument("--minutes", type=float, help="the most that the parts share; 7 on cuda, no limit on cpu")
     parser.add_argument("--runs", type=_positive, default=5000, help="of the orchestration's long block, or of scale")
     parser.add_argument("--rounds", type=_positive, default=5, help="interleaved repetitions")
     parser.add_argument("--pythae", type=Path, help="a Python that has pythae and torch, to compare with its trainer")

@@ -1,74 +1,77 @@
-"""Part `celeba`: a step at the paper's width as a fraction of the device's own rate of matrix products."""
+"""Part `celeba`: a step of the paper's width as a share of the device's rate of matrix products, and its memory."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
-from tests.benchmarks.measuring import PROTOCOL, Options, Row, seconds
-from wae_core.data.images import ImageData
+from tests.benchmarks.measuring import PROTOCOL, Options, Row, forget_peak, peak_gigabytes, seconds, within
+from tests.benchmarks.models import LIKE_CELEBA, random_images, run_of
+from wae_core.device import tensor_cores
 from wae_core.flops import step_flops
-from wae_core.run import Hyperparameters, Run
+from wae_core.run import Run
 from wae_core.training.loop import train
 from wae_core.training.state import TrainingState
 
 SIDE = {"cpu": 2048, "cuda": 8192}  # of the square matrices whose product is the yardstick
 BATCH = {"cpu": 32, "cuda": 512}
 STEPS = {"cpu": 1, "cuda": 20}
-PRECISION = {"cpu": "float32", "cuda": "bfloat16"}
+PRECISIONS = {"cpu": ("float32",), "cuda": ("bfloat16", "tf32")}
 
 
 def measure(options: Options, say: Callable[[str], None]) -> list[Row]:
-    kind = options.device.type
     rows = []
     for architecture in ("dcgan", "resnet50v2"):
-        say(f"{architecture} at width 128, batch {BATCH[kind]}, {PRECISION[kind]}")
-        step = _steps(architecture, options)
-        step()  # the first one chooses algorithms and fills caches
-        flops = step_flops(_run(architecture, options), (3, 64, 64)) * STEPS[kind]
-        shares, took = [], []
-        for _ in range(min(options.rounds, 3)):
-            yardstick = _matrix_product_rate(options.device)
-            took.append(seconds(step, options.device))
-            shares.append(100 * flops / took[-1] / yardstick)
-        note = f"{1000 * min(took) / STEPS[kind]:.0f} ms a step, {flops / min(took) / 1e12:.2f} TFLOP/s"
-        what = f"{architecture}, batch {BATCH[kind]}: rate of a step / of a {PRECISION[kind]} matrix product"
-        rows.append(Row(what, tuple(shares), "%", at_least=50 if kind == "cuda" else None, note=note))
+        for precision in PRECISIONS[options.device.type]:
+            say(f"{architecture} at width 128, batch {BATCH[options.device.type]}, {precision}")
+            rows += _rows(architecture, precision, options)
     return rows
 
 
-def _steps(architecture: str, options: Options) -> Callable[[], object]:
-    run = _run(architecture, options)
-    images = torch.randint(256, (run.hyperparameters.batch_size, 3, 64, 64), dtype=torch.uint8)
-    data = ImageData("celeba", train=images, held_out=images[:0]).to(options.device)
-    training = train(run, data, options.device, TrainingState(run, data, options.device))
+def _rows(architecture: str, precision: str, options: Options) -> list[Row]:
+    device, kind = options.device, options.device.type
+    run = _run(architecture, precision, options)
+    forget_peak(device)
+    step = _steps(run, device)
+    step()  # the first one chooses algorithms and fills caches
+    peak = peak_gigabytes(device)
+    flops = step_flops(run, LIKE_CELEBA) * STEPS[kind]
+    shares, took = [], []
+    for _ in within(min(options.rounds, 3), options.until):
+        yardstick = _matrix_product_rate(device, precision)
+        took.append(seconds(step, device))
+        shares.append(100 * flops / took[-1] / yardstick)
+    note = f"{1000 * min(took) / STEPS[kind]:.0f} ms a step, {flops / min(took) / 1e12:.2f} TFLOP/s"
+    what = f"{architecture}, batch {BATCH[kind]}, {precision}"
+    target = 50 if kind == "cuda" else None
+    whose = "of tensors on the device, from the networks' making on" if kind == "cuda" else "of the process so far"
+    return [
+        Row(f"{what}: rate of a step / of a matrix product", tuple(shares), "%", at_least=target, note=note),
+        Row(f"{what}: peak memory", (peak,), "GB", note=whose),
+    ]
+
+
+def _steps(run: Run, device: torch.device) -> Callable[[], object]:
+    data = random_images(LIKE_CELEBA, run.hyperparameters.batch_size).to(device)
+    training = train(run, data, device, TrainingState(run, data, device))
     return lambda: next(training)
 
 
-def _run(architecture: str, options: Options) -> Run:
+def _run(architecture: str, precision: str, options: Options) -> Run:
     kind, blocks = options.device.type, options.rounds + 2
     steps = tuple(STEPS[kind] * (i + 1) for i in range(blocks))
-    protocol = dataclasses.replace(
-        PROTOCOL, dataset="celeba", width=128, steps=steps[-1], evaluation_steps=steps, precision=PRECISION[kind]
-    )
-    hyperparameters = Hyperparameters(
-        latent_dim=64,
-        batch_size=BATCH[kind],
-        learning_rate=1e-4,
-        architecture=architecture,
-        encoder="deterministic",
-        kernel_scale=128.0,
-        wae_lambda=100.0,
-    )
-    return Run("bench", 0, "wae-mmd", 0, 0, hyperparameters, protocol)
+    protocol = replace(PROTOCOL, width=128, steps=steps[-1], evaluation_steps=steps, precision=precision)
+    run = run_of("wae-mmd", architecture, BATCH[kind], protocol)
+    return replace(run, hyperparameters=replace(run.hyperparameters, latent_dim=64, kernel_scale=128.0))
 
 
-def _matrix_product_rate(device: torch.device) -> float:
+def _matrix_product_rate(device: torch.device, precision: str) -> float:
     """FLOPs a second of a large product in the step's precision."""
-    dtype = getattr(torch, PRECISION[device.type])
-    a = torch.randn(SIDE[device.type], SIDE[device.type], device=device).to(dtype)
+    side = SIDE[device.type]
+    a = torch.randn(side, side, device=device, dtype=torch.bfloat16 if precision == "bfloat16" else torch.float32)
     times = 10 if device.type == "cuda" else 1
-    a @ a
-    return 2 * SIDE[device.type] ** 3 * times / seconds(lambda: [a @ a for _ in range(times)], device)
+    with tensor_cores(device, precision):
+        a @ a
+        return 2 * side**3 * times / seconds(lambda: [a @ a for _ in range(times)], device)

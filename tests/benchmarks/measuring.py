@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import math
 import os
 import platform
+import resource
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -44,12 +47,14 @@ class Options:
     runs: of the orchestration's long block.
     rounds: interleaved repetitions, whose median is shown.
     pythae: a Python that has pythae, or None.
+    until: of time.monotonic(), when the part should be done.
     """
 
     device: torch.device
     runs: int
     rounds: int
     pythae: Path | None
+    until: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -90,13 +95,26 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - began
 
 
-def interleave(contestants: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, tuple[float, ...]]:
-    """Call A, B, …, A, B, …; returns what each returned, in the order of the rounds.
+def within(rounds: int, until: float) -> Iterator[int]:
+    """Number the rounds. The first is always had; another, if it ends before `until` by the time of the longest."""
+    longest = 0.0
+    for number in range(rounds):
+        began = time.monotonic()
+        if number > 0 and began + longest > until:
+            return
+        yield number
+        longest = max(longest, time.monotonic() - began)
+
+
+def interleave(
+    contestants: Mapping[str, Callable[[], float]], rounds: int, until: float = math.inf
+) -> dict[str, tuple[float, ...]]:
+    """Call A, B, …, A, B, …, as `within` has it; returns what each returned, in the order of the rounds.
 
     Whatever else the machine does then falls on all of them alike, and a round's ratios hold.
     """
     figures: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(rounds):
+    for _ in within(rounds, until):
         for name, measure in contestants.items():
             figures[name].append(measure())
     return {name: tuple(values) for name, values in figures.items()}
@@ -105,6 +123,20 @@ def interleave(contestants: Mapping[str, Callable[[], float]], rounds: int) -> d
 def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> tuple[float, ...]:
     """Round by round."""
     return tuple(a / b for a, b in zip(numerators, denominators, strict=True))
+
+
+def forget_peak(device: torch.device) -> None:
+    """Let `peak_gigabytes` begin anew, where the device can."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_gigabytes(device: torch.device) -> float:
+    """Most memory that tensors had on a CUDA device at once; of the CPU, most that this process ever had (Linux)."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
 def describe_machine() -> dict[str, Any]:
@@ -117,6 +149,7 @@ def describe_machine() -> dict[str, Any]:
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "load_average": os.getloadavg()[0],  # of the minute before: what else the machine was doing
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "cuda": torch.version.cuda,
         "system": platform.platform(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},

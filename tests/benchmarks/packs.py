@@ -1,48 +1,60 @@
-"""Part `packs`: how many models an hour one worker trains, by the number of models that it fuses."""
+"""Part `packs`: how many models an hour one process trains, by the number of models that it fuses."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
+from statistics import median
 
-import torch
-
-from tests.benchmarks.measuring import PROTOCOL, Options, Row
-from wae_core.data.images import ImageData
-from wae_core.run import ALGORITHMS, Hyperparameters, Run
+from tests.benchmarks.measuring import PROTOCOL, Options, Row, within
+from tests.benchmarks.models import LIKE_DIGITS, random_images, run_of
+from wae_core.device import has_graphs
+from wae_core.run import ALGORITHMS
 from wae_core.training import throughput
 from wae_core.training.throughput import Packing
 
 SIZES = {"cpu": (1, 3), "cuda": (1, 3, 6, 12, 24, 48)}
+ARCHITECTURES = ("dcgan_small", "resnet11v2")
+ALONE = Packing(1)
+Rates = dict[Packing, float]  # models an hour
 
 
 def measure(options: Options, say: Callable[[str], None]) -> list[Row]:
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (4000, 1, 28, 28), generator=generator, dtype=torch.uint8)
-    data = ImageData("mnist", train=images, held_out=images[:0]).to(options.device)
-    rows = []
-    for algorithm in ALGORITHMS:
-        for architecture in ("dcgan_small", "resnet11v2"):
-            say(f"{algorithm}, {architecture}")
-            run = _run(algorithm, architecture)
-            rates = [_rates(run, data, options.device) for _ in range(options.rounds)]
-            for packing in list(rates[0])[1:]:
-                gains = tuple(rate[packing] / rate[Packing(1)] for rate in rates if packing in rate)
-                how = f"{packing.size} fused" + " by CUDA graphs" * packing.is_captured
-                what = f"{algorithm}, {architecture}: models an hour, {how} / one after the other"
-                rows.append(Row(what, gains, "×", at_least=5 if options.device.type == "cuda" else None))
+    device = options.device
+    data = random_images(LIKE_DIGITS, 4000).to(device)
+    cases = [(algorithm, architecture) for architecture in ARCHITECTURES for algorithm in ALGORITHMS]
+    found: dict[tuple[str, str], list[Rates]] = {case: [] for case in cases}
+    for number in within(options.rounds, options.until):
+        say(f"round {number + 1} of {len(cases)} cases with packs of {', '.join(map(str, SIZES[device.type]))}")
+        for left, case in zip(range(len(cases), 0, -1), cases, strict=True):
+            now = time.monotonic()
+            sizes = _until(now + (options.until - now) / left, SIZES[device.type])
+            found[case].append(throughput.models_per_hour(run_of(*case), data, device, sizes))
+    return [row for case, rates in found.items() for row in _rows(", ".join(case), rates, options)]
+
+
+def _until(end: float, sizes: Sequence[int]) -> Iterator[int]:
+    """The first size, and those behind it while it is not so late."""
+    for size in sizes:
+        if size == sizes[0] or time.monotonic() < end:
+            yield size
+
+
+def _rows(case: str, rates: list[Rates], options: Options) -> list[Row]:
+    """What one process makes of one model at a time, and what packs gain over it, round by round."""
+    of = f"models of {PROTOCOL.steps:,} steps, evaluations left out"
+    rows = [Row(f"{case}: one model after the other", tuple(own[ALONE] for own in rates), "models/h", note=of)]
+    target = 5 if options.device.type == "cuda" else None
+    for packing in dict.fromkeys(packing for own in rates for packing in own if packing != ALONE):
+        having = [own for own in rates if packing in own]
+        gains = tuple(own[packing] / own[ALONE] for own in having)
+        how = f"{packing.size} fused" + " by CUDA graphs" * packing.is_captured
+        note = f"{median(own[packing] for own in having):,.0f} models/h"
+        rows.append(Row(f"{case}: models an hour, {how} / one after the other", gains, "×", target, note=note))
+    if has_graphs(options.device):
+        sizes = {packing.size for own in rates for packing in own}
+        captured = {packing.size for own in rates for packing in own if packing.is_captured}
+        for size in sorted(sizes - captured):
+            what = f"{case}: {size} fused by CUDA graphs"
+            rows.append(Row(what, (), "×", note="not used: its loss is another than the step's, or memory ended"))
     return rows
-
-
-def _rates(run: Run, data: ImageData, device: torch.device) -> dict[Packing, float]:
-    return throughput.models_per_hour(run, data, device, SIZES[device.type])
-
-
-def _run(algorithm: str, architecture: str) -> Run:
-    names = {
-        "wae-mmd": {"encoder": "deterministic", "wae_lambda": 10.0, "kernel_scale": 16.0},
-        "wae-gan": {"encoder": "deterministic", "wae_lambda": 10.0, "adversary_learning_rate": 5e-4},
-        "vae": {"decoder_variance": 0.1},
-    }
-    shared = Hyperparameters(latent_dim=8, batch_size=64, learning_rate=1e-3, architecture=architecture)
-    return Run("bench", 0, algorithm, 0, 0, dataclasses.replace(shared, **names[algorithm]), PROTOCOL)  # type: ignore[arg-type]

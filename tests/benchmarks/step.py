@@ -47,7 +47,7 @@ def measure(options: Options, say: Callable[[str], None]) -> list[Row]:
         for one in milliseconds.values():
             one()
         say(f"{options.rounds} rounds of {STEPS} steps each: {', '.join(milliseconds)}")
-        took = interleave(milliseconds, options.rounds)
+        took = interleave(milliseconds, options.rounds, options.until)
     finally:
         if pythae is not None:
             pythae.communicate()
