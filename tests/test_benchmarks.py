@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,9 @@ import pytest
 from sweep.events import Ended, Task, WorkerContext
 from sweep.results.folder import StudyFolder
 from sweep.results.tables import Tables
-from tests.benchmarks import cluster, orchestration, search
-from tests.benchmarks.measuring import Row, interleave, ratios
+from tests.benchmarks import cluster, numerics, orchestration, processes, search
+from tests.benchmarks.measuring import Options, Row, interleave, ratios, within
+from tests.benchmarks.models import LIKE_DIGITS
 from wae_core.run import Run
 
 ROOT = Path(__file__).parents[1]
@@ -46,6 +49,47 @@ def test_smallest_benchmark_writes_its_figures(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_unknown_part_is_refused() -> None:
     assert bench("orchestra").returncode == 2
+
+
+@pytest.mark.slow
+def test_a_part_that_fails_costs_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "bench.json"
+    words = ["--rounds", "1", "--minutes", "0.01", "--pythae", "/no/such/python", "--json", str(path)]
+    done = bench("step", "processes", *words)
+    assert done.returncode == 1 and "Traceback" in done.stderr
+    parts = json.loads(path.read_text())["parts"]
+    assert [row["what"] for row in parts["step"]] == ["not measured: FileNotFoundError"]
+    alone, two = parts["processes"]
+    assert alone["value"] > 0 and two["value"] > 0 and "2 processes of one model / one" in two["what"]
+
+
+def test_rounds_end_in_time_but_for_the_first() -> None:
+    assert list(within(3, math.inf)) == [0, 1, 2]
+    assert list(within(3, time.monotonic() - 1)) == [0]
+    begun = []
+    for number in within(100, time.monotonic() + 0.5):
+        begun.append(number)
+        time.sleep(0.2)
+    assert begun == [0, 1], "a third would end too late"
+
+
+def test_a_device_is_compared_with_float64_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numerics, "CASES", {"dcgan_small": LIKE_DIGITS})
+    monkeypatch.setattr(numerics, "ALGORITHMS", ("vae",))
+    options = Options(numerics.CPU, runs=1, rounds=1, pythae=None)
+    off = {row.what: row for row in numerics.measure(options, lambda words: None)}
+    assert all(row.meets_target for row in off.values())
+    gradient = "vae, dcgan_small, {}: an update's gradient, off by"
+    exact, single, half = (off[gradient.format(name)].values[0] for name in ("float64", "float32", "bfloat16"))
+    assert exact == 0 < single < 1e-5 < half
+
+
+def test_processes_are_held_against_one() -> None:
+    rates = {(1, "plain", ""): (2.0, 4.0), (8, "captured", " by MPS"): (10.0, 8.0, 9.0)}
+    alone, several = processes.rows(rates)
+    assert (alone.value, alone.unit) == (3.0, "models/h")
+    assert several.values == (5.0, 2.0) and several.note == "9 models/h"
+    assert "8 processes of one model by a CUDA graph by MPS / one" in several.what
 
 
 def test_no_op_run_leaves_a_whole_record(tmp_path: Path, make_run: Callable[..., Run]) -> None:

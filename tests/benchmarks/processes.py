@@ -49,22 +49,23 @@ def measure(options: Options, say: Callable[[str], None]) -> list[Row]:
                         rates[count, way, " by MPS"] = values
         except (OSError, subprocess.SubprocessError, RuntimeError) as error:
             missing = [Row("several processes by MPS", (), "×", note=f"not measured: {error}")]
-    return [*_rows(rates), *missing]
+    return [*rows(rates), *missing]
 
 
-def _rows(rates: Mapping[tuple[int, str, str], tuple[float, ...]]) -> list[Row]:
-    rows = []
+def rows(rates: Mapping[tuple[int, str, str], tuple[float, ...]]) -> list[Row]:
+    """The figures of (how many processes, how they take a step, by which service), beside those of one."""
+    found = []
     alone = rates[1, "plain", ""]
     for (count, way, mps), values in rates.items():
         how = f"{count} process{'es' * (count > 1)} of one model{' by a CUDA graph' * (way == 'captured')}{mps}"
         note = f"{median(values):,.0f} models/h"
         if (count, way, mps) == (1, "plain", ""):
-            rows.append(Row(f"{', '.join(CASE)}: {how}", values, "models/h"))
+            found.append(Row(f"{', '.join(CASE)}: {how}", values, "models/h"))
         else:
             rounds = min(len(values), len(alone))
             gains = ratios(values[:rounds], alone[:rounds])
-            rows.append(Row(f"{', '.join(CASE)}: models an hour, {how} / one", gains, "×", note=note))
-    return rows
+            found.append(Row(f"{', '.join(CASE)}: models an hour, {how} / one", gains, "×", note=note))
+    return found
 
 
 def _rates(
