@@ -42,11 +42,16 @@ def measure(options: Options, say: Callable[[str], None]) -> list[Row]:
     missing = []
     if kind == "cuda":
         try:
+            by_service = {}
             with _mps() as environment:
                 for count in COUNTS[kind][1:]:
                     say(f"processes on the device, by MPS: {count}")
                     for way, values in _rates(count, ways, options, environment).items():
-                        rates[count, way, " by MPS"] = values
+                        by_service[count, way, " by MPS"] = values
+                # A process that cannot connect to the service goes on without it, and says nothing.
+                if not _tell(environment, "get_server_list").strip():
+                    raise RuntimeError("no process has connected to the service")
+            rates |= by_service
         except (OSError, subprocess.SubprocessError, RuntimeError) as error:
             missing = [Row("several processes by MPS", (), "×", note=f"not measured: {error}")]
     return [*rows(rates), *missing]
@@ -126,7 +131,14 @@ def _mps() -> Iterator[dict[str, str]]:
         try:
             yield environment
         finally:
-            subprocess.run([MPS], input="quit\n", text=True, env=os.environ | environment, timeout=30)
+            _tell(environment, "quit")
+
+
+def _tell(environment: Mapping[str, str], word: str) -> str:
+    """Return what the service of that environment answers."""
+    command, environ = [MPS], os.environ | environment
+    done = subprocess.run(command, input=f"{word}\n", env=environ, text=True, capture_output=True, timeout=30)
+    return done.stdout
 
 
 def _serve(device: torch.device) -> None:
