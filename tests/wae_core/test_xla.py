@@ -143,7 +143,7 @@ def test_an_evaluation_compiles_each_phase_once(
     assert all(math.isfinite(evaluation.fid) for evaluation in evaluations)
 
 
-MOST_AT_AN_EVALUATION = 5  # samples, features, reconstructions, codes, and the mismatch: batches are cut on the host
+MOST_AT_AN_EVALUATION = 6  # what training left to do, samples, features, reconstructions, codes, and the mismatch
 
 
 @every_algorithm

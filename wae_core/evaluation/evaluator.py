@@ -156,12 +156,12 @@ class Evaluator:
         """
         shape = (run.protocol.fid_samples, run.hyperparameters.latent_dim)
         codes = streams.normal(shape, phase, step, "samples") * run.prior_variance**0.5
-        batches, finite = [], torch.ones((), dtype=torch.bool, device=self._device)
+        batches, finite = [], []
         for z in _batches(codes, self._device):
             images = model.images(z)
-            finite &= images.isfinite().all()
+            finite.append(images.isfinite().all())
             batches.append(to_uint8(images, self._data.pixel_range))
-        return torch.cat([batch.to(eager_device(self._device)) for batch in batches]), bool(finite)
+        return torch.cat([batch.to(eager_device(self._device)) for batch in batches]), all(map(bool, finite))
 
     def _distance(self, images: Tensor) -> float:
         statistics = GaussianStatistics(self._features.dim)
@@ -171,11 +171,12 @@ class Evaluator:
 
     def _reconstruction_error(self, model: AutoEncoder, images: Tensor) -> float:
         low, high = self._data.pixel_range
-        total = torch.zeros((), dtype=torch.float64, device=self._device)
+        sums = []
         for batch in _batches(images, self._device):
             x = to_float(batch, self._data.pixel_range)
             mean, _ = model.encoder(x)
-            total += (model.images(mean) - x).square().sum(dtype=torch.float64)
+            sums.append((model.images(mean) - x).square().sum(dtype=torch.float64))
+        total = sum(each.to(eager_device(self._device)) for each in sums)
         return float(total) / (images.numel() * (high - low) ** 2)
 
     def _latent_mmd(self, run: Run, model: AutoEncoder, streams: Streams, step: int) -> float:
