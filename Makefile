@@ -90,7 +90,7 @@ counterfactual: $(READY) ## what early stopping or fewer seeds would have found 
 	    --out $(call quoted,$(RESULTS)/counterfactual-$(STUDY).png) $(ARGS)
 
 test: check ## check, and all tests: what CI runs
-	$(PARALLEL_PYTEST) -m "not ray"
+	$(PARALLEL_PYTEST) -m "not ray and not long"
 	$(call quoted,$(BIN)/pytest) -m "ray and not long"
 
 test-xla: .venv-tpu/ready ## tests of device xla, by XLA for CPUs: training, scores, resumption, packs, compilations
@@ -118,7 +118,6 @@ chaos: $(READY) ## kill workers, nodes and drivers and compare with a quiet swee
 	@$(call quoted,$(BIN)/python) -m tests.chaos $(call option,kills,$(KILLS)) $(call option,budget,$(BUDGET)) $(call option,seed,$(SEED)) \
 	    --results $(call quoted,$(RESULTS)/chaos) $(ARGS)
 
-faults: $(READY) ## every failure at every write of a sweep, and every fault at every request to an object store, an hour
-	$(call quoted,$(BIN)/pytest) --all-positions -rP tests/sweep/test_faults.py tests/sweep/test_store_faults.py \
-	    tests/sweep/test_sharded_end_to_end.py tests/sweep/test_launch_files.py tests/sweep/test_nodes.py \
-	    tests/sweep/test_whole_cluster.py
+faults: $(READY) ## every failure at every write, every fault at every request to an object store, and the long tests, two hours
+	$(call quoted,$(BIN)/pytest) --all-positions -rP tests/sweep/test_faults.py tests/sweep/test_store_faults.py
+	$(call quoted,$(BIN)/pytest) -rP -m long

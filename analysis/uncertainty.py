@@ -46,9 +46,7 @@ class Spread:
     disagreement: float
 
 
-def bootstrap(
-    counts: int | tuple[int, ...], statistic: Callable[..., float], draws: int = DRAWS, level: float = LEVEL
-) -> Interval:
+def bootstrap(counts: int | tuple[int, ...], statistic: Callable[..., float], level: float = LEVEL) -> Interval:
     """Return a statistic of configurations with its percentile interval (Efron 1979).
 
     The draws are the same at every call, so that a report is reproducible. Of fewer than FEWEST configurations the
@@ -70,7 +68,7 @@ def bootstrap(
     if min(sizes) < FEWEST:
         return Interval(estimate, math.nan, math.nan)
     generator = np.random.default_rng(0)
-    values = [statistic(*(generator.integers(0, size, size) for size in sizes)) for _ in range(draws)]
+    values = [statistic(*(generator.integers(0, size, size) for size in sizes)) for _ in range(DRAWS)]
     # Of values that may be infinite, a quantile is one of them, and nothing between two.
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
     return Interval(estimate, float(low), float(high))

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from analysis import uncertainty
 from analysis.configurations import configurations
 from analysis.confirmation import Confirmation
 from analysis.load import load_runs
@@ -64,7 +65,8 @@ def test_the_ratio_of_two_winners_covers_and_tells_no_difference_where_there_is_
 
 
 @pytest.mark.slow
-def test_the_interval_of_the_flattery_covers_it() -> None:
+def test_the_interval_of_the_flattery_covers_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uncertainty, "DRAWS", 400)
     generator = np.random.default_rng(4)
     covered = []
     for _ in range(STUDIES):

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 
+from analysis import uncertainty
 from analysis.plots import median_of_runs
 from analysis.report.comparison import ratio
 from analysis.uncertainty import (
@@ -28,6 +29,12 @@ BETWEEN, WITHIN = 0.3, 0.1  # standard deviations of log FID: of configurations,
 NOMINAL = (0.90, 0.99)  # what a 95 % interval may cover in 300 simulated studies
 
 
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals of 400 draws, not of 2,000: in a fifth of the time, and they cover what those do."""
+    monkeypatch.setattr(uncertainty, "DRAWS", 400)
+
+
 def study(seed: int, count: int = 60, seeds: int = 3, shift: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """The true mean log FIDs [count] of configurations, and what their seeds measured [count, seeds]."""
     generator = np.random.default_rng(seed)
@@ -40,7 +47,7 @@ def study(seed: int, count: int = 60, seeds: int = 3, shift: float = 0.0) -> tup
 
 def covers(seed: int) -> bool:
     _, logs = study(seed)
-    interval = bootstrap(len(logs), lambda index: float(logs[index].mean()), draws=400)
+    interval = bootstrap(len(logs), lambda index: float(logs[index].mean()))
     return interval.low <= math.log(100) <= interval.high
 
 
@@ -55,7 +62,7 @@ def test_an_interval_over_runs_would_not() -> None:
 
     def covers_by_runs(seed: int) -> bool:
         runs = study(seed)[1].ravel()
-        interval = bootstrap(len(runs), lambda index: float(runs[index].mean()), draws=400)
+        interval = bootstrap(len(runs), lambda index: float(runs[index].mean()))
         return interval.low <= math.log(100) <= interval.high
 
     assert np.mean([covers_by_runs(seed) for seed in range(STUDIES)]) < NOMINAL[0] - 0.05

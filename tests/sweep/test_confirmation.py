@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -9,10 +10,11 @@ import pytest
 import yaml
 
 import search_spaces
+from analysis.confirmation import Confirmation
 from sweep import command
 from sweep.results.folder import StudyFolder, read_runs
 from tests.chaos.s3_server import s3_bucket
-from tests.sweep.front_door import finish, kill_at, start
+from tests.sweep.front_door import kill_at, start
 
 WORDS = (
     "study.steps=4",
@@ -26,6 +28,7 @@ WORDS = (
 THREE = "confirm_seeds=3"
 IN_PROCESS = ("cluster=inprocess", "tracking=http://127.0.0.1:9")
 ALL = ["wae-mmd", "wae-gan", "vae"]
+SMALLEST = ("alg=vae", "budget=4", "confirm=1")
 CONFIGURATION = ["algorithm", "config_index"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -53,6 +56,20 @@ class Sweep:
 @pytest.fixture
 def sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Sweep:
     return Sweep(tmp_path, capsys)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two configurations of two seeds, the better one of which is confirmed."""
+    results = tmp_path_factory.mktemp("trained") / "results"
+    assert command.main(["sweep", *IN_PROCESS, *WORDS, THREE, *SMALLEST, f"results={results}"]) == 0
+    return results
+
+
+@pytest.fixture
+def confirmed(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Sweep:
+    """A copy of it."""
+    return Sweep(shutil.copytree(trained, tmp_path / "results"), capsys)
 
 
 def best(runs: pd.DataFrame, count: int) -> set[tuple[str, int]]:
@@ -89,16 +106,15 @@ def test_the_best_of_each_algorithm_are_trained_again_with_fresh_seeds(sweep: Sw
     assert command.main(["status", "--results", str(sweep.results), "--check"]) == 0
 
 
-def test_the_same_words_again_change_nothing_and_the_pick_stays(sweep: Sweep) -> None:
-    sweep("alg=vae", "budget=4", "confirm=1")
-    before = sweep.runs("digits-confirm")
-    assert sweep("alg=vae", "budget=4", "confirm=1").count("nothing to train") == 2
-    output = sweep("alg=vae", "budget=12", "confirm=1")
-    pd.testing.assert_frame_equal(sweep.runs("digits-confirm"), before)
-    grown = sweep.runs("digits")
+def test_the_same_words_again_change_nothing_and_the_pick_stays(confirmed: Sweep) -> None:
+    before = confirmed.runs("digits-confirm")
+    assert confirmed(*SMALLEST).count("nothing to train") == 2
+    output = confirmed("alg=vae", "budget=12", "confirm=1")
+    pd.testing.assert_frame_equal(confirmed.runs("digits-confirm"), before)
+    grown = confirmed.runs("digits")
     assert ("keeps what it has picked" in output) == (best(grown, 1) != configurations(before))
-    sweep("alg=vae", "budget=12", "confirm=3")
-    after = sweep.runs("digits-confirm")
+    confirmed("alg=vae", "budget=12", "confirm=3")
+    after = confirmed.runs("digits-confirm")
     assert configurations(after) > configurations(before) and len(after) == 9
     assert len(configurations(after) & best(grown, 3)) >= 2
     pd.testing.assert_frame_equal(after[after["run_id"].isin(before["run_id"])].reset_index(drop=True), before)
@@ -113,38 +129,35 @@ def test_on_a_finished_study_it_trains_the_confirmation_alone(sweep: Sweep) -> N
     assert len(sweep.runs("digits-confirm")) == 6
 
 
-def test_a_lost_plan_is_written_again_with_the_same_pick(sweep: Sweep) -> None:
-    sweep("alg=vae", "budget=4", "confirm=1")
-    plan = sweep.results / "digits-confirm" / "plan.parquet"
-    before, planned = sweep.runs("digits-confirm"), pd.read_parquet(plan)
+def test_a_lost_plan_is_written_again_with_the_same_pick(confirmed: Sweep) -> None:
+    plan = confirmed.results / "digits-confirm" / "plan.parquet"
+    before, planned = confirmed.runs("digits-confirm"), pd.read_parquet(plan)
     plan.unlink()
-    sweep("alg=vae", "budget=12", "confirm=1")
-    pd.testing.assert_frame_equal(sweep.runs("digits-confirm"), before)
+    confirmed("alg=vae", "budget=12", "confirm=1")
+    pd.testing.assert_frame_equal(confirmed.runs("digits-confirm"), before)
     pd.testing.assert_frame_equal(pd.read_parquet(plan), planned)
 
 
-def test_status_shows_it_apart(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
-    sweep("alg=vae", "budget=4", "confirm=1")
-    assert command.main(["status", "--results", str(sweep.results)]) == 0
+def test_status_shows_it_apart(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["status", "--results", str(trained)]) == 0
     own, confirming = capsys.readouterr().out.split("study digits-confirm in")
     assert "study digits in" in own and "it confirms" not in own
     assert "it confirms study digits" in confirming and "with seeds 2 to 4" in confirming
     assert "ledger" in own and "ledger" in confirming
 
 
-def test_other_seeds_than_before_are_refused_before_anything_is_trained(sweep: Sweep) -> None:
-    sweep("alg=vae", "budget=4", "confirm=1")
-    error = sweep("alg=vae", "budget=8", "confirm=1", "confirm_seeds=4", exit_code=2)
+def test_other_seeds_than_before_are_refused_before_anything_is_trained(confirmed: Sweep) -> None:
+    error = confirmed("alg=vae", "budget=8", "confirm=1", "confirm_seeds=4", exit_code=2)
     assert "digits-confirm belongs to another version" in error and "seeds is 3 there and 4 in this launch" in error
-    assert len(sweep.runs("digits")) == 4
+    assert len(confirmed.runs("digits")) == 4
 
 
-def test_a_confirmation_of_other_configurations_is_refused(sweep: Sweep) -> None:
-    sweep("alg=vae", "budget=4", "confirm=2")
+def test_a_confirmation_of_other_configurations_is_refused(confirmed: Sweep) -> None:
+    confirmed("alg=vae", "budget=4", "confirm=2")
     for table in ("runs", "evaluations"):
-        (sweep.results / "digits" / table / "vae.parquet").unlink()
-    (sweep.results / "digits" / "plan.parquet").unlink()
-    error = sweep("alg=vae", "budget=2", "confirm=1", exit_code=2)
+        (confirmed.results / "digits" / table / "vae.parquet").unlink()
+    (confirmed.results / "digits" / "plan.parquet").unlink()
+    error = confirmed("alg=vae", "budget=2", "confirm=1", exit_code=2)
     assert "it confirms vae-00001, which has no row in study digits" in error
 
 
@@ -181,34 +194,30 @@ def test_what_optuna_proposed_and_asha_let_go_on_is_confirmed(sweep: Sweep) -> N
     assert "nothing to train" in sweep(*words, "confirm=1")
 
 
-def test_in_an_object_store_it_is_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_in_an_object_store_it_is_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     with s3_bucket() as bucket:
         results = f"{bucket}/results"
-        words = ("sweep", *IN_PROCESS, *WORDS, THREE, f"results={results}", "alg=vae", "budget=4", "confirm=1")
+        words = ("sweep", *IN_PROCESS, *WORDS, THREE, *SMALLEST, f"results={results}")
         assert command.main(list(words)) == 0, capsys.readouterr()
         assert command.main(list(words)) == 0
         assert capsys.readouterr().out.count("nothing to train") == 2
         assert len(read_runs(results, "digits-confirm")) == 3
-        assert command.main(["report", "--results", results, "--out", str(tmp_path / "report")]) == 0
-        assert "Trained again with 3 fresh seeds" in capsys.readouterr().out
+        confirmation = Confirmation.load(results, "digits")
+        assert confirmation is not None and confirmation.seeds == 3 and confirmation.unfinished == []
 
 
 @pytest.mark.ray
-def test_killed_at_any_time_it_goes_on_and_doubles_nothing(
-    tmp_path: Path, sweep: Sweep, capsys: pytest.CaptureFixture[str]
+def test_killed_with_ray_within_the_confirmation_it_goes_on_and_doubles_nothing(
+    trained: Path, tmp_path: Path, sweep: Sweep
 ) -> None:
-    """With Ray, killed in the study and in the confirmation; the rows are those of an undisturbed launch."""
-    words = ("alg=vae", "budget=4", "confirm=1")
-    sweep(*words)
-    killed = (*WORDS, *words, THREE, f"results={tmp_path / 'killed'}", "cluster.workers=1")
-    kill_at(start(*killed), StudyFolder(tmp_path / "killed", "digits"), rows=2)
-    kill_at(start(*killed), StudyFolder(tmp_path / "killed", "digits-confirm"), rows=1)
-    output = finish(start(*killed))
-    assert "Traceback" not in output
+    """The rows are those of an undisturbed launch; of the other moments, tests/sweep/test_faults.py takes each."""
+    kill_at(
+        start(*WORDS, *SMALLEST, THREE, f"results={tmp_path}", "cluster.workers=1"),
+        StudyFolder(tmp_path, "digits-confirm"),
+        rows=1,
+    )
+    sweep(*SMALLEST)
     for study in ("digits", "digits-confirm"):
         same = ["run_id", "status", "best_fid", "confirmed_fid", "learning_rate"]
-        quiet, after = (
-            sweep.runs(study),
-            read_runs(tmp_path / "killed", study).sort_values("run_id", ignore_index=True),
-        )
-        pd.testing.assert_frame_equal(after[same], quiet[same])
+        quiet = read_runs(trained, study).sort_values("run_id", ignore_index=True)
+        pd.testing.assert_frame_equal(sweep.runs(study)[same], quiet[same])

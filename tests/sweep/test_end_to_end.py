@@ -143,7 +143,8 @@ def test_diverging_and_failing_runs_are_rows_and_the_others_go_on(tmp_path: Path
     study = tmp_path / "results" / "digits-diverging"
     (study / "work").mkdir(parents=True)
     (study / "work" / "vae-00000-s1").write_text("a file where the run's folder should be")
-    output = sweep(tmp_path / "results", "alg=vae", "budget=3", f"space={path}", exit_code=1)
+    words = ("alg=vae", "budget=3", f"space={path}", "cluster=inprocess", "tracking=http://127.0.0.1:9")  # by nobody
+    output = sweep(tmp_path / "results", *words, exit_code=1)
     assert output.endswith("failed: 1 run; make status says why, retry=failed trains again\n")
     runs = read_runs(tmp_path / "results", "digits-diverging").set_index("run_id")
     assert runs.loc["vae-00000-s0", "status"] == "diverged"
@@ -153,7 +154,7 @@ def test_diverging_and_failing_runs_are_rows_and_the_others_go_on(tmp_path: Path
     assert "FileExistsError" in runs["status_reason"]["vae-00000-s1"]
 
     (study / "work" / "vae-00000-s1").unlink()
-    output = sweep(tmp_path / "results", "alg=vae", "budget=3", f"space={path}", "retry=failed")
+    output = sweep(tmp_path / "results", *words, "retry=failed")
     assert "failed runs that are tried again: 1" in output
     again = read_runs(tmp_path / "results", "digits-diverging").set_index("run_id")
     assert again["status"].to_dict() == dict.fromkeys(runs.index, "diverged")

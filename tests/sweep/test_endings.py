@@ -64,7 +64,7 @@ class Driver:
             kill_session(self.pid)
 
 
-@pytest.mark.parametrize("server", ["raylet", "gcs_server"])
+@pytest.mark.parametrize("server", ["raylet", pytest.param("gcs_server", marks=pytest.mark.long)])
 def test_ray_s_end_is_the_launch_s(server: str, tmp_path: Path) -> None:
     """It waited for ever, or was aborted after a minute."""
     driver = Driver(tmp_path, *LONG, "cluster.workers=1")
@@ -78,8 +78,11 @@ def test_ray_s_end_is_the_launch_s(server: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("words", "to_all"),
-    [(["cluster.workers=1"], False), (["cluster.workers=1"], True), (["cluster=inprocess"], False)],
-    ids=["ray", "ray and its processes", "inprocess"],
+    [
+        pytest.param(["cluster.workers=1"], False, marks=pytest.mark.long, id="ray"),
+        pytest.param(["cluster.workers=1"], True, id="ray and its processes"),
+        pytest.param(["cluster=inprocess"], False, id="inprocess"),
+    ],
 )
 def test_sigterm_winds_up_as_ctrl_c_does(words: Sequence[str], to_all: bool, tmp_path: Path) -> None:
     driver = Driver(tmp_path, *LONG, *words)
@@ -91,7 +94,7 @@ def test_sigterm_winds_up_as_ctrl_c_does(words: Sequence[str], to_all: bool, tmp
     assert driver.end(143) == f"terminated: {CONTINUES}"
 
 
-@pytest.mark.parametrize("after", [2.0, 5.0])
+@pytest.mark.parametrize("after", [pytest.param(2.0, marks=pytest.mark.long), 5.0])
 def test_sigterm_while_it_starts_leaves_nothing_in_the_way(after: float, tmp_path: Path) -> None:
     driver = Driver(tmp_path, *LONG, "cluster.workers=1")
     time.sleep(after)

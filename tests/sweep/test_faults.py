@@ -139,7 +139,7 @@ def test_a_death_at_any_write_loses_doubles_and_changes_nothing(sweep: Sweep, al
     expected |= {f"{name}/{a}.parquet" for name in ("runs", "evaluations") for a in ALGORITHMS}
     expected |= {f"work/{sweep.runs[0].run_id}/{name}" for name in ("best.safetensors", "best.json")}
     assert {name for name in files if not name.endswith(".png")} == expected
-    for moment in skip_alike(writes)[:: 1 if all_positions else 3]:
+    for moment in skip_alike(writes)[:: 1 if all_positions else 5]:
         sweep.clear()
         assert sweep.launch(at=moment) is None, writes[moment - 1]
         assert sweep.launch() is not None
@@ -161,7 +161,7 @@ def test_a_death_within_the_confirmation_or_before_it_changes_nothing(
     # All of them as long as the pick may be lost, and then a part.
     planned = next(number for number in moments if "plan.parquet" in writes[number - 1]) + 3
     first = [moment for moment in moments if moment <= planned]
-    for moment in moments if all_positions else [*first[::3], *moments[len(first) :: 24]]:
+    for moment in moments if all_positions else [*first[::5], *moments[len(first) :: 40]]:
         sweep.clear()
         assert sweep.launch(at=moment) is None, writes[moment - 1]
         assert sweep.launch() is not None

@@ -20,6 +20,7 @@ SMALL = (
     "study.evaluation_images=20",
     "study.width=2",
     "cluster=inprocess",
+    "tracking=http://127.0.0.1:9",  # nobody listens: no mirror is made
 )
 FEW = "30 reference images for 64 feature dimensions"
 

@@ -64,11 +64,12 @@ def test_a_launch_whose_folder_is_gone_stops(
 
 @pytest.mark.slow
 @pytest.mark.ray
+@pytest.mark.long
 def test_with_ray_too(tmp_path: Path) -> None:
     results = tmp_path / "results"
     folder = StudyFolder(results, "digits")
     steps = ["study.steps=100000", "study.evaluation_steps=[100,100000]", "checkpoint_steps=100"]
-    process = start("alg=vae", "budget=6", *steps, "cluster.workers=2", f"results={results}")
+    process = start("alg=vae", "budget=3", *steps, "cluster.workers=1", f"results={results}")
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not list(folder.root.glob("work/*/attempt-*/step-*.json")):
         assert process.poll() is None, process.communicate()[0]

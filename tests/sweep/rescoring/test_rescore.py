@@ -31,6 +31,7 @@ SMALL = (
     "study.pretraining_steps=2",
     "study.width=2",
     "cluster=inprocess",
+    "tracking=http://127.0.0.1:9",  # nobody listens: no mirror is made
 )
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.slow
