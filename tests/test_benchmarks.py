@@ -84,6 +84,12 @@ def test_a_device_is_compared_with_float64_on_the_cpu(monkeypatch: pytest.Monkey
     assert exact == 0 < single < 1e-5 < half
 
 
+def test_a_network_that_magnifies_rounding_may_be_off_by_more() -> None:
+    assert [numerics.allowed(name, 1e-6) for name in ("float64", "float32", "tf32")] == [1e-10, 1e-3, 8e-6 * 2**13]
+    assert numerics.allowed("float64", 0.15) == pytest.approx(8 * 0.15 * 2**-29)
+    assert numerics.allowed("float32", 0.15) is numerics.allowed("bfloat16", 1e-4) is None
+
+
 def test_processes_are_held_against_one() -> None:
     rates = {(1, "plain", ""): (2.0, 4.0), (8, "captured", " by MPS"): (10.0, 8.0, 9.0)}
     alone, several = processes.rows(rates)

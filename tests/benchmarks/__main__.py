@@ -144,7 +144,7 @@ def _number(value: float) -> str:
 def _target(row: Row) -> str:
     if row.meets_target is None:
         return ""
-    bound = f"≤ {row.at_most:g}" if row.at_least is None else f"≥ {row.at_least:g}"
+    bound = f"≤ {row.at_most:.3g}" if row.at_least is None else f"≥ {row.at_least:.3g}"
     return f"{bound}: {'yes' if row.meets_target else 'NO'}"
 
 

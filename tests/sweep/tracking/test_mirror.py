@@ -168,7 +168,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until
-        time.sleep(0.05)
+        time.sleep(0.2)  # each look is a query of MLflow
 
 
 @pytest.mark.slow
