@@ -21,7 +21,7 @@ from rich.console import Console
 
 from sweep.launch import launch
 from sweep.results.folder import StudyFolder
-from sweep.running import worker
+from sweep.results.work import waiting
 from sweep.running.attempt import equipment_of
 from sweep.running.training import worker_context
 from sweep.search.plan import plan_runs
@@ -213,7 +213,7 @@ def check(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Launch with each failure, and again without; `sweep` has just done its work undisturbed."""
-    monkeypatch.setattr(worker, "SECONDS_TO_WAIT", 0.01)
+    monkeypatch.setattr(waiting, "SECONDS_TO_WAIT", 0.01)
     quiet, files, stopped = sweep.outcome(), sweep.files(), 0
     for moment, failure in trials:
         what = f"{failure} at: {writes[moment - 1]}"

@@ -14,7 +14,7 @@ import pytest
 from sweep.errors import LockLost
 from sweep.results import lock
 from sweep.results.folder import StudyFolder
-from sweep.running import worker
+from sweep.results.work import waiting
 from sweep.settings.settings import Study
 from tests.places import local
 from tests.sweep.front_door import finish, start
@@ -38,7 +38,7 @@ def test_a_launch_whose_folder_is_gone_stops(
     tmp_path: Path, study: Study, monkeypatch: pytest.MonkeyPatch, lose: Callable[[Path], None], of: str
 ) -> None:
     monkeypatch.setattr(lock, "SECONDS_BETWEEN_LOOKS", 0.2)
-    monkeypatch.setattr(worker, "SECONDS_TO_WAIT", 0.1)
+    monkeypatch.setattr(waiting, "SECONDS_TO_WAIT", 0.1)
     sweep = Sweep(tmp_path, study)
     steps = tuple(range(20, 20_000, 20))
     protocol = replace(sweep.study.protocol, steps=steps[-1], evaluation_steps=steps)

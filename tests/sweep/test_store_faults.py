@@ -17,7 +17,7 @@ import pytest
 from sweep.errors import ResultsError, SettingsError
 from sweep.results import lock
 from sweep.results.folder import StudyFolder
-from sweep.running import worker
+from sweep.results.work import waiting
 from sweep.settings.settings import Study
 from tests.chaos.faulty_proxy import FAULTS, FaultyProxy, faulty_bucket
 from tests.sweep.test_faults import Sweep
@@ -64,7 +64,7 @@ class StoreSweep(Sweep):
 
 @pytest.fixture
 def sweep(tmp_path: Path, study: Study, monkeypatch: pytest.MonkeyPatch) -> Iterator[StoreSweep]:
-    monkeypatch.setattr(worker, "SECONDS_TO_WAIT", 0.01)
+    monkeypatch.setattr(waiting, "SECONDS_TO_WAIT", 0.01)
     monkeypatch.setattr(lock, "LEASE_SECONDS", 1.5)
     with faulty_bucket() as proxy:
         yield StoreSweep(tmp_path, study, proxy)
