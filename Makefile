@@ -89,7 +89,7 @@ counterfactual: $(READY) ## what early stopping or fewer seeds would have found 
 	@$(BIGWAE) counterfactual --results $(call quoted,$(RESULTS)) --study $(call quoted,$(STUDY)) \
 	    --out $(call quoted,$(RESULTS)/counterfactual-$(STUDY).png) $(ARGS)
 
-test: check ## check, and all tests: what CI runs
+test: check ## check, and all tests but the long ones: what CI runs
 	$(PARALLEL_PYTEST) -m "not ray and not long"
 	$(call quoted,$(BIN)/pytest) -m "ray and not long"
 
