@@ -20,10 +20,10 @@ from sweep.events import Ended, Evaluated, Event, GivenUp, Paused, Problem, Star
 from sweep.results.folder import StudyFolder
 from sweep.results.schema import RunRow
 from sweep.results.work import waiting
-from sweep.running import attempt as attempt_module
 from sweep.running.attempt import equipment_of
 from sweep.running.in_process import session
 from sweep.running.publishing import publish_failure
+from sweep.running.staging import node as staging_node
 from sweep.running.training import teller
 from sweep.running.worker import run_task
 from sweep.search.fixed_plan import FixedPlan
@@ -741,7 +741,7 @@ def test_another_runs_checkpoint_is_not_used(place: Place, make_run: Callable[..
         events = run_task(Task((stranger,)), replace(context, results=elsewhere.root.parent))
         found = context.data_sha256
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(attempt_module, "data_sha256", lambda name, folder, found=found: found)
+            patch.setattr(staging_node, "data_sha256", lambda name, folder, found=found: found)
             equipment_of.cache_clear()
             assert not next(events).is_last  # its first checkpoint
         events.close()  # type: ignore[attr-defined]
