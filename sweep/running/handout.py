@@ -6,7 +6,7 @@ import contextlib
 import textwrap
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,21 @@ from sweep.running.nodes.census import UNBEGUN_ALLOWED, Census, Node, Place
 from sweep.settings.settings import FailurePolicy
 
 
+@dataclass
+class _Pack:
+    """Runs that a worker has let go after an exception: any one of them may be behind it, or the node."""
+
+    left: set[str] = field(default_factory=set)  # run_ids of those that have not gone on elsewhere
+    is_to_blame: bool = False  # one of them has raised elsewhere too
+
+
 @dataclass(frozen=True)
 class _Exception:
     """Where a run raised, and what."""
 
     node: Node
     reason: str
+    pack: _Pack
 
 
 class Handout:
@@ -33,9 +42,9 @@ class Handout:
     where that happens again and again no worker can start.
 
     A run that raised comes again alone, so that in a pack the one behind it fails alone; on another node, if there is
-    one, since it may be the node's fault: where the run then goes on, the exception is charged to the first node and
-    not to the run. After `tries` exceptions a run is given up, but not before another node, if there is one, has
-    raised as well.
+    one, since it may be the node's fault: where the run then goes on, the exception is not charged to it, and where
+    all of its pack do, it is charged to the first node. After `tries` exceptions a run is given up, but not before
+    another node, if there is one, has raised as well.
 
     Attributes:
         error: what the search or `on_event` raised, or that no worker can start; then no more is handed out.
@@ -53,6 +62,7 @@ class Handout:
         self._unbegun_before: dict[str, int] = {}  # as many, when this worker was given its task
         self._deaths: Counter[str] = Counter()  # by run_id, since the run's last checkpoint
         self._raised: defaultdict[str, list[_Exception]] = defaultdict(list)  # by run_id, those charged to the run
+        self._packs: defaultdict[str, _Pack] = defaultdict(_Pack)  # by worker, of its task
         self._done: set[str] = set()  # run_ids of those, in the tasks that run, that their workers are done with
 
     def next(self, worker: str, places: Sequence[Place]) -> Task | None:
@@ -89,7 +99,7 @@ class Handout:
         if isinstance(event, CheckpointSaved | Ended | Rescored):
             self._charge_others(run_id, node)
         if isinstance(event, Raised):
-            self._take_in(replace(self._running[worker], runs=(event.run,)), event, node)
+            self._take_in(replace(self._running[worker], runs=(event.run,)), event, node, self._packs[worker])
         else:
             self._tell(event)
 
@@ -102,6 +112,7 @@ class Handout:
         task, unbegun_before = self._running.pop(worker), self._unbegun_before.pop(worker)
         place = self._census.place_of(worker)
         self._census.release(worker)
+        self._packs.pop(worker, None)
         if death is None:
             return
         left = [run for run in task.runs if run.run_id not in self._done]
@@ -164,10 +175,13 @@ class Handout:
                     return task, place
         return None
 
-    def _take_in(self, task: Task, event: Raised, node: Node) -> None:
+    def _take_in(self, task: Task, event: Raised, node: Node, pack: _Pack) -> None:
         """An exception, which the run repeats elsewhere, or the node is to be charged with."""
         run, exceptions = event.run, self._raised[event.run.run_id]
-        exceptions.append(_Exception(node, event.reason))
+        for each in exceptions:
+            each.pack.is_to_blame |= each.node != node
+        pack.left.add(run.run_id)
+        exceptions.append(_Exception(node, event.reason, pack))
         nodes = {each.node.id: each.node.name for each in exceptions}
         if len(exceptions) < self._failures.tries or (len(nodes) == 1 and self._census.has_others(nodes)):
             self._again.append(task)
@@ -180,7 +194,9 @@ class Handout:
         """The run has gone on here: what it raised elsewhere was not its fault."""
         for each in self._raised[run_id]:
             if each.node != node:
-                self._census.spoil(each.node.id, run_id, each.reason)
+                each.pack.left.discard(run_id)
+                if not each.pack.left and not each.pack.is_to_blame:
+                    self._census.spoil(each.node.id, run_id, each.reason)
         self._raised[run_id] = [each for each in self._raised[run_id] if each.node == node]
 
     def _stop(self, task: Task, reason: str) -> None:

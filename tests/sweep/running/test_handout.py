@@ -348,6 +348,26 @@ def test_an_exception_that_another_node_does_not_repeat_burns_no_try_and_two_bar
     assert list(census.places()) == THERE
 
 
+@pytest.mark.parametrize("has_bad_run", [True, False])
+def test_a_pack_s_exception_is_the_node_s_only_if_none_of_its_runs_repeats_it(
+    make_run: MakeRun, make_result: MakeResult, has_bad_run: bool
+) -> None:
+    """The sound members of a pack with a bad run would otherwise bar every node on which it is tried."""
+    packs = [tuple(make_run("vae", config_index=index, seed=seed) for seed in range(3)) for index in range(2)]
+    census = census_of(A, B)
+    policy = FailurePolicy(tries=2, worker_deaths=DEATHS)
+    handout = Handout(Tasks(*map(Task, packs)), policy, census, lambda event: None)
+    for pack in packs:
+        assert raise_at(handout, HERE) == pack
+        if has_bad_run:
+            assert raise_at(handout, THERE) == pack[:1]
+        else:
+            assert complete_at(handout, THERE, make_result) == pack[:1]
+        for run in pack[1:]:
+            assert complete_at(handout, THERE, make_result) == (run,)
+    assert [each.node for each in census.left_out] == ([] if has_bad_run else ["a"])
+
+
 def test_a_run_that_raised_goes_to_another_node_and_not_back(make_run: MakeRun) -> None:
     runs = [make_run("vae", config_index=index) for index in range(2)]
     handout = Handout(Tasks(*(Task((run,)) for run in runs)), FAILURES, census_of(A, B), lambda event: None)
