@@ -179,7 +179,12 @@ def test_a_launch_leaves_no_garbage_to_search_for_at_exit(monkeypatch: pytest.Mo
 
     launched: list[object] = []
     at_exit: list[object] = []
-    monkeypatch.setattr(sweep.launch, "launch", lambda settings, console: launched.append(settings))
+
+    def launch(settings: object, console: object) -> int:
+        launched.append(settings)
+        return 0
+
+    monkeypatch.setattr(sweep.launch, "launch", launch)
     monkeypatch.setattr(atexit, "register", at_exit.append)
     assert main(["sweep", "budget=6"]) == 0
     assert [type(settings).__name__ for settings in launched] == ["Settings"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -48,8 +49,10 @@ def launch_of(study: Study, tmp_path: Path, device: Device = "cpu") -> Settings:
 
 @pytest.fixture
 def head() -> Iterator[str]:
-    """The address of what may be a cluster's head: somebody listens there."""
+    """The address of what may be a cluster's head: somebody answers there, once."""
     with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=lambda: server.accept()[0].close(), daemon=True)
+        thread.start()
         yield f"127.0.0.1:{server.getsockname()[1]}"
 
 
