@@ -25,7 +25,10 @@ FEWEST, MOST = 1, 3  # nodes of a cluster that breathes
 OBJECT_STORE_BYTES = 80 * 2**20
 SECONDS_TO_START = 60.0
 HEAD_ID = "f" * 51 + "00000"  # as the autoscaler's provider for tests has it
-SETTINGS = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "120"}
+SETTINGS = {
+    **{"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "120"},
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",  # Ray's default here, where a session of ours may have set another
+}
 RAY = Path(sys.executable).parent / "ray"
 
 
